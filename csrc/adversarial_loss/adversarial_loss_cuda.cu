@@ -1,0 +1,94 @@
+#include "adversarial_loss/adversarial_loss.h"
+#include "adversarial_loss/adversarial_loss_math.h"
+#include "common/cuda.h"
+
+namespace pygan {
+namespace cuda {
+namespace {
+
+using namespace PYGAN_SIMD_LEVEL;
+
+constexpr int kThreads = 256;
+constexpr std::int64_t kMaxBlocks = 1024;
+
+// Sum over the block in a fixed order; the result is valid in thread 0. No thread may leave before this call.
+__device__ double block_sum(double value) {
+  PYGAN_SHARED(double, sums, [kThreads]);
+  sums[threadIdx.x] = value;
+  for (int width = kThreads / 2; width > 0; width /= 2) {
+    __syncthreads();
+    if (threadIdx.x < width) sums[threadIdx.x] += sums[threadIdx.x + width];
+  }
+  return sums[0];
+}
+
+template <class T>
+__device__ double term_sum(const LossTerm& term) {
+  using C = compute_t<T>;
+  const T* logits = static_cast<const T*>(term.logits);
+  T* gradient = static_cast<T*>(term.gradient);
+  const C sign = static_cast<C>(term.sign);
+  const C slope_scale = static_cast<C>(static_cast<double>(term.sign * term.weight) / static_cast<double>(term.size));
+  double sum = 0;
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < term.size; i += stride) {
+    const Softplus<C> f = softplus<C>(sign * load(logits[i]));
+    sum += static_cast<double>(f.value);
+    if (gradient != nullptr) gradient[i] = store<T>(slope_scale * f.slope);
+  }
+  return term.size > 0 ? term.weight * sum / static_cast<double>(term.size) : 0.0;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) loss_kernel(LossTerm a, LossTerm b, double* partials, T* loss) {
+  const double sum = block_sum(term_sum<T>(a) + term_sum<T>(b));
+  if (threadIdx.x == 0) {
+    partials[blockIdx.x] = sum;
+    if (gridDim.x == 1) *loss = store<T>(static_cast<compute_t<T>>(sum));
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) finish_kernel(const double* partials, std::int64_t count, T* loss) {
+  double sum = 0;
+  for (std::int64_t i = threadIdx.x; i < count; i += kThreads) sum += partials[i];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) *loss = store<T>(static_cast<compute_t<T>>(sum));
+}
+
+template <class T>
+void run(const LossTerm (&terms)[2], double* partials, T* loss, cudaStream_t stream) {
+  const std::int64_t larger = terms[0].size > terms[1].size ? terms[0].size : terms[1].size;
+  const unsigned blocks = static_cast<unsigned>(adversarial_loss_blocks(larger));
+  PYGAN_LAUNCH((loss_kernel<T>), blocks, kThreads, 0, stream, terms[0], terms[1], partials, loss);
+  check_launch("adversarial_loss loss_kernel");
+  if (blocks == 1) return;
+  PYGAN_LAUNCH((finish_kernel<T>), 1, kThreads, 0, stream, partials, std::int64_t(blocks), loss);
+  check_launch("adversarial_loss finish_kernel");
+}
+
+}  // namespace
+
+std::int64_t adversarial_loss_blocks(std::int64_t size) {
+  const std::int64_t blocks = ceil_div(size, 4 * kThreads);
+  return blocks < 1 ? 1 : blocks > kMaxBlocks ? kMaxBlocks : blocks;
+}
+
+void adversarial_loss(DType dtype, const LossTerm (&terms)[2], double* partials, void* loss, int device,
+                      std::uintptr_t stream) {
+  const DeviceGuard guard(device);
+  const auto s = reinterpret_cast<cudaStream_t>(stream);
+  switch (dtype) {
+    case DType::float32:
+      return run(terms, partials, static_cast<float*>(loss), s);
+    case DType::float64:
+      return run(terms, partials, static_cast<double*>(loss), s);
+    case DType::bfloat16:
+      return run(terms, partials, static_cast<bfloat16*>(loss), s);
+    case DType::float16:
+      return run(terms, partials, static_cast<float16*>(loss), s);
+  }
+}
+
+}  // namespace cuda
+}  // namespace pygan

@@ -1,0 +1,118 @@
+// The Python module pygan._core: the only file that knows pybind11. Tensors arrive as addresses, sizes and a dtype
+// code; device is -1 for the CPU or the index of a CUDA device; stream is a cudaStream_t as an integer.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "adversarial_loss/adversarial_loss.h"
+#include "common/check.h"
+#include "common/dtype.h"
+#include "common/simd.h"
+
+namespace py = pybind11;
+
+namespace pygan {
+namespace {
+
+using Address = std::uintptr_t;
+
+template <class T = void>
+T* pointer(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+DType dtype_of(int code, int device) {
+  check(code >= 0 && code <= 3, "dtype code must be 0, 1, 2 or 3, got ", code);
+  check(device >= 0 || code != static_cast<int>(DType::float16), "float16 is not supported on the CPU");
+#if !defined(PYGAN_WITH_CUDA)
+  check(device < 0, "pygan was built without CUDA, got device ", device);
+#endif
+  return static_cast<DType>(code);
+}
+
+// ---- adversarial losses
+// -----------------------------------------------------------------------------------------------
+
+std::int64_t adversarial_loss_scratch(std::int64_t size) {
+#if defined(PYGAN_WITH_CUDA)
+  return cuda::adversarial_loss_blocks(size);
+#else
+  (void)size;
+  return 0;
+#endif
+}
+
+void run_loss(const LossTerm (&terms)[2], Address scratch, Address loss, DType dtype, int device, Address stream,
+              int threads) {
+#if defined(PYGAN_WITH_CUDA)
+  if (device >= 0) {
+    return cuda::adversarial_loss(dtype, terms, pointer<double>(scratch), pointer(loss), device, stream);
+  }
+#endif
+  (void)scratch, (void)device, (void)stream;
+  PYGAN_SIMD_CALL(adversarial_loss_cpu, dtype, terms, pointer(loss), threads);
+}
+
+// real_gradient, fake_gradient: 0 when not wanted.
+void discriminator_loss(Address real, std::int64_t n_real, Address fake, std::int64_t n_fake, Address real_gradient,
+                        Address fake_gradient, Address scratch, Address loss, int dtype, int device, Address stream,
+                        int threads) {
+  const LossTerm terms[2] = {{pointer(real), pointer(real_gradient), n_real, -1, +1},
+                             {pointer(fake), pointer(fake_gradient), n_fake, +1, +1}};
+  run_loss(terms, scratch, loss, dtype_of(dtype, device), device, stream, threads);
+}
+
+void generator_loss(Address fake, std::int64_t n, bool saturating, Address gradient, Address scratch, Address loss,
+                    int dtype, int device, Address stream, int threads) {
+  const LossTerm terms[2] = {{pointer(fake), pointer(gradient), n, saturating ? +1 : -1, saturating ? -1 : +1},
+                             {nullptr, nullptr, 0, +1, +1}};
+  run_loss(terms, scratch, loss, dtype_of(dtype, device), device, stream, threads);
+}
+
+// ---- what was built
+// ---------------------------------------------------------------------------------------------------
+
+py::dict build_info() {
+  py::dict info;
+  info["version"] = PYGAN_VERSION;
+  info["compiler"] = __VERSION__;
+#if defined(PYGAN_WITH_CUDA)
+  info["cuda"] = PYGAN_CUDA_VERSION;
+  info["cuda_architectures"] = PYGAN_CUDA_ARCHS;
+#else
+  info["cuda"] = py::none();
+  info["cuda_architectures"] = py::none();
+#endif
+  std::vector<std::string> levels;
+#if defined(PYGAN_X86_LEVELS)
+  for (auto level : {SimdLevel::baseline, SimdLevel::avx2, SimdLevel::avx512}) levels.emplace_back(name_of(level));
+#else
+  levels.emplace_back(name_of(SimdLevel::baseline));
+#endif
+  info["simd_built"] = levels;
+  info["simd"] = name_of(simd_level());
+  info["openmp"] = _OPENMP;
+  return info;
+}
+
+}  // namespace
+}  // namespace pygan
+
+PYBIND11_MODULE(_core, m) {
+  using namespace pygan;
+  m.doc() = "Native kernels of pygan. Addresses in, addresses out: call pygan.ops instead.";
+  m.attr("__version__") = PYGAN_VERSION;
+  const py::call_guard<py::gil_scoped_release> no_gil;
+
+  m.def("build_info", &build_info);
+  m.def("simd_level", [] { return name_of(simd_level()); });
+  m.def("best_simd_level", [] { return name_of(best_simd_level()); });
+  m.def("set_simd_level", [](const std::string& name) { set_simd_level(name.c_str()); });
+
+  m.def("adversarial_loss_scratch", &adversarial_loss_scratch);
+  m.def("discriminator_loss", &discriminator_loss, no_gil);
+  m.def("generator_loss", &generator_loss, no_gil);
+}

@@ -1,0 +1,14 @@
+// What lets one header serve g++ (once per SIMD level), nvcc and the CPU emulation of the tests.
+#pragma once
+
+#if defined(__CUDACC__)
+#define PYGAN_HD __host__ __device__ __forceinline__
+#else
+#define PYGAN_HD inline
+#endif
+
+// Code that is compiled more than once lives in pygan::PYGAN_SIMD_LEVEL, so that the linker can never serve the AVX-512
+// copy of an inline function to a machine without AVX-512.
+#if !defined(PYGAN_SIMD_LEVEL)
+#define PYGAN_SIMD_LEVEL generic
+#endif

@@ -1,0 +1,23 @@
+// Loops over chunks whose borders do not depend on the number of threads, so that sums are the same on any machine.
+#pragma once
+
+#include <cstdint>
+
+#include "common/host_device.h"
+
+namespace pygan {
+namespace PYGAN_SIMD_LEVEL {
+
+// Calls body(chunk) for every chunk in [0, chunks), by at most `threads` threads.
+template <class Body>
+void parallel_chunks(std::int64_t chunks, int threads, const Body& body) {
+  if (chunks <= 1 || threads <= 1) {
+    for (std::int64_t chunk = 0; chunk < chunks; ++chunk) body(chunk);
+    return;
+  }
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+  for (std::int64_t chunk = 0; chunk < chunks; ++chunk) body(chunk);
+}
+
+}  // namespace PYGAN_SIMD_LEVEL
+}  // namespace pygan

@@ -1,0 +1,15 @@
+"""Generative Adversarial Nets (Goodfellow et al. 2014) on fused C++/CUDA kernels."""
+
+# torch comes first: it brings the OpenMP runtime that the native core then shares.
+import torch  # noqa: F401, I001
+
+# Inside a clone, its source folder shadows the installed package, which holds the compiled core: look there too.
+from pkgutil import extend_path
+
+__path__ = extend_path(__path__, __name__)
+
+from pygan._build import build_info  # noqa: E402
+from pygan._version import __version__  # noqa: E402
+from pygan import ops  # noqa: E402
+
+__all__ = ["__version__", "build_info", "ops"]

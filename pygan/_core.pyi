@@ -1,0 +1,38 @@
+"""Native kernels. Tensors are addresses; device is -1 (CPU) or a CUDA index; stream is a cudaStream_t as an integer."""
+
+__version__: str
+__file__: str
+
+def build_info() -> dict[str, object]: ...
+def simd_level() -> str: ...
+def best_simd_level() -> str: ...
+def set_simd_level(name: str, /) -> None: ...
+def adversarial_loss_scratch(size: int, /) -> int: ...
+def discriminator_loss(
+    real: int,
+    n_real: int,
+    fake: int,
+    n_fake: int,
+    real_gradient: int,
+    fake_gradient: int,
+    scratch: int,
+    loss: int,
+    dtype: int,
+    device: int,
+    stream: int,
+    threads: int,
+    /,
+) -> None: ...
+def generator_loss(
+    fake: int,
+    n: int,
+    saturating: bool,
+    gradient: int,
+    scratch: int,
+    loss: int,
+    dtype: int,
+    device: int,
+    stream: int,
+    threads: int,
+    /,
+) -> None: ...

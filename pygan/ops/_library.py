@@ -1,0 +1,111 @@
+"""How every op of pygan becomes a torch operator.
+
+An op is one body, run on the CPU and on CUDA, that allocates its outputs with torch and hands addresses to
+`pygan._core`, plus a fake kernel that only computes shapes. It is functional: it never returns or changes an input.
+
+Gradients are attached outside the ops, by an `autograd.Function` whose forward and backward call ops (the cheapest
+way that compiles without graph breaks, see docs/decisions). The bare op refuses to be differentiated, so that nobody
+gets a silent zero.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Literal, NoReturn
+
+import torch
+from torch import Tensor
+
+from pygan import _core
+from pygan._build import build_info
+
+__all__ = ["Impl", "address", "define", "dtype_code", "place", "use_native"]
+
+Impl = Literal["auto", "native", "reference"]
+
+_DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}  # csrc/common/dtype.h
+_NATIVE_DTYPES = {
+    "cpu": (torch.float32, torch.float64, torch.bfloat16),
+    "cuda": (torch.float32, torch.float64, torch.bfloat16, torch.float16),
+}
+_HAS_CUDA = build_info()["cuda"] is not None
+_noticed: set[str] = set()
+
+
+def define(schema: str, body: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    """Registers `pygan::<schema>` with one body for CPU and CUDA, a fake kernel, and no derivative."""
+    name = "pygan::" + schema.partition("(")[0]
+    torch.library.define(name, schema[schema.index("(") :], tags=torch.Tag.pt2_compliant_tag)
+    torch.library.impl(name, ("cpu", "cuda"), _without_autocast(body))
+    torch.library.register_fake(name, fake)
+
+    def refuse(*_: object) -> NoReturn:
+        raise RuntimeError(f"{name} has no derivative of its own: call the function of pygan.ops instead")
+
+    torch.library.register_autograd(name, refuse)
+
+
+def _without_autocast(body: Callable[..., Any]) -> Callable[..., Any]:
+    """Autocast would reach the matrix products inside a body; the public function has already chosen the dtype."""
+
+    @wraps(body)
+    def run(*args: Any) -> Any:
+        device = next(arg.device.type for arg in args if isinstance(arg, Tensor))
+        if not torch.is_autocast_enabled(device):
+            return body(*args)
+        with torch.autocast(device, enabled=False):
+            return body(*args)
+
+    return run
+
+
+def use_native(op: str, impl: Impl, *tensors: Tensor) -> bool:
+    """Whether the native kernel serves these tensors. `auto` falls back to the reference and says so once.
+
+    Raises:
+        ValueError: `impl` is none of the three.
+        RuntimeError: `impl="native"` where no kernel was built.
+    """
+    if impl not in ("auto", "native", "reference"):
+        raise ValueError(f"{op}: impl must be 'auto', 'native' or 'reference', got {impl!r}")
+    if impl == "reference":
+        return False
+    first = tensors[0]
+    kind = first.device.type
+    if kind == "meta" or (first.dtype in _NATIVE_DTYPES.get(kind, ()) and (kind != "cuda" or _HAS_CUDA)):
+        return True
+    reason = f"{op}: there is no native kernel for {first.dtype} on {kind!r} in this build (see pygan.build_info())"
+    if impl == "native":
+        raise RuntimeError(reason)
+    if not torch.compiler.is_compiling():  # a warning would break the graph
+        _notice(reason)
+    return False
+
+
+def _notice(reason: str) -> None:
+    if reason not in _noticed:
+        _noticed.add(reason)
+        import warnings
+
+        warnings.warn(f"{reason}; the plain torch reference runs instead", stacklevel=4)
+
+
+def address(tensor: Tensor | None) -> int:
+    """The address of a contiguous tensor's first element; 0 for None. Keep the tensor alive during the call."""
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def dtype_code(tensor: Tensor) -> int:
+    """The number by which the core knows the tensor's dtype."""
+    return _DTYPE_CODES[tensor.dtype]
+
+
+def place(tensor: Tensor) -> tuple[int, int, int]:
+    """(device, stream, threads): the last three arguments of every native call."""
+    if tensor.is_cuda:
+        return tensor.get_device(), torch.cuda.current_stream(tensor.device).cuda_stream, 1
+    return -1, 0, torch.get_num_threads()
+
+
+def set_simd_level(name: str) -> None:
+    """Forces the vector level of the CPU kernels ("baseline", "avx2", "avx512"), for tests and benchmarks."""
+    _core.set_simd_level(name)

@@ -1,0 +1,231 @@
+"""The adversarial losses of the paper (sections 3 and 4, Algorithm 1), from logits, with their gradients in one pass.
+
+With logit x, D = sigmoid(x), and so -log D = softplus(-x) and -log(1 - D) = softplus(x); no probability is ever formed.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pygan import _core
+from pygan.ops import reference
+from pygan.ops._checks import check_dtype, check_same, check_tensor
+from pygan.ops._library import Impl, address, define, dtype_code, place, use_native
+
+__all__ = ["Objective", "discriminator_loss", "generator_loss"]
+
+Objective = Literal["non_saturating", "saturating", "minimax"]
+
+
+def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, *, impl: Impl = "auto") -> Tensor:
+    """-mean log D(x) - mean log(1 - D(G(z))), which the discriminator minimises (Algorithm 1, first gradient).
+
+    Args:
+        real_logits: any shape, at least one element; logits of D on data. float32, float64, bfloat16, on CUDA float16.
+        fake_logits: any shape, at least one element, its size may differ; logits of D on samples. Same dtype, device.
+        impl: "auto", "native" or "reference" (plain torch).
+
+    Returns:
+        The loss in nats, 0-dimensional, >= 0, in the dtype of the logits (float32 under autocast). Differentiable
+        twice. Relative error at most 4 eps wherever it is a normal number, for logits of any size.
+
+    Raises:
+        TypeError: not tensors, not floating point, or of different dtypes.
+        ValueError: an empty tensor, different devices, an unknown `impl`.
+    """
+    op = "discriminator_loss"
+    _check_logits(op, "real_logits", real_logits)
+    _check_logits(op, "fake_logits", fake_logits)
+    real, fake = _float32_under_autocast(real_logits), _float32_under_autocast(fake_logits)
+    check_same(op, "fake_logits", fake, "real_logits", real)
+    if not use_native(op, impl, real, fake):
+        return reference.discriminator_loss(real, fake)
+    with_gradient = torch.is_grad_enabled() and (real.requires_grad or fake.requires_grad)
+    return _DiscriminatorLoss.apply(real, fake, with_gradient)[0]  # type: ignore[no-any-return, no-untyped-call]
+
+
+def generator_loss(fake_logits: Tensor, objective: Objective = "non_saturating", *, impl: Impl = "auto") -> Tensor:
+    """What the generator minimises (Algorithm 1, second gradient, and the end of section 3).
+
+    Args:
+        fake_logits: any shape, at least one element; logits of D on samples. float32, float64, bfloat16, on CUDA
+            float16.
+        objective: "non_saturating", -mean log D(G(z)) >= 0, whose gradient stays strong while D rejects the samples;
+            or "saturating" (alias "minimax"), +mean log(1 - D(G(z))) <= 0, the generator's part of the value function.
+        impl: "auto", "native" or "reference" (plain torch).
+
+    Returns:
+        The loss in nats, 0-dimensional, in the dtype of the logits (float32 under autocast). Differentiable twice.
+
+    Raises:
+        TypeError: not a tensor or not floating point.
+        ValueError: an empty tensor, an unknown `objective` or `impl`.
+    """
+    op = "generator_loss"
+    _check_logits(op, "fake_logits", fake_logits)
+    if objective not in ("non_saturating", "saturating", "minimax"):
+        raise ValueError(f"{op}: objective must be 'non_saturating' or 'saturating', got {objective!r}")
+    saturating = objective != "non_saturating"
+    fake = _float32_under_autocast(fake_logits)
+    if not use_native(op, impl, fake):
+        return reference.generator_loss(fake, "saturating" if saturating else "non_saturating")
+    with_gradient = torch.is_grad_enabled() and fake.requires_grad
+    return _GeneratorLoss.apply(fake, saturating, with_gradient)[0]  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _check_logits(op: str, name: str, logits: Tensor) -> None:
+    check_tensor(op, name, logits)
+    if logits.numel() == 0:
+        raise ValueError(f"{op}: {name} must have at least one element, got shape {list(logits.shape)}")
+    check_dtype(op, name, logits)
+
+
+def _float32_under_autocast(logits: Tensor) -> Tensor:
+    return logits.float() if torch.is_autocast_enabled(logits.device.type) else logits
+
+
+# ---- the ops --------------------------------------------------------------------------------------------------------
+
+
+def _scratch(logits: Tensor, size: int) -> Tensor | None:
+    if not logits.is_cuda:
+        return None
+    return logits.new_empty(_core.adversarial_loss_scratch(size), dtype=torch.float64)
+
+
+def _discriminator_loss(real: Tensor, fake: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
+    real, fake = real.contiguous(), fake.contiguous()
+    loss, real_gradient, fake_gradient = _discriminator_loss_fake(real, fake, with_gradient)
+    scratch = _scratch(real, max(real.numel(), fake.numel()))
+    _core.discriminator_loss(
+        address(real),
+        real.numel(),
+        address(fake),
+        fake.numel(),
+        address(real_gradient),
+        address(fake_gradient),
+        address(scratch),
+        address(loss),
+        dtype_code(real),
+        *place(real),
+    )
+    return loss, real_gradient, fake_gradient
+
+
+def _discriminator_loss_fake(real: Tensor, fake: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
+    return real.new_empty(()), _gradient_like(real, with_gradient), _gradient_like(fake, with_gradient)
+
+
+def _generator_loss(fake: Tensor, saturating: bool, with_gradient: bool) -> tuple[Tensor, Tensor]:
+    fake = fake.contiguous()
+    loss, gradient = _generator_loss_fake(fake, saturating, with_gradient)
+    scratch = _scratch(fake, fake.numel())
+    _core.generator_loss(
+        address(fake),
+        fake.numel(),
+        saturating,
+        address(gradient),
+        address(scratch),
+        address(loss),
+        dtype_code(fake),
+        *place(fake),
+    )
+    return loss, gradient
+
+
+def _generator_loss_fake(fake: Tensor, saturating: bool, with_gradient: bool) -> tuple[Tensor, Tensor]:
+    return fake.new_empty(()), _gradient_like(fake, with_gradient)
+
+
+def _gradient_like(logits: Tensor, wanted: bool) -> Tensor:
+    return logits.new_empty(logits.shape if wanted else (0,))
+
+
+define(
+    "discriminator_loss(Tensor real, Tensor fake, bool with_gradient) -> (Tensor, Tensor, Tensor)",
+    _discriminator_loss,
+    _discriminator_loss_fake,
+)
+define(
+    "generator_loss(Tensor fake, bool saturating, bool with_gradient) -> (Tensor, Tensor)",
+    _generator_loss,
+    _generator_loss_fake,
+)
+
+
+# ---- derivatives ----------------------------------------------------------------------------------------------------
+
+
+class _DiscriminatorLoss(torch.autograd.Function):
+    """(real, fake) -> loss, and the loss's gradient by each logit, computed in the same pass."""
+
+    @staticmethod
+    def forward(real: Tensor, fake: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
+        return torch.ops.pygan.discriminator_loss(real, fake, with_gradient)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        real, fake, _ = inputs
+        _, real_gradient, fake_gradient = output
+        ctx.mark_non_differentiable(real_gradient, fake_gradient)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(real, fake, real_gradient, fake_gradient)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        real, fake, real_gradient, fake_gradient = ctx.saved_tensors
+        if grad is None:
+            return None, None, None
+        need_real, need_fake, _flag = ctx.needs_input_grad
+        return (
+            _ScaledGradient.apply(grad, real, real_gradient, 1) if need_real else None,  # type: ignore[no-untyped-call]
+            _ScaledGradient.apply(grad, fake, fake_gradient, 1) if need_fake else None,  # type: ignore[no-untyped-call]
+            None,
+        )
+
+
+class _GeneratorLoss(torch.autograd.Function):
+    """fake -> loss, and the loss's gradient by each logit, computed in the same pass."""
+
+    @staticmethod
+    def forward(fake: Tensor, saturating: bool, with_gradient: bool) -> tuple[Tensor, Tensor]:
+        return torch.ops.pygan.generator_loss(fake, saturating, with_gradient)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        fake, ctx.saturating, _ = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(fake, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        fake, gradient = ctx.saved_tensors
+        if grad is None:
+            return None, None, None
+        curvature = -1 if ctx.saturating else 1
+        return _ScaledGradient.apply(grad, fake, gradient, curvature), None, None  # type: ignore[no-untyped-call]
+
+
+class _ScaledGradient(torch.autograd.Function):
+    """grad * gradient, where gradient is d loss / d logits and d^2 loss / d logits^2 = curvature D (1 - D) / size."""
+
+    @staticmethod
+    def forward(grad: Tensor, logits: Tensor, gradient: Tensor, curvature: int) -> Tensor:
+        return grad * gradient
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        grad, logits, gradient, ctx.curvature = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(grad, logits, gradient)
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        grad, logits, gradient = ctx.saved_tensors
+        if outer is None:
+            return None, None, None, None
+        # sigmoid(x) sigmoid(-x), not p (1 - p): exact in the tails
+        second = logits.sigmoid() * (-logits).sigmoid() * (ctx.curvature / logits.numel())
+        return (outer * gradient).sum(), outer * grad * second, None, None
