@@ -8,8 +8,8 @@ from pkgutil import extend_path
 
 __path__ = extend_path(__path__, __name__)
 
-from pygan._build import build_info  # noqa: E402
-from pygan._version import __version__  # noqa: E402
-from pygan import ops  # noqa: E402
+from pygan import ops
+from pygan._build import build_info
+from pygan._version import __version__
 
 __all__ = ["__version__", "build_info", "ops"]

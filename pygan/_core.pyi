@@ -1,7 +1,6 @@
 """Native kernels. Tensors are addresses; device is -1 (CPU) or a CUDA index; stream is a cudaStream_t as an integer."""
 
 __version__: str
-__file__: str
 
 def build_info() -> dict[str, object]: ...
 def simd_level() -> str: ...

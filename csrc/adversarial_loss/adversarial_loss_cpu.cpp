@@ -39,7 +39,8 @@ void run(const LossTerm (&terms)[2], T* loss, int threads) {
   constexpr std::int64_t kOnStack = 64;
   double on_stack[kOnStack];
   double* sums = chunks <= kOnStack ? on_stack : static_cast<double*>(std::malloc(sizeof(double) * chunks));
-  parallel_chunks(chunks, threads, [&](std::int64_t chunk) {
+  const bool small = terms[0].size + terms[1].size <= kChunk;  // not worth waking a thread
+  parallel_chunks(chunks, small ? 1 : threads, [&](std::int64_t chunk) {
     const LossTerm& term = terms[chunk >= first];
     const std::int64_t begin = (chunk >= first ? chunk - first : chunk) * kChunk;
     const std::int64_t n = begin + kChunk < term.size ? kChunk : term.size - begin;

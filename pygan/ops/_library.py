@@ -8,9 +8,10 @@ way that compiles without graph breaks, see docs/decisions). The bare op refuses
 gets a silent zero.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,20 +29,26 @@ _NATIVE_DTYPES = {
     "cuda": (torch.float32, torch.float64, torch.bfloat16, torch.float16),
 }
 _HAS_CUDA = build_info()["cuda"] is not None
+_LIBRARY = torch.library.Library("pygan", "DEF")
 _noticed: set[str] = set()
 
 
 def define(schema: str, body: Callable[..., Any], fake: Callable[..., Any]) -> None:
-    """Registers `pygan::<schema>` with one body for CPU and CUDA, a fake kernel, and no derivative."""
-    name = "pygan::" + schema.partition("(")[0]
-    torch.library.define(name, schema[schema.index("(") :], tags=torch.Tag.pt2_compliant_tag)
-    torch.library.impl(name, ("cpu", "cuda"), _without_autocast(body))
-    torch.library.register_fake(name, fake)
+    """Registers `pygan::<schema>` with one body for CPU and CUDA, a fake kernel, and a derivative that raises."""
+    name = schema.partition("(")[0]
+    _LIBRARY.define(schema, tags=torch.Tag.pt2_compliant_tag)
+    for key in ("CPU", "CUDA"):
+        _LIBRARY.impl(name, _without_autocast(body), key)
+    torch.library.register_fake(f"pygan::{name}", fake)
+    op = getattr(torch.ops.pygan, name).default
 
-    def refuse(*_: object) -> NoReturn:
-        raise RuntimeError(f"{name} has no derivative of its own: call the function of pygan.ops instead")
+    # A kernel at the Autograd key is the cheapest refusal; torch.library.register_autograd would cost 10 us a call.
+    def refuse_derivative(keyset: torch._C.DispatchKeySet, *args: Any) -> Any:
+        if torch.is_grad_enabled() and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args):
+            raise RuntimeError(f"pygan::{name} has no derivative of its own: call the function of pygan.ops instead")
+        return op.redispatch(keyset & torch._C._after_autograd_keyset, *args)
 
-    torch.library.register_autograd(name, refuse)
+    _LIBRARY.impl(name, refuse_derivative, "Autograd", with_keyset=True)
 
 
 def _without_autocast(body: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,8 +91,6 @@ def use_native(op: str, impl: Impl, *tensors: Tensor) -> bool:
 def _notice(reason: str) -> None:
     if reason not in _noticed:
         _noticed.add(reason)
-        import warnings
-
         warnings.warn(f"{reason}; the plain torch reference runs instead", stacklevel=4)
 
 

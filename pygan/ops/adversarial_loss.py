@@ -42,7 +42,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, *, impl: Impl =
     if not use_native(op, impl, real, fake):
         return reference.discriminator_loss(real, fake)
     with_gradient = torch.is_grad_enabled() and (real.requires_grad or fake.requires_grad)
-    return _DiscriminatorLoss.apply(real, fake, with_gradient)[0]  # type: ignore[no-any-return, no-untyped-call]
+    return _DiscriminatorLoss.apply(real, fake, with_gradient)[0]
 
 
 def generator_loss(fake_logits: Tensor, objective: Objective = "non_saturating", *, impl: Impl = "auto") -> Tensor:
@@ -71,7 +71,7 @@ def generator_loss(fake_logits: Tensor, objective: Objective = "non_saturating",
     if not use_native(op, impl, fake):
         return reference.generator_loss(fake, "saturating" if saturating else "non_saturating")
     with_gradient = torch.is_grad_enabled() and fake.requires_grad
-    return _GeneratorLoss.apply(fake, saturating, with_gradient)[0]  # type: ignore[no-any-return, no-untyped-call]
+    return _GeneratorLoss.apply(fake, saturating, with_gradient)[0]
 
 
 def _check_logits(op: str, name: str, logits: Tensor) -> None:
@@ -162,7 +162,7 @@ class _DiscriminatorLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(real: Tensor, fake: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
-        return torch.ops.pygan.discriminator_loss(real, fake, with_gradient)  # type: ignore[no-any-return]
+        return torch.ops.pygan.discriminator_loss(real, fake, with_gradient)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -173,14 +173,14 @@ class _DiscriminatorLoss(torch.autograd.Function):
         ctx.save_for_backward(real, fake, real_gradient, fake_gradient)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         real, fake, real_gradient, fake_gradient = ctx.saved_tensors
         if grad is None:
             return None, None, None
         need_real, need_fake, _flag = ctx.needs_input_grad
         return (
-            _ScaledGradient.apply(grad, real, real_gradient, 1) if need_real else None,  # type: ignore[no-untyped-call]
-            _ScaledGradient.apply(grad, fake, fake_gradient, 1) if need_fake else None,  # type: ignore[no-untyped-call]
+            _scaled(grad, real, real_gradient, 1) if need_real else None,
+            _scaled(grad, fake, fake_gradient, 1) if need_fake else None,
             None,
         )
 
@@ -190,7 +190,7 @@ class _GeneratorLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(fake: Tensor, saturating: bool, with_gradient: bool) -> tuple[Tensor, Tensor]:
-        return torch.ops.pygan.generator_loss(fake, saturating, with_gradient)  # type: ignore[no-any-return]
+        return torch.ops.pygan.generator_loss(fake, saturating, with_gradient)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -200,12 +200,17 @@ class _GeneratorLoss(torch.autograd.Function):
         ctx.save_for_backward(fake, output[1])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         fake, gradient = ctx.saved_tensors
         if grad is None:
             return None, None, None
-        curvature = -1 if ctx.saturating else 1
-        return _ScaledGradient.apply(grad, fake, gradient, curvature), None, None  # type: ignore[no-untyped-call]
+        return _scaled(grad, fake, gradient, -1 if ctx.saturating else 1), None, None
+
+
+def _scaled(grad: Tensor, logits: Tensor, gradient: Tensor, curvature: int) -> Tensor:
+    if torch.is_grad_enabled():  # create_graph=True
+        return _ScaledGradient.apply(grad, logits, gradient, curvature)
+    return grad * gradient
 
 
 class _ScaledGradient(torch.autograd.Function):
@@ -222,7 +227,7 @@ class _ScaledGradient(torch.autograd.Function):
         ctx.save_for_backward(grad, logits, gradient)
 
     @staticmethod
-    def backward(ctx: Any, outer: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, outer: Tensor | None) -> tuple[Tensor | None, ...]:
         grad, logits, gradient = ctx.saved_tensors
         if outer is None:
             return None, None, None, None

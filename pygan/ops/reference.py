@@ -22,7 +22,7 @@ def maxout(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def maxout_pool(x: Tensor, pieces: int) -> Tensor:
-    """Maximum over each group of `pieces` neighbouring channels: x [batch, units * pieces, ...] -> [batch, units, ...]."""
+    """Maximum over each group of `pieces` channels: x [batch, units * pieces, ...] -> [batch, units, ...]."""
     return x.unflatten(1, (-1, pieces)).max(dim=2).values
 
 
