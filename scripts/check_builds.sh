@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Builds without CUDA and without torch, checks the result, and checks that CUDA=ON fails where there is no nvcc.
+# usage: scripts/check_builds.sh [folder for the builds]; needs a python with torch and pytest for the checks
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+out=${1:-$root/build/check_builds}
+rm -rf "$out"
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+unset SKBUILD_CMAKE_DEFINE
+
+echo "--- CPU only, in an environment that is empty but for pip"
+python3 -m venv "$out/empty"
+start=$SECONDS
+"$out/empty/bin/pip" wheel --quiet --no-deps --wheel-dir "$out" "$root" \
+    -C build-dir="$out/cpu" -C cmake.define.PYGAN_CUDA=OFF -C cmake.define.PYGAN_WERROR=ON
+took=$((SECONDS - start))
+python -m zipfile -e "$out"/pygan-*.whl "$out/unpacked"
+echo "built in $took s (limit 60 s); wheel $(stat -c %s "$out"/pygan-*.whl) bytes," \
+    "module $(stat -c %s "$out"/unpacked/pygan/_core*.so) bytes"
+[ "$took" -le 60 ]
+
+cd "$out"
+export PYTHONPATH=$out/unpacked
+python - <<'PYTHON'
+import torch
+
+import pygan
+
+info = pygan.build_info()
+assert info["cuda"] is None, info
+real, fake = torch.randn(100), torch.randn(100)
+native, reference = (pygan.ops.discriminator_loss(real, fake, impl=impl) for impl in ("native", "reference"))
+torch.testing.assert_close(native, reference)
+print("CPU-only module works:", info)
+PYTHON
+python -m pytest -q -p no:cacheprovider "$root/tests/test_laws.py"
+unset PYTHONPATH
+
+echo "--- CUDA=ON without nvcc must fail, and say so"
+# Programs are looked for under an empty root, so that no nvcc is found wherever it is installed.
+mkdir -p "$out/nothing"
+if env -u CUDA_HOME -u CUDA_PATH PATH=/usr/bin:/bin CUDACXX="$out/nothing/nvcc" \
+    cmake -S "$root" -B "$out/no_nvcc" -DPYGAN_CUDA=ON -DCMAKE_CXX_COMPILER="$(command -v g++)" \
+    -DCMAKE_FIND_ROOT_PATH="$out/nothing" -DCMAKE_FIND_ROOT_PATH_MODE_PROGRAM=ONLY -DCMAKE_MAKE_PROGRAM="$(command -v make)" \
+    >"$out/no_nvcc.log" 2>&1; then
+    echo "PYGAN_CUDA=ON succeeded without nvcc"
+    exit 1
+fi
+grep -A 4 'PYGAN_CUDA=ON, but no working nvcc' "$out/no_nvcc.log" || { cat "$out/no_nvcc.log"; exit 1; }

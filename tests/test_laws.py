@@ -1,0 +1,240 @@
+"""The laws of CONTRIBUTING.md that a machine can check: on the sources, on the built module, on the running process."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+
+import pygan
+from pygan import _core
+
+ROOT = Path(__file__).parents[1]
+MODULE = Path(_core.__file__)
+NATIVE_SOURCES = sorted(p for p in (ROOT / "csrc").rglob("*") if p.suffix in {".h", ".cpp", ".cu", ".cuh"})
+PACKAGE_SOURCES = sorted((ROOT / "pygan").rglob("*.py"))
+BUILD_FILES = sorted(
+    path
+    for pattern in ("CMakeLists.txt", "cmake/*", "pyproject.toml", "scripts/*", ".ci/run", ".github/workflows/*")
+    for path in ROOT.glob(pattern)
+)
+WRITTEN_FILES = sorted(
+    path
+    for pattern in ("*.md", "*.toml", "docs/**/*.md", "pygan/**/*.py", "pygan/**/*.pyi", "csrc/**/*", "tests/**/*.py")
+    for path in ROOT.glob(pattern)
+    if path.is_file() and "__pycache__" not in path.parts
+)
+
+
+def readelf(*arguments: str | Path) -> str:
+    return run_tool("readelf", "--wide", *arguments)
+
+
+def run_tool(name: str, *arguments: str | Path) -> str:
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} (binutils) is not installed")
+    return subprocess.run([name, *map(str, arguments)], check=True, capture_output=True, text=True).stdout
+
+
+def matches(pattern: str, files: list[Path]) -> list[str]:
+    assert files, "no files to look at"
+    return [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in files
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if re.search(pattern, line)
+    ]
+
+
+# ---- law 1: the native core knows no torch ---------------------------------------------------------------------------
+
+
+def test_no_torch_header_in_the_core():
+    assert matches(r'#\s*include\s*[<"](torch|ATen|c10|caffe2)/', NATIVE_SOURCES) == []
+
+
+def test_pybind11_only_in_the_bindings():
+    assert {line.split(":")[0] for line in matches("pybind11|Python.h", NATIVE_SOURCES)} == {"csrc/bindings.cpp"}
+
+
+def test_no_torch_symbol_in_the_module():
+    symbols = run_tool("nm", "--dynamic", "--demangle", MODULE)
+    assert "PyModule" in symbols  # nm sees something
+    assert re.findall(r".*\b(?:at|c10|torch|caffe2)::.*", symbols) == []
+
+
+def test_the_build_asks_for_no_torch():
+    requirements = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert not any("torch" in requirement for requirement in requirements)
+
+
+def test_the_module_needs_only_what_every_linux_has():
+    needed = set(re.findall(r"\(NEEDED\).*\[(.*?)\.so", readelf("--dynamic", MODULE)))
+    assert "libc" in needed
+    allowed = r"libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+|libgomp|ld-linux-.*"
+    assert {name for name in needed if not re.fullmatch(allowed, name)} == set()
+
+
+def test_the_module_exports_only_its_entry_point():
+    exported = re.findall(r" [A-Z] (\S+)", run_tool("nm", "--dynamic", "--defined-only", MODULE))
+    assert [name for name in exported if not name.startswith("_Z") and not name.startswith("PyInit")] == []
+    assert "PyInit__core" in exported
+    assert [name for name in exported if "pygan" in name] == []
+
+
+# ---- one OpenMP runtime, no newer than torch's -----------------------------------------------------------------------
+
+
+def test_nothing_newer_than_the_openmp_of_torch():
+    versions = re.findall(r"Name: (G?OMP)_([0-9.]+)", readelf("--version-info", MODULE))
+    assert versions
+    assert [v for v in versions if tuple(map(int, v[1].split("."))) > (5, 0)] == []
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
+def test_one_openmp_runtime_in_the_process():
+    script = """
+import pygan, torch
+logits = torch.zeros(1_000_000)
+pygan.ops.discriminator_loss(logits, logits, impl="native")
+with open("/proc/self/maps") as maps:
+    files = {line.split()[-1] for line in maps if "/" in line}
+runtimes = sorted(f for f in files if f.rsplit("/", 1)[-1].startswith(("libgomp", "libomp", "libiomp")))
+assert any("_core" in f for f in files), files
+assert len(runtimes) == 1, runtimes
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
+
+
+# ---- SIMD levels do not leak -----------------------------------------------------------------------------------------
+
+
+def test_no_weak_symbol_leaves_a_simd_object():
+    """The linker keeps one copy of a weak symbol for everybody: if it is the AVX-512 one, an older machine crashes."""
+    objects = [
+        (path, level)
+        for level in ("avx2", "avx512")
+        for path in (ROOT / "build").rglob("*.o")
+        if path.parent.parent.parent.name.endswith(f"_{level}.dir")
+    ]
+    if not objects:
+        pytest.skip("no objects under build/: the module was not built in this folder, or not for x86-64")
+    leaks = [
+        f"{path.name} for {level}: {symbol}"
+        for path, level in objects
+        for symbol in re.findall(r" [uvVwW] (\S+)$", run_tool("nm", "--defined-only", path), re.MULTILINE)
+        if f"{len(level)}{level}" not in symbol and not symbol.startswith("DW.ref.")
+    ]
+    assert leaks == []
+
+
+# ---- accuracy and safety ---------------------------------------------------------------------------------------------
+
+
+def test_no_fast_math_and_no_native_code_in_the_build():
+    flags = r"ffast-math|Ofast|use_fast_math|ffinite-math|fassociative|funsafe-math|march=native|mtune=native"
+    assert matches(flags, BUILD_FILES) == []
+    assert matches(flags + r"|pragma.*optimize", NATIVE_SOURCES) == []
+
+
+def test_cuda_source_runs_on_the_host():
+    """Launches and dynamic shared memory only through the macros of csrc/common, no cub, no active mask."""
+    cuda = [path for path in NATIVE_SOURCES if path.parent.name != "common"]
+    assert matches(r"<<<|extern\s+__shared__|#\s*include\s*[<\"]cub/|__activemask", cuda) == []
+
+
+def test_nothing_reads_a_pickle():
+    unsafe = []
+    for path in PACKAGE_SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name.partition(".")[0] for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [(node.module or "").partition(".")[0]]
+            bad = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"} & set(names)
+            if isinstance(node, ast.Call):
+                call = ast.unparse(node.func)
+                options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                if call == "torch.load" and options.get("weights_only") != "True":
+                    bad.add("torch.load without weights_only=True")
+                if options.get("allow_pickle", "False") != "False":
+                    bad.add("allow_pickle")
+            unsafe += [f"{path.relative_to(ROOT)}:{node.lineno}: {reason}" for reason in bad]
+    assert unsafe == []
+
+
+def test_the_reference_stands_alone():
+    tree = ast.parse((ROOT / "pygan/ops/reference.py").read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not any(node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    assert {name.partition(".")[0] for name in imported} <= {"math", "collections", "torch"}
+
+
+# ---- names, versions, text -------------------------------------------------------------------------------------------
+
+
+def test_one_version_everywhere():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert {declared, pygan.__version__, _core.__version__, version("pygan")} == {declared}
+
+
+def test_the_index_is_never_recommended():
+    """Another project owns the name there."""
+    assert matches("pip install (-U )?" + r"['\"]?pygan\b", [p for p in WRITTEN_FILES if p != Path(__file__)]) == []
+
+
+def test_sources_are_ascii():
+    assert [str(p.relative_to(ROOT)) for p in WRITTEN_FILES if not p.read_bytes().isascii()] == []
+
+
+# ---- law 4: every operator has a derivative, or one that raises ------------------------------------------------------
+
+
+def operators() -> list[str]:
+    return sorted(n for n in torch._C._dispatch_get_all_op_names() if n.startswith("pygan::"))
+
+
+def logits(n: int) -> torch.Tensor:
+    return torch.linspace(-2, 2, n, dtype=torch.float64)
+
+
+EXAMPLES = {
+    "pygan::discriminator_loss": lambda: (logits(5), logits(3), True),
+    "pygan::generator_loss": lambda: (logits(5), False, True),
+}
+
+
+def test_every_operator_has_an_example():
+    assert operators() == sorted(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", operators())
+def test_no_silent_zero(name):
+    """Differentiated directly, an operator returns a true gradient or raises; it never drops its input's gradient."""
+    op = getattr(torch.ops.pygan, name.removeprefix("pygan::")).default
+    arguments = [
+        a.requires_grad_() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in EXAMPLES[name]()
+    ]
+    assert any(isinstance(a, torch.Tensor) and a.requires_grad for a in arguments)
+    outputs = op(*arguments)
+    outputs = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+    differentiable = [o for o in outputs if o.is_floating_point() and o.numel()]
+    assert all(o.requires_grad for o in differentiable)
+    for output in differentiable:
+        with pytest.raises(RuntimeError, match=re.escape(name)):
+            output.sum().backward(retain_graph=True)
+
+
+@pytest.mark.parametrize("name", operators())
+def test_operators_are_functional(name):
+    op = getattr(torch.ops.pygan, name.removeprefix("pygan::")).default
+    assert not op._schema.is_mutable
+    torch.library.opcheck(op, EXAMPLES[name](), test_utils=("test_schema", "test_faketensor"))
