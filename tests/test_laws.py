@@ -88,6 +88,14 @@ def test_the_module_exports_only_its_entry_point():
     assert [name for name in exported if "pygan" in name] == []
 
 
+@pytest.mark.parametrize("folder", [ROOT, Path("/")], ids=["inside the clone", "outside"])
+def test_the_module_is_found_from_any_folder(folder):
+    """Inside a clone, `python -c` meets the source folder first, which has no compiled core of its own."""
+    script = "import pygan, torch; print(pygan._core.__file__, pygan.ops.generator_loss(torch.zeros(3), impl='native'))"
+    result = subprocess.run([sys.executable, "-c", script], check=True, cwd=folder, capture_output=True, text=True)
+    assert result.stdout.startswith(str(MODULE))
+
+
 # ---- one OpenMP runtime, no newer than torch's -----------------------------------------------------------------------
 
 
