@@ -19,7 +19,7 @@ from torch import Tensor
 from pygan import _core
 from pygan._build import build_info
 
-__all__ = ["Impl", "address", "define", "dtype_code", "place", "use_native"]
+__all__ = ["Impl", "address", "define", "dtype_code", "place", "under_autocast", "use_native"]
 
 Impl = Literal["auto", "native", "reference"]
 
@@ -63,6 +63,11 @@ def _without_autocast(body: Callable[..., Any]) -> Callable[..., Any]:
             return body(*args)
 
     return run
+
+
+def under_autocast(tensor: Tensor) -> bool:
+    """Whether autocast is on for the tensor's device; the public functions then choose the dtype."""
+    return not tensor.is_meta and torch.is_autocast_enabled(tensor.device.type)
 
 
 def use_native(op: str, impl: Impl, *tensors: Tensor) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from pygan import _core
 from pygan.ops import reference
 from pygan.ops._checks import check_dtype, check_same, check_tensor
-from pygan.ops._library import Impl, address, define, dtype_code, place, use_native
+from pygan.ops._library import Impl, address, define, dtype_code, place, under_autocast, use_native
 
 __all__ = ["Objective", "discriminator_loss", "generator_loss"]
 
@@ -82,7 +82,7 @@ def _check_logits(op: str, name: str, logits: Tensor) -> None:
 
 
 def _float32_under_autocast(logits: Tensor) -> Tensor:
-    return logits.float() if torch.is_autocast_enabled(logits.device.type) else logits
+    return logits.float() if under_autocast(logits) else logits
 
 
 # ---- the ops --------------------------------------------------------------------------------------------------------

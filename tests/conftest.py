@@ -1,0 +1,52 @@
+"""Fixtures that every test file may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import pygan
+from pygan import _core
+
+SIMD_LEVELS = pygan.build_info()["simd_built"]
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Every device that the native kernels serve."""
+    return str(request.param)
+
+
+@pytest.fixture(params=SIMD_LEVELS)
+def simd_level(request: pytest.FixtureRequest):
+    """Runs the test once at each vector level of the CPU kernels."""
+    before = _core.simd_level()
+    try:
+        _core.set_simd_level(request.param)
+    except ValueError as error:
+        pytest.skip(str(error))
+    yield request.param
+    _core.set_simd_level(before)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real data sets."""
+    if "PYGAN_DATA" not in os.environ:
+        pytest.skip("PYGAN_DATA names no folder with real data sets")
+    return Path(os.environ["PYGAN_DATA"])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` need a GPU and a core built with CUDA."""
+    if torch.cuda.is_available() and pygan.build_info()["cuda"] is not None:
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a GPU and a build with CUDA"))

@@ -1,0 +1,253 @@
+"""Adversarial losses: values and gradients against float64, tails, second order, and every way torch calls an op."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tolerances import assert_no_worse_than_torch
+from torch import Tensor
+
+from pygan.ops import discriminator_loss, generator_loss, reference
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.gpu)]
+OBJECTIVES = ["non_saturating", "saturating"]
+SIZES = [(1, 1), (3, 5), (100, 100), (1000, 7), (16384, 16385), (70_001, 40_003)]
+EMPTY, ON_META = torch.zeros(0, 3), torch.zeros(1, device="meta")
+TAILS = [0.0, -0.0, 1e-30, 0.5, 1.0, 17.0, 20.0, 50.0, 87.0, 90.0, 500.0, 1e4]
+
+
+def both_losses(real: Tensor, fake: Tensor, impl: str) -> list[Tensor]:
+    losses = [discriminator_loss(real, fake, impl=impl)]
+    return losses + [generator_loss(fake, objective, impl=impl) for objective in OBJECTIVES]
+
+
+def value_and_gradients(real: Tensor, fake: Tensor, impl: str) -> list[Tensor]:
+    real, fake = real.clone().requires_grad_(), fake.clone().requires_grad_()
+    losses = both_losses(real, fake, impl)
+    gradients = torch.autograd.grad(losses[0], (real, fake)) + tuple(
+        torch.autograd.grad(loss, fake)[0] for loss in losses[1:]
+    )
+    return [loss.detach() for loss in losses] + list(gradients)
+
+
+@pytest.mark.usefixtures("simd_level")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", SIZES)
+def test_value_and_gradient_are_no_worse_than_torch(device: str, dtype: torch.dtype, sizes: tuple[int, int]) -> None:
+    if device == "cpu" and dtype is torch.float16:
+        pytest.skip("float16 runs on CUDA only")
+    real, fake = ((4 * torch.randn(size, device=device)).to(dtype) for size in sizes)
+    ours = value_and_gradients(real, fake, "native")
+    torchs = value_and_gradients(real, fake, "reference")
+    exact = value_and_gradients(real.double(), fake.double(), "reference")
+    for triple in zip(ours, torchs, exact, strict=True):
+        assert_no_worse_than_torch(*triple)
+
+
+@pytest.mark.usefixtures("simd_level")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("magnitude", TAILS)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_exact_in_the_tails(dtype: torch.dtype, magnitude: float, sign: int) -> None:
+    mpmath = pytest.importorskip("mpmath", reason="mpmath gives the exact values")
+    mpmath.mp.dps = 60
+    logit = torch.tensor([sign * magnitude], dtype=dtype, requires_grad=True)
+    x = mpmath.mpf(logit.item())
+    softplus = lambda t: mpmath.log1p(mpmath.exp(t))  # noqa: E731
+    logistic = lambda t: 1 / (1 + mpmath.exp(-t))  # noqa: E731
+    exact = {"non_saturating": (softplus(-x), -logistic(-x)), "saturating": (-softplus(x), -logistic(x))}
+    info = torch.finfo(dtype)
+    for objective, values in exact.items():
+        loss = generator_loss(logit, objective)
+        (gradient,) = torch.autograd.grad(loss, logit)
+        for ours, true in zip((loss, gradient), values, strict=True):
+            error = abs(mpmath.mpf(ours.item()) - true)
+            if abs(true) > info.tiny:
+                assert error <= 4 * info.eps * abs(true)
+            else:
+                assert error <= info.tiny * info.eps * 2
+
+
+def test_infinite_logits_give_the_limits(device: str) -> None:
+    logits = torch.tensor([math.inf, -math.inf], device=device, requires_grad=True)
+    for value, objective, expected, slope in [
+        (0, "non_saturating", 0.0, 0.0),
+        (1, "non_saturating", math.inf, -1.0),
+        (0, "saturating", -math.inf, -1.0),
+        (1, "saturating", 0.0, 0.0),
+    ]:
+        loss = generator_loss(logits[value], objective)
+        assert loss.item() == expected
+        assert torch.autograd.grad(loss, logits)[0][value].item() == slope
+
+
+@pytest.mark.usefixtures("simd_level")
+@pytest.mark.parametrize("size", [1, 5, 300])
+def test_nan_poisons_the_loss_and_its_own_gradient_only(size: int) -> None:
+    real, fake = torch.randn(size), torch.randn(size)
+    real[size // 2] = math.nan
+    loss, *_, real_gradient, fake_gradient, _, _ = value_and_gradients(real, fake, "native")
+    assert loss.isnan()
+    assert torch.equal(real_gradient.isnan(), real.isnan())
+    assert fake_gradient.isfinite().all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    real=st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=40),
+    fake=st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=40),
+)
+def test_properties(real: list[float], fake: list[float]) -> None:
+    r, f = torch.tensor(real, dtype=torch.float64), torch.tensor(fake, dtype=torch.float64)
+    d, non_saturating, saturating = both_losses(r, f, "native")
+    assert d >= 0
+    assert non_saturating >= 0
+    assert saturating <= 0
+    assert torch.isclose(d, generator_loss(r) - saturating, rtol=1e-12)  # the parts make the whole
+    assert torch.equal(discriminator_loss(-f, -r), discriminator_loss(r, f)) or torch.isclose(
+        discriminator_loss(-f, -r), d, rtol=1e-14
+    )  # swapping the players' labels changes nothing
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_generator_step_raises_d_of_g(objective: str) -> None:
+    logits = torch.randn(100, requires_grad=True)
+    generator_loss(logits, objective).backward()
+    assert (logits.grad < 0).all()
+
+
+def test_equilibrium_is_log_four() -> None:
+    zeros = torch.zeros(10, dtype=torch.float64)
+    assert discriminator_loss(zeros, zeros).item() == pytest.approx(math.log(4), rel=1e-15)
+
+
+def test_minimax_is_saturating() -> None:
+    logits = torch.randn(9)
+    assert torch.equal(generator_loss(logits, "minimax"), generator_loss(logits, "saturating"))
+
+
+@pytest.mark.parametrize("impl", ["native", "reference"])
+def test_gradcheck_to_second_order(device: str, impl: str) -> None:
+    real = torch.randn(5, dtype=torch.float64, device=device, requires_grad=True)
+    fake = torch.randn(2, 3, dtype=torch.float64, device=device, requires_grad=True)
+    for f, args in [
+        (lambda r, g: discriminator_loss(r, g, impl=impl), (real, fake)),
+        (lambda g: generator_loss(g, impl=impl), (fake,)),
+        (lambda g: generator_loss(g, "saturating", impl=impl), (fake,)),
+    ]:
+        assert torch.autograd.gradcheck(f, args)
+        assert torch.autograd.gradgradcheck(f, args)
+
+
+def test_only_the_wanted_gradient_flows() -> None:
+    real, fake = torch.randn(4, requires_grad=True), torch.randn(4)
+    discriminator_loss(real, fake).backward()
+    assert real.grad is not None
+    assert fake.grad is None
+    with torch.no_grad():
+        assert not discriminator_loss(real, fake).requires_grad
+
+
+def test_thread_count_does_not_change_the_bits() -> None:
+    real, fake = torch.randn(200_000), torch.randn(100_000)
+    before = torch.get_num_threads()
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        results.append(value_and_gradients(real, fake, "native"))
+    torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_strided_and_expanded_logits() -> None:
+    base = torch.randn(8, 6)
+    for real, fake in [(base[:, ::2], base.t()), (base[0].expand(5, 6), base[1:2, :1].expand(3, 4))]:
+        ours = value_and_gradients(real, fake, "native")
+        plain = value_and_gradients(real.contiguous(), fake.contiguous(), "native")
+        assert all(torch.equal(a, b) for a, b in zip(ours, plain, strict=True))
+
+
+def test_compiles_without_graph_break() -> None:
+    real, fake = torch.randn(6, requires_grad=True), torch.randn(3, requires_grad=True)
+
+    def total(r: Tensor, f: Tensor) -> Tensor:
+        return discriminator_loss(r, f) + 2 * generator_loss(f, "saturating")
+
+    compiled = torch.compile(total, fullgraph=True, backend="aot_eager")
+    ours = torch.autograd.grad(compiled(real, fake), (real, fake))
+    plain = torch.autograd.grad(total(real, fake), (real, fake))
+    for a, b in zip(ours, plain, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_func_grad_and_vmap_free_transforms() -> None:
+    real, fake = torch.randn(6), torch.randn(3)
+    plain = value_and_gradients(real, fake, "native")
+    assert torch.equal(torch.func.grad(discriminator_loss)(real, fake), plain[3])
+    assert torch.equal(torch.func.grad(generator_loss)(fake), plain[5])
+
+
+def test_autocast_computes_in_float32() -> None:
+    logits = torch.randn(50, dtype=torch.bfloat16, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = generator_loss(logits)
+    assert loss.dtype is torch.float32
+    assert torch.autograd.grad(loss, logits)[0].dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_opcheck(device: str, dtype: torch.dtype) -> None:
+    real, fake = torch.randn(4, device=device, dtype=dtype), torch.randn(2, 3, device=device, dtype=dtype)
+    for with_gradient in (True, False):
+        torch.library.opcheck(torch.ops.pygan.discriminator_loss.default, (real, fake, with_gradient))
+        torch.library.opcheck(torch.ops.pygan.generator_loss.default, (fake, True, with_gradient))
+
+
+def test_bare_ops_refuse_to_be_differentiated() -> None:
+    logits = torch.randn(4, requires_grad=True)
+    with pytest.raises(RuntimeError, match="no derivative of its own"):
+        torch.ops.pygan.generator_loss(logits, False, True)
+
+
+def test_float16_on_the_cpu_falls_back_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pygan.ops._library._noticed", set())
+    logits = torch.randn(4).half()
+    with pytest.warns(UserWarning, match=r"no native kernel for torch\.float16 on 'cpu'"):
+        loss = generator_loss(logits)
+    assert torch.equal(loss, reference.generator_loss(logits))
+    generator_loss(logits)  # the second call is silent: warnings are errors here
+    with pytest.raises(RuntimeError, match="no native kernel"):
+        generator_loss(logits, impl="native")
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "arguments"),
+    [
+        (TypeError, r"real_logits must be a tensor, got list", ([1.0], torch.zeros(1))),
+        (
+            ValueError,
+            r"fake_logits must have at least one element, got shape \[0, 3\]",
+            (torch.zeros(1), torch.ones(0, 3)),
+        ),
+        (TypeError, r"real_logits must be float16, .* got torch\.int64", (torch.ones(1).long(), torch.zeros(1))),
+        (TypeError, r"fake_logits must have the dtype of real_logits", (torch.zeros(1), torch.zeros(1).double())),
+        (
+            ValueError,
+            r"fake_logits must be on the device of real_logits",
+            (torch.zeros(1), torch.zeros(1, device="meta")),
+        ),
+    ],
+)
+def test_bad_discriminator_input(error: type[Exception], message: str, arguments: tuple[object, object]) -> None:
+    with pytest.raises(error, match="discriminator_loss: " + message):
+        discriminator_loss(*arguments)
+
+
+def test_bad_objective_and_impl() -> None:
+    with pytest.raises(ValueError, match="objective must be 'non_saturating' or 'saturating', got 'wasserstein'"):
+        generator_loss(torch.zeros(1), "wasserstein")
+    with pytest.raises(ValueError, match="impl must be 'auto', 'native' or 'reference', got 'fast'"):
+        generator_loss(torch.zeros(1), impl="fast")
