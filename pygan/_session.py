@@ -1,0 +1,71 @@
+"""What a run borrows from the process it lives in: the device, torch's random generators, Ctrl-C."""
+
+import os
+import platform
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
+from typing import Self
+
+import torch
+
+__all__ = ["Interrupt", "find_device", "forked_randomness", "hardware", "own_randomness"]
+
+
+def find_device(device: str | torch.device) -> torch.device:
+    """The device itself; "auto" is CUDA if there is one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def hardware(device: torch.device) -> str:
+    """The machine in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = f"{torch.get_num_threads()} threads"
+    return f"{platform.machine()} CPU ({torch.backends.cpu.get_cpu_capability()}), {threads}"
+
+
+@contextmanager
+def own_randomness(seed: int, device: torch.device, deterministic: bool) -> Iterator[None]:
+    """Seed torch's default generators for the time of the run, and leave the caller's as they were."""
+    mode = torch.get_deterministic_debug_mode()
+    with forked_randomness(device):
+        torch.manual_seed(seed)
+        if deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            torch.set_deterministic_debug_mode(mode)
+
+
+def forked_randomness(device: torch.device) -> AbstractContextManager[None]:
+    """Leaves torch's default generators, of the CPU and of this device, as they were before."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+class Interrupt:
+    """Ctrl-C lets the update that runs end: `asked` is then True. A second Ctrl-C interrupts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._main = threading.current_thread() is threading.main_thread()  # No other thread may set a handler.
+
+    def __enter__(self) -> Self:
+        if self._main:
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._main:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True

@@ -1,0 +1,78 @@
+"""Is the run well? A NaN or an infinity stops it; the usual ways to fail give a warning with advice, once."""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["HealthWarning", "NonFiniteError", "check_finite", "diagnose", "not_finite", "spread", "warn_once"]
+
+
+class HealthWarning(UserWarning):
+    """Training goes on, but is likely to fail in the way that the message names."""
+
+
+class NonFiniteError(RuntimeError):
+    """A NaN or an infinity appeared in training; the message names the update and the tensor."""
+
+
+def check_finite(update: int, tensors: Mapping[str, Tensor]) -> None:
+    """Raise NonFiniteError for the first tensor that holds a NaN or an infinity at this update."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            count = int((~torch.isfinite(tensor)).sum())
+            raise NonFiniteError(
+                f"train: {name} holds {count} NaN or infinite values of {tensor.numel()} after update {update}; "
+                "the last checkpoint is from before. The usual cure: lower generator_lr and discriminator_lr"
+            )
+
+
+def not_finite(update: int, statistics: Mapping[str, float], tensors: Mapping[str, Tensor]) -> NonFiniteError:
+    """The error for an update with statistics that are not finite: it names the first bad tensor, or else the loss."""
+    try:
+        check_finite(update, tensors)
+    except NonFiniteError as error:
+        return error
+    bad = next(name for name, value in statistics.items() if not math.isfinite(value))
+    return NonFiniteError(f"train: {bad} is {statistics[bad]} at update {update}, while all weights are finite")
+
+
+def diagnose(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The warnings that a history of epochs gives rise to: name -> sentence with advice."""
+    found = {}
+    recent = history[-3:]
+    if len(recent) == 3 and all(epoch["d_real"] > 0.99 and epoch["d_fake"] < 0.01 for epoch in recent):
+        found["discriminator wins"] = (
+            f"the discriminator wins: D(x) = {recent[-1]['d_real']:.3f}, D(G(z)) = {recent[-1]['d_fake']:.3f}, and for "
+            "three epochs, so that the generator learns little. "
+            "Lower discriminator_lr, keep_input or keep_hidden (more dropout), or k"
+        )
+    last = history[-1]
+    if max(abs(last["d_loss"]), abs(last["g_loss"])) > 50:
+        found["divergence"] = (
+            f"the losses diverge: d_loss = {last['d_loss']:.3g}, g_loss = {last['g_loss']:.3g} nats. "
+            "Lower both learning rates (generator_lr, discriminator_lr)"
+        )
+    spreads = [epoch["spread"] for epoch in history if epoch["spread"] is not None]
+    if spreads and spreads[-1] < 0.1 and max(spreads) > 0.3:
+        found["collapse"] = (
+            f"the generator collapses: its samples vary {spreads[-1]:.2f} times as much as the data, and did "
+            f"{max(spreads):.2f} times. Lower generator_lr, or give the discriminator more updates (k, alternating)"
+        )
+    return found
+
+
+def spread(images: Tensor) -> float:
+    """Mean over the pixels of the standard deviation over the images [n, ...]; 0 if they are all alike."""
+    return math.sqrt(images.flatten(1).var(dim=0, correction=0).mean().item())
+
+
+def warn_once(history: Sequence[Mapping[str, Any]], warned: list[str]) -> None:
+    """Give the warnings that were not given before, and remember them in `warned`."""
+    for name, sentence in diagnose(history).items():
+        if name not in warned:
+            warned.append(name)
+            warnings.warn(f"epoch {history[-1]['epoch']}: {sentence}", HealthWarning, stacklevel=3)

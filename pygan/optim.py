@@ -1,0 +1,89 @@
+"""The two update rules, under one interface: rates come with each step, state is a flat dictionary of named tensors."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pygan.recipes import Recipe
+
+__all__ = ["Adam", "Momentum", "Optimizer", "make_optimizer", "trainable", "with_prefix"]
+
+
+class Optimizer(Protocol):
+    """Updates the parameters of one player in place."""
+
+    def step(self, gradients: Sequence[Tensor], lr: float, momentum: float) -> None:
+        """One update, with one gradient for each parameter, in the parameters' order."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The live state tensors by name: "<parameter>.<what it is>"."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copy the state from another optimiser's `state_dict`."""
+
+
+class Momentum:
+    """v <- m v - lr g; p <- p + v, the form of the 2014 code.
+
+    torch.optim.SGD keeps the learning rate out of the velocity, so that the two differ as soon as the rate changes.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.parameters = trainable(module)
+        self.velocities = [torch.zeros_like(parameter) for parameter in self.parameters.values()]
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor], lr: float, momentum: float) -> None:
+        for parameter, velocity, gradient in zip(self.parameters.values(), self.velocities, gradients, strict=True):
+            velocity.mul_(momentum).sub_(gradient, alpha=lr)
+            parameter.add_(velocity)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {f"{name}.velocity": v for name, v in zip(self.parameters, self.velocities, strict=True)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        for name, velocity in self.state_dict().items():
+            velocity.copy_(state[name])
+
+
+class Adam:
+    """torch.optim.Adam, with its state as named tensors; the momentum argument of `step` is not used."""
+
+    def __init__(self, module: nn.Module, betas: tuple[float, float]) -> None:
+        self.parameters = trainable(module)
+        self.adam = torch.optim.Adam(self.parameters.values(), betas=betas)
+
+    def step(self, gradients: Sequence[Tensor], lr: float, momentum: float) -> None:
+        for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
+            parameter.grad = gradient
+        self.adam.param_groups[0]["lr"] = lr
+        self.adam.step()
+        self.adam.zero_grad()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        state = self.adam.state
+        return {f"{name}.{key}": t for name, p in self.parameters.items() for key, t in state.get(p, {}).items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        for name, parameter in self.parameters.items():
+            keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in state]
+            self.adam.state[parameter] = {key: state[f"{name}.{key}"].clone() for key in keys}
+
+
+def make_optimizer(module: nn.Module, recipe: Recipe) -> Optimizer:
+    """The recipe's update rule for the parameters of one player."""
+    if recipe.optimizer == "adam":
+        return Adam(module, (recipe.adam_beta1, recipe.adam_beta2))
+    return Momentum(module)
+
+
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that require a gradient, by name."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names start with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

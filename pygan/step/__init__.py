@@ -1,0 +1,48 @@
+"""One training iteration behind one seam: `make_step` returns the fastest `Step` that applies.
+
+`plain.py` is the reference, in torch alone; every other step is tested against it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pygan.recipes import Rates, Recipe
+from pygan.step.plain import PlainStep
+
+__all__ = ["STATISTICS", "Step", "make_step"]
+
+STATISTICS = ("d_loss", "g_loss", "d_real", "d_fake")
+
+
+class Step(Protocol):
+    """One iteration of the game: k discriminator updates and one of the generator, or one of both at once.
+
+    A step owns the optimisers' state and changes both players' parameters in place. All its randomness comes from
+    torch's default generators, in a fixed order, so that their state and `state_dict` are all that a checkpoint needs.
+    """
+
+    def __call__(self, real: Callable[[], Tensor], rates: Rates) -> None:
+        """Update both players; `real()` is the next batch [batch_size, C, H, W] of the data, float32 in [0, 1]."""
+
+    def statistics(self) -> Tensor:
+        """float64 [iterations since the last call, 4] on the CPU, in the order of `STATISTICS`.
+
+        The columns are both losses (nats), the mean of D(x) and the mean of D(G(z)), as the players saw them, with
+        dropout; with k > 1 those of the last discriminator update. The discriminator's loss is half the sum.
+        """
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The optimisers' state by name, e.g. "generator.output.weight.velocity". The tensors may be the live ones."""
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over what another step's `state_dict` held."""
+
+
+def make_step(
+    generator: nn.Module, discriminator: nn.Module, recipe: Recipe, shape: Sequence[int], device: torch.device
+) -> Step:
+    """The step for these players, which are on the device, and images of shape (C, H, W)."""
+    return PlainStep(generator, discriminator, recipe, shape, device)

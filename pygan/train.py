@@ -1,0 +1,329 @@
+"""Training: Algorithm 1 of Goodfellow et al. 2014, and what surrounds it so that nothing of a run is lost.
+
+`train` sets the run up, `_Game.play` is the loop, and the rest of the class is what happens at the end of an epoch. The
+update itself, one iteration of the paper's algorithm, is `pygan.step`; its readable form is in `pygan/step/plain.py`.
+"""
+
+import math
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+import pygan.data
+from pygan import health, models, pictures, recipes
+from pygan._session import Interrupt, find_device, forked_randomness, hardware, own_randomness
+from pygan._version import __version__
+from pygan.batches import Batches
+from pygan.data import Data, Splits, as_float
+from pygan.optim import with_prefix
+from pygan.recipes import Recipe
+from pygan.run import SIGMA_POINTS, Run, RunFolder, choose_folder, describe_data, load_weights, player_name
+from pygan.step import STATISTICS, Step, make_step
+
+__all__ = ["train"]
+
+_READ_EVERY = 100  # updates between looks at the statistics; each look waits for the GPU
+_PICTURES = 64
+
+
+def train(
+    data: Data,
+    recipe: str | Recipe | None = None,
+    out: str | Path | None = None,
+    epochs: int | None = None,
+    device: str | torch.device = "auto",
+    seed: int = 0,
+    resume: bool = False,
+    progress: bool = True,
+    generator: nn.Module | None = None,
+    discriminator: nn.Module | None = None,
+    valid: Data | None = None,
+    test: Data | None = None,
+    root: str | Path | None = None,
+    on_epoch: Callable[[Run], object] | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a generator and a discriminator against each other, and say how good the generator is.
+
+    Args:
+        data: "digits", "mnist", "cifar10", a folder of images, a tensor, an array or a Dataset; see `pygan.data.load`.
+        recipe: the name of a recipe ("paper2014", "code2014", "digits", ...), a `Recipe`, or None for the data's own.
+        out: the run folder; None makes runs/<data>, runs/<data>-2, ... A folder that holds a run is never overwritten.
+        epochs: passes over the training images; None takes the recipe's.
+        device: "auto" (CUDA if there is one, else the CPU) or any torch device.
+        seed: at least 0. On the CPU the same seed gives the same bits.
+        resume: continue from the last checkpoint in the run folder, or start if there is none. A finished run is
+            returned as it is, unless `epochs` is larger than before. Anything else that is given must be what it was.
+        progress: show a progress bar if standard error is a terminal.
+        generator, discriminator: modules of your own in place of the paper's, trained in place; see `pygan.models`.
+        valid, test: images to use as these splits.
+        root: the folder of data sets; see `pygan.data.load`.
+        on_epoch: called with the run after each epoch; what it draws from torch's generators does not change the run.
+        **settings: any field of `Recipe`: k, batch_size, objective, noise, precision, ...
+
+    Returns:
+        The run, with the weights that did best on the validation split. `run.path / "result.json"` holds the test
+        log-likelihood; the test split is read once, for that, at the end.
+
+    Raises:
+        TypeError, ValueError: an unknown or impossible setting, unusable data, a folder that holds another run.
+        RuntimeError: another process trains in the folder, or the device is not there.
+        pygan.health.NonFiniteError: a NaN or an infinity appeared; the last checkpoint is from before.
+        KeyboardInterrupt: after Ctrl-C, when the run has been saved.
+    """
+    splits = pygan.data.load(data, root=root, seed=seed, valid=valid, test=test)
+    place = find_device(device)
+    folder = choose_folder(out, splits.name, resume)
+    with folder.locked():
+        before = folder.read_config() if folder.holds_run() else None
+        chosen = recipes.find(
+            recipe,
+            settings if epochs is None else {**settings, "epochs": epochs},
+            data=splits.name,
+            pixels=splits.train[0].numel(),
+            images=len(splits.train),
+            before=Recipe(**before["recipe"]) if before is not None else None,
+        )
+        config = {
+            "seed": seed,
+            "recipe": asdict(chosen),
+            "data": describe_data(splits, None if valid is not None or test is not None else data, root),
+            "players": {"generator": player_name(generator), "discriminator": player_name(discriminator)},
+        }
+        if before is not None:
+            folder.refuse_changes(before, config)
+        folder.write_config(config)
+        with own_randomness(seed, place, chosen.deterministic):
+            mean_image = as_float(splits.train).mean(0)
+            own_generator, own_discriminator = models.make_players(chosen, mean_image.shape, mean_image)
+            game = _Game(
+                folder,
+                chosen,
+                splits,
+                seed,
+                place,
+                generator or own_generator,
+                discriminator or own_discriminator,
+                on_epoch,
+            )
+            game.restore()
+            if game.update < game.updates or not folder.is_finished():
+                folder.write_result(None)
+                game.play(progress)
+                game.finish(progress)
+        return game.best_run()
+
+
+class _Game:
+    """Both players, the step that moves them, and where the run stands."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        recipe: Recipe,
+        splits: Splits,
+        seed: int,
+        device: torch.device,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        on_epoch: Callable[[Run], object] | None,
+    ) -> None:
+        shape = tuple(splits.train.shape[1:])
+        self.folder, self.recipe, self.splits, self.seed, self.device = folder, recipe, splits, seed, device
+        self.generator, self.discriminator = generator.to(device).train(), discriminator.to(device).train()
+        models.check_players(self.generator, self.discriminator, recipe, shape)
+        self.averaged = None
+        if recipe.averaging > 0:
+            average = get_ema_multi_avg_fn(recipe.averaging)
+            self.averaged = AveragedModel(self.generator, multi_avg_fn=average, use_buffers=True)
+        self.step = make_step(self.generator, self.discriminator, recipe, shape, device)
+        self.batches = Batches(splits.train, recipe.batch_size, seed, device)
+        self.updates_per_epoch = max(1, self.batches.per_epoch // recipe.k)
+        self.updates = recipe.epochs * self.updates_per_epoch
+
+        self.update = 0
+        self.totals = [0.0] * len(STATISTICS)  # of this epoch so far
+        self.history: list[dict[str, Any]] = []
+        self.best: float | None = None  # validation log-likelihood of the best checkpoint
+        self.times: list[float] = []  # seconds at the end of each epoch
+        self.seconds = 0.0
+        self.warned: list[str] = []
+        self.on_epoch = on_epoch
+        judged = self.averaged.module if self.averaged else self.generator
+        self.run = Run(judged, self.discriminator, recipe, self.history, folder.path, seed, shape, splits)
+
+    def play(self, show: bool) -> None:
+        """Train to the end of the last epoch; save as the recipe says, and when interrupted."""
+        started, saved = time.monotonic() - self.seconds, time.monotonic()
+        bar = tqdm(total=self.updates, initial=self.update, unit=" updates", disable=None if show else True)
+        with bar, Interrupt() as interrupt:
+            while self.update < self.updates:
+                self.step(self.batches, self.recipe.rates(self.update, self.updates_per_epoch))
+                if self.averaged is not None:
+                    self.averaged.update_parameters(self.generator)
+                self.update += 1
+                self.seconds = time.monotonic() - started
+                bar.update()
+
+                epoch, within = divmod(self.update, self.updates_per_epoch)
+                if within == 0:
+                    self.end_epoch(epoch)
+                    self.show(bar)
+                elif self.update % _READ_EVERY == 0:
+                    self.read_statistics()
+                due = within == 0 and (epoch % self.recipe.checkpoint_every == 0 or epoch == self.recipe.epochs)
+                if due or interrupt.asked or time.monotonic() - saved > self.recipe.checkpoint_seconds:
+                    self.save("last")
+                    saved = time.monotonic()
+                if interrupt.asked:
+                    message = (
+                        f"saved {self.folder.path} in epoch {epoch + 1} of {self.recipe.epochs}; resume=True goes on"
+                    )
+                    print(message, file=sys.stderr)
+                    raise KeyboardInterrupt(message)
+
+    def end_epoch(self, epoch: int) -> None:
+        """Write down how the epoch went: history, log, picture, best checkpoint, warnings."""
+        self.read_statistics()
+        means = [total / self.updates_per_epoch for total in self.totals]
+        self.totals = [0.0] * len(STATISTICS)
+        entry: dict[str, Any]
+        entry = {"epoch": epoch, "update": self.update, **dict(zip(STATISTICS, means, strict=True))}
+        entry |= {"log_likelihood": None, "sigma": None, "spread": None}
+        last = epoch == self.recipe.epochs
+        if last or epoch % self.recipe.evaluate_every == 0:
+            entry |= self.evaluate()
+        self.history.append(entry)
+        self.times.append(round(self.seconds, 3))
+        self.folder.append_log({**entry, "seconds": self.times[-1]})
+        if last or epoch % self.recipe.samples_every == 0:
+            pictures.save_png(self.folder.samples(epoch), self.run.sample(_PICTURES, self.seed))
+        if entry["log_likelihood"] is not None and (self.best is None or entry["log_likelihood"] > self.best):
+            self.best = entry["log_likelihood"]
+            self.save(
+                "best"
+            )  # Before "last", which knows its log-likelihood: a run killed in between does this epoch again.
+        health.warn_once(self.history, self.warned)
+        if self.on_epoch is not None:
+            with forked_randomness(self.device):
+                self.on_epoch(self.run)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Log-likelihood of the validation split, and how much the samples vary, from noise that is always the same."""
+        self.check_finite()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # Young generators lie at the edge of the grid of sigmas.
+            window = self.run.window()
+        assert window.sigma is not None
+        density = window.log_density(as_float(self.splits.valid), window.sigma)
+        return {
+            "log_likelihood": density.double().mean().item(),
+            "sigma": window.sigma,
+            "spread": health.spread(window.samples) / health.spread(as_float(self.splits.valid)),
+        }
+
+    def read_statistics(self) -> None:
+        """Add the updates since the last look to the epoch's totals, one by one: how often we look changes nothing."""
+        rows = self.step.statistics().tolist()
+        for update, row in enumerate(rows, start=self.update - len(rows) + 1):
+            if not all(map(math.isfinite, row)):
+                raise health.not_finite(update, dict(zip(STATISTICS, row, strict=True)), self.tensors())
+            self.totals = [total + value for total, value in zip(self.totals, row, strict=True)]
+
+    def show(self, bar: "tqdm[Any]") -> None:
+        """The progress bar's line for the last epoch."""
+        entry = self.history[-1]
+        judged = [past["log_likelihood"] for past in self.history if past["log_likelihood"] is not None]
+        bar.set_description(f"epoch {entry['epoch']}/{self.recipe.epochs}")
+        bar.set_postfix_str(
+            f"D(x) {entry['d_real']:.2f}, D(G(z)) {entry['d_fake']:.2f}, "
+            f"losses {entry['d_loss']:.2f} {entry['g_loss']:.2f}" + (f", {judged[-1]:.0f} nats" if judged else "")
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor that the run goes on from, by name."""
+        named = {f"{part}.{name}": t for part, of in self.parts().items() for name, t in of.state_dict().items()}
+        named["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            named["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        return named
+
+    def save(self, name: str) -> None:
+        """Write a checkpoint, after a look that all of it is finite."""
+        self.read_statistics()
+        self.check_finite()
+        self.folder.write_checkpoint(name, self.tensors(), {name: getattr(self, name) for name in _PROGRESS})
+
+    def check_finite(self) -> None:
+        """Raise NonFiniteError if anything that a checkpoint holds is NaN or infinite."""
+        health.check_finite(self.update, self.tensors())
+
+    def restore(self) -> None:
+        """Go back to where the last checkpoint was made, if there is one; what was logged after it is forgotten."""
+        if (state := self.folder.read_checkpoint("last")) is not None:
+            tensors, progress = state
+            for part, of in self.parts().items():
+                of.load_state_dict(with_prefix(tensors, f"{part}."))
+            for name in _PROGRESS:
+                setattr(self, name, progress[name])
+            self.run.history = self.history
+            self.batches.position = self.update * self.recipe.k
+            torch.set_rng_state(tensors["random.cpu"])
+            if self.device.type == "cuda" and "random.cuda" in tensors:
+                torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+        self.folder.write_log([{**e, "seconds": s} for e, s in zip(self.history, self.times, strict=True)])
+
+    def best_run(self) -> Run:
+        """The run with the weights of its best checkpoint."""
+        load_weights(self.folder, "best", self.generator, self.discriminator)
+        return replace(self.run, generator=self.generator.eval(), discriminator=self.discriminator.eval())
+
+    def finish(self, show: bool) -> None:
+        """Judge the best generator on the test split, which is read here for the first time, and write the result."""
+        run = self.best_run()
+        estimate = run.log_likelihood()
+        best = max(
+            (entry for entry in self.history if entry["log_likelihood"] is not None),
+            key=lambda entry: entry["log_likelihood"],
+        )
+        self.folder.write_result(
+            {
+                "log_likelihood": estimate.mean,
+                "standard_error": estimate.standard_error,
+                "sigma": estimate.sigma,
+                "n_test": estimate.n_test,
+                "n_samples": estimate.n_samples,
+                "protocol": f"Parzen window on {estimate.n_samples} samples of the best validation epoch; sigma from the "
+                f"first {SIGMA_POINTS} validation images; mean and standard error over the test split, in nats",
+                "splits": self.splits.protocol,
+                "validation_log_likelihood": best["log_likelihood"],
+                "best_epoch": best["epoch"],
+                "epochs": self.recipe.epochs,
+                "seed": self.seed,
+                "seconds": round(self.seconds, 1),
+                "versions": {"pygan": __version__, "torch": torch.__version__, "python": platform.python_version()},
+                "hardware": hardware(self.device),
+                "recipe": asdict(self.recipe),
+            }
+        )
+        if show and sys.stderr.isatty():
+            print(f"test log-likelihood {estimate}; {self.folder.path}", file=sys.stderr)
+
+    def parts(self) -> "dict[str, nn.Module | Step]":
+        """What has a state of its own."""
+        parts: dict[str, nn.Module | Step]
+        parts = {"generator": self.generator, "discriminator": self.discriminator, "step": self.step}
+        return parts if self.averaged is None else {**parts, "averaged": self.averaged}
+
+
+_PROGRESS = ("update", "totals", "history", "times", "best", "seconds", "warned")  # of a _Game, besides its tensors
