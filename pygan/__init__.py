@@ -8,8 +8,8 @@ from pkgutil import extend_path
 
 __path__ = extend_path(__path__, __name__)
 
-from pygan import ops
+from pygan import data, ops
 from pygan._build import build_info
 from pygan._version import __version__
 
-__all__ = ["__version__", "build_info", "ops"]
+__all__ = ["__version__", "build_info", "data", "ops"]

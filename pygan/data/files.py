@@ -1,0 +1,68 @@
+"""Where the files of a data set lie, how they get there, and whether they are the right ones."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pooch
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file that can be downloaded: its name, its sha256, and the addresses that are tried in turn."""
+
+    name: str
+    sha256: str
+    urls: tuple[str, ...]
+
+
+def locate(data_set: str, names: Sequence[str], root: str | Path | None, fetch: Callable[[Path], None]) -> list[Path]:
+    """Returns the paths of a data set's files.
+
+    They are looked for in `<root>/<data_set>/`, where root is the argument or else $PYGAN_DATA and is only read, then
+    in the user's cache. If one is in neither, `fetch(folder)` must put it into the cache.
+    """
+    root = root if root is not None else os.environ.get("PYGAN_DATA") or None
+    if root is not None:
+        if not Path(root).expanduser().is_dir():
+            raise FileNotFoundError(f"root: the data root (root= or $PYGAN_DATA) is not a folder: {root}")
+        paths = [Path(root).expanduser() / data_set / name for name in names]
+        if all(path.is_file() for path in paths):
+            return paths
+    folder = Path(pooch.os_cache("pygan")) / data_set
+    if not all((folder / name).is_file() for name in names):
+        fetch(folder)
+    return [folder / name for name in names]
+
+
+def download(data_set: str, remote: Remote, folder: Path) -> Path:
+    """Returns `folder/<remote.name>`, downloaded unless it is there; its sha256 has been checked.
+
+    Raises FileNotFoundError, which says which file to put where, if no address delivers it.
+    """
+    failures = []
+    for url in remote.urls:
+        downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty())
+        try:
+            return Path(pooch.retrieve(url, f"sha256:{remote.sha256}", remote.name, folder, downloader=downloader))
+        except (OSError, ValueError) as error:  # no network, a dead mirror, or a wrong checksum
+            failures.append(f"{urlsplit(url).hostname}: {type(error).__name__}")
+    raise FileNotFoundError(
+        f"{data_set}: {remote.name} is not on this machine and could not be downloaded ({'; '.join(failures)}). "
+        f"Fetch {remote.urls[0]} elsewhere (sha256 {remote.sha256}) and put it at {folder / remote.name}"
+    )
+
+
+def verify(path: Path, sha256: str) -> None:
+    """Raises ValueError unless the file has this sha256."""
+    found = pooch.file_hash(str(path), alg="sha256")
+    if found != sha256:
+        raise ValueError(
+            f"{path}: expected sha256 {sha256}, got {found}: a damaged or another file; replace it, or delete it and "
+            "it will be downloaded"
+        )

@@ -1,0 +1,73 @@
+"""Grids of images as PNG files."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+_CELL = 64  # pixels: smaller images are enlarged towards it by a whole factor
+_GAP = 2  # pixels between images
+_GAP_COLOUR = 96
+
+
+def grid(images: Tensor, columns: int | None = None) -> Tensor:
+    """Lays images out in rows from left to right.
+
+    Args:
+        images: [N, C, H, W], N >= 1, uint8 or floats in [0, 1]; values outside are clipped. Other than 1 or 3 channels
+            are shown as their mean, in gray.
+        columns: images in a row; default: the picture becomes about square.
+
+    Returns:
+        uint8 [rows * height, columns * width, 1 or 3], gaps included. Small images are enlarged by a whole factor,
+        smoothly (bicubic): the eye reads an 8x8 digit that way, and does not from 64 squares.
+
+    Raises:
+        TypeError: another dtype.
+        ValueError: another shape, a NaN, or columns < 1.
+    """
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise TypeError(f"grid: images must be uint8 or floats in [0, 1], got {images.dtype}")
+    if images.ndim != 4 or 0 in images.shape:
+        raise ValueError(f"grid: images must have shape [N, C, H, W], none of them 0, got {list(images.shape)}")
+    if columns is not None and columns < 1:
+        raise ValueError(f"grid: columns must be at least 1, got {columns}")
+    if images.isnan().any():
+        raise ValueError("grid: images must be numbers in [0, 1], got NaN")
+    images = images.detach().cpu()
+    images = images.float() if images.dtype == torch.uint8 else images.float() * 255
+    if images.shape[1] not in (1, 3):
+        images = images.mean(1, keepdim=True)
+    images = images.clamp(0, 255)
+    if (scale := _CELL // max(images.shape[2:])) > 1:
+        images = interpolate(images, scale_factor=scale, mode="bicubic").clamp(0, 255)
+    images = images.round().to(torch.uint8)
+    n, channels, height, width = images.shape
+    columns = min(n, columns or max(1, round(math.sqrt(n * height / width))))
+    rows = math.ceil(n / columns)
+    cells = torch.full((rows * columns, channels, height + _GAP, width + _GAP), _GAP_COLOUR, dtype=torch.uint8)
+    cells[:n, :, :height, :width] = images
+    picture = cells.view(rows, columns, channels, height + _GAP, width + _GAP).permute(0, 3, 1, 4, 2)
+    return picture.reshape(rows * (height + _GAP), columns * (width + _GAP), channels)[:-_GAP, :-_GAP].contiguous()
+
+
+def save_png(path: str | Path, images: Tensor, columns: int | None = None) -> None:
+    """Writes `grid(images, columns)` as a PNG file; who reads `path` meanwhile sees the old picture or the new one."""
+    path = Path(path)
+    encoded = io.BytesIO()
+    picture = grid(images, columns).numpy()
+    Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(encoded, format="PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(encoded.getvalue())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,300 @@
+"""pygan.data.load: kinds of data, splits, ranges and what is said when something does not fit."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+
+from pygan import data
+from pygan.data.splits import Splits
+
+
+def bytes_(*shape, seed=0):
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def floats(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def rows(images):
+    return sorted(map(tuple, images.flatten(1).tolist()))
+
+
+class Items(Dataset):
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, i):
+        return self.items[i]
+
+
+# Splits
+
+
+def test_a_tensor_is_split_80_10_10_and_nothing_is_lost():
+    images = bytes_(103, 3, 4, 5)
+    splits = data.load(images)
+    assert (len(splits.train), len(splits.valid), len(splits.test)) == (83, 10, 10)
+    assert rows(torch.cat([splits.train, splits.valid, splits.test])) == rows(images)
+    assert splits.train.dtype == torch.uint8
+    assert splits.name == "tensor"
+    assert "80/10/10 at random by seed 0 into 83 train, 10 valid, 10 test" in splits.protocol
+
+
+def test_the_split_depends_on_the_seed_and_on_nothing_else():
+    images = bytes_(50, 2, 2)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = data.load(images, seed=3)
+    assert torch.equal(torch.get_rng_state(), state), "the split must not draw from torch's default generator"
+    torch.manual_seed(2)
+    again, other = data.load(images, seed=3), data.load(images, seed=4)
+    for split in ("train", "valid", "test"):
+        assert torch.equal(getattr(first, split), getattr(again, split))
+    assert not torch.equal(first.train, other.train)
+
+
+def test_the_split_is_random_not_in_order():
+    images = torch.arange(100, dtype=torch.uint8).view(100, 1, 1)
+    assert data.load(images).test.flatten().tolist() != list(range(90, 100))
+
+
+@pytest.mark.parametrize("n", [10, 11, 19, 20, 29])
+def test_small_data_keep_two_points_for_an_error_bar(n):
+    splits = data.load(bytes_(n, 2, 2))
+    assert (len(splits.valid), len(splits.test)) == (2, 2)
+    assert len(splits.train) == n - 4
+
+
+@pytest.mark.parametrize("n", [0, 1, 9])
+def test_too_few_images(n):
+    with pytest.raises(ValueError, match=rf"at least 10 images.*got {n}"):
+        data.load(bytes_(n, 2, 2))
+
+
+def test_given_splits_are_used_as_they_are():
+    train, valid, test = bytes_(30, 1, 4, 4), floats(7, 4, 4), bytes_(5, 4, 4).numpy()
+    splits = data.load(train, valid=valid, test=test)
+    assert torch.equal(splits.train, train)
+    assert torch.equal(splits.valid, valid[:, None])
+    assert torch.equal(splits.test, torch.from_numpy(test)[:, None])
+    assert "valid = 7 images given; test = 5 images given" in splits.protocol
+    assert "random" not in splits.protocol
+
+
+def test_with_one_given_split_the_other_is_a_tenth():
+    splits = data.load(bytes_(100, 4, 4), test=bytes_(5, 4, 4))
+    assert (len(splits.train), len(splits.valid), len(splits.test)) == (90, 10, 5)
+    assert "split 90/10 at random" in splits.protocol
+
+
+def test_a_named_data_set_takes_given_splits_too():
+    splits = data.load("digits", valid=floats(20, 8, 8), test=floats(30, 8, 8))
+    assert (len(splits.train), len(splits.valid), len(splits.test)) == (1797, 20, 30)
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 5), (5, 3, 4, 4), (0, 4, 4)])
+def test_given_splits_must_have_the_shape_of_train(shape):
+    with pytest.raises(ValueError, match=r"valid: must have shape \[N >= 1, 1, 4, 4\] like train, got"):
+        data.load(bytes_(30, 4, 4), valid=bytes_(*shape))
+
+
+def test_splits_print_their_sizes():
+    assert repr(data.load(bytes_(100, 3, 4, 4))) == "Splits('tensor': 80 train, 10 valid, 10 test images of [3, 4, 4])"
+
+
+# Tensors and arrays
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((20, 6), (1, 1, 6)), ((20, 4, 6), (1, 4, 6)), ((20, 2, 4, 6), (2, 4, 6))]
+)
+@pytest.mark.parametrize("kind", ["tensor", "array"])
+def test_shapes(shape, expected, kind):
+    images = floats(*shape)
+    splits = data.load(images if kind == "tensor" else images.numpy(), valid=images, test=images)
+    assert tuple(splits.train.shape[1:]) == expected
+    assert torch.equal(splits.train.flatten(), images.flatten())
+    assert splits.name == kind
+
+
+@pytest.mark.parametrize("shape", [(20,), (20, 1, 2, 3, 4), (20, 0), (20, 3, 0, 4)])
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match=r"data: must have shape \[N, C, H, W\], \[N, H, W\] or \[N, d\], got \[20"):
+        data.load(torch.zeros(shape))
+
+
+def test_channels_last_is_noticed():
+    with pytest.raises(ValueError, match=r"got \[20, 30, 40, 3\]: channels come last; permute \(0, 3, 1, 2\)"):
+        data.load(np.zeros((20, 30, 40, 3), np.uint8))
+    assert data.load(np.zeros((20, 30, 1, 1), np.uint8)).train.shape[1:] == (30, 1, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4", ">f8"])
+def test_floats_become_float32(dtype):
+    images = np.linspace(0, 1, 80).reshape(20, 2, 2).astype(dtype)
+    train = data.load(images, valid=images, test=images).train
+    assert train.dtype == torch.float32
+    np.testing.assert_array_equal(train.numpy().ravel(), images.ravel().astype(np.float32))
+
+
+def test_bfloat16_and_gradients():
+    images = floats(20, 2, 2).bfloat16().requires_grad_()
+    splits = data.load(images)
+    assert splits.train.dtype == torch.float32
+    assert not splits.train.requires_grad
+
+
+def test_arrays_in_odd_memory():
+    images = np.arange(80, dtype=np.uint8).reshape(20, 2, 2)
+    images.flags.writeable = False
+    for view in (images, images[::-1], images.T.copy().T):
+        splits = data.load(view, valid=view, test=view)
+        np.testing.assert_array_equal(splits.train.numpy()[:, 0], view)
+
+
+@pytest.mark.parametrize("images", [torch.zeros(20, 4, dtype=torch.int64), torch.zeros(20, 4, dtype=torch.bool)])
+def test_other_dtypes_are_refused(images):
+    for kind in (images, images.numpy()):
+        with pytest.raises(
+            TypeError, match=r"data: must be uint8 \(0..255\) or floats in \[0, 1\], got .*(int64|bool)"
+        ):
+            data.load(kind)
+    with pytest.raises(TypeError, match="got complex64"):
+        data.load(np.zeros((20, 4), np.complex64))
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "found", "remedy"),
+    [
+        (2, -1, r"\[-1, 1\]", r"\(x \+ 1\) / 2"),
+        (255, 0, r"\[0, 255\]", "x / 255"),
+        (10, -5, r"\[-5, 5\]", r"\(x - x.min\(\)\) /"),
+        (1, 1e-3, r"\[0.001, 1.001\]", r"x.clip\(0, 1\)"),
+        (16, 0, r"\[0, 16\]", r"x / x.max\(\)"),
+    ],
+)
+def test_a_range_error_names_the_range_and_the_remedy(scale, shift, found, remedy):
+    images = torch.linspace(0, 1, 80, dtype=torch.float64).view(20, 2, 2) * scale + shift
+    with pytest.raises(ValueError, match=rf"data: floats must lie in \[0, 1\], got {found}; pass {remedy}"):
+        data.load(images)
+
+
+def test_nan_and_infinity_are_refused():
+    images = floats(20, 2, 2)
+    images[7, 1, 1] = torch.nan
+    with pytest.raises(ValueError, match="got NaN, first in image 7"):
+        data.load(images)
+    images[7, 1, 1] = torch.inf
+    with pytest.raises(ValueError, match="inf"):
+        data.load(images)
+
+
+def test_given_splits_are_checked_and_named():
+    with pytest.raises(ValueError, match=r"valid: floats must lie in \[0, 1\]"):
+        data.load(floats(20, 4), valid=floats(5, 4) * 2)
+    with pytest.raises(TypeError, match=r"test: must be a name.*got list"):
+        data.load(floats(20, 4), test=[1, 2])
+
+
+# Datasets
+
+
+def test_a_dataset_of_pairs_uses_x():
+    images = floats(20, 3, 4, 4)
+    for dataset in (TensorDataset(images, torch.zeros(20)), TensorDataset(images), Items([[x, 1] for x in images])):
+        splits = data.load(dataset, valid=images, test=images)
+        assert torch.equal(splits.train, images)
+    assert splits.name == "items"
+
+
+def test_a_dataset_of_arrays_or_of_pil_images():
+    arrays = bytes_(20, 5, 4, 3).numpy()
+    pil = data.load(Items([(Image.fromarray(array), 0) for array in arrays]), seed=1)
+    assert pil.train.shape == (16, 3, 5, 4)
+    assert torch.equal(pil.train, data.load(torch.from_numpy(arrays).permute(0, 3, 1, 2), seed=1).train)
+    assert data.load(Items([Image.fromarray(array[:, :, 0]) for array in arrays])).train.shape == (16, 1, 5, 4)
+    assert data.load(Items(list(arrays[:, :, :, 0]))).train.shape == (16, 1, 5, 4)
+
+
+def test_a_dataset_of_anything_else():
+    with pytest.raises(TypeError, match=r"item 0 must be an image or \(image, ...\), got dict"):
+        data.load(Items([{"x": 1}] * 20))
+    with pytest.raises(ValueError, match=r"must have one shape, got \[2, 2\], item 1 \[2, 3\]"):
+        data.load(Items([torch.zeros(2, 2), torch.zeros(2, 3)]))
+    with pytest.raises(ValueError, match="the Dataset is empty"):
+        data.load(Items([]))
+
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter([])
+
+    with pytest.raises(TypeError, match="a Dataset must have a length, got Stream"):
+        data.load(Stream())
+
+
+# Names
+
+
+def test_digits():
+    splits = data.load("digits")
+    assert (len(splits.train), len(splits.valid), len(splits.test)) == (1439, 179, 179)
+    assert splits.train.shape[1:] == (1, 8, 8)
+    assert splits.train.dtype == torch.float32
+    assert splits.train.aminmax() == (0, 1)
+    assert set((splits.train * 16).unique().tolist()) == set(range(17))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("mnits", "mnist"), ("MNIST", "mnist"), ("cifar", "cifar10"), ("digit", "digits")]
+)
+def test_a_wrong_name_is_answered_with_the_nearest(wrong, right):
+    with pytest.raises(ValueError, match=rf"data: '{wrong}' is neither a data set .*did you mean '{right}'\?"):
+        data.load(wrong)
+
+
+def test_a_wrong_path_is_no_riddle(tmp_path):
+    with pytest.raises(ValueError, match=r"neither a data set \(digits, mnist, cifar10\) nor a folder of images$"):
+        data.load(tmp_path / "missing")
+    (tmp_path / "faces.zip").touch()
+    with pytest.raises(ValueError, match=r"must be a folder of images or a .npy file, got the file .*faces.zip"):
+        data.load(tmp_path / "faces.zip")
+    with pytest.raises(TypeError, match=r"data: must be a name.*got NoneType"):
+        data.load(None)
+
+
+def test_a_name_is_no_split():
+    with pytest.raises(ValueError, match="valid: 'mnist' is neither"):
+        data.load("digits", valid="mnist")
+
+
+def test_a_npy_file(tmp_path):
+    np.save(tmp_path / "faces.npy", bytes_(20, 4, 4).numpy())
+    splits = data.load(str(tmp_path / "faces.npy"))
+    assert splits.name == "faces"
+    assert torch.equal(splits.train, data.load(bytes_(20, 4, 4)).train)
+
+
+# as_float
+
+
+def test_as_float():
+    images = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(data.as_float(images), images.float() / 255)
+    assert images.dtype == torch.uint8
+    x = floats(3)
+    assert data.as_float(x) is x
+    with pytest.raises(TypeError, match=r"must be uint8 or float32, got torch.float64"):
+        data.as_float(x.double())
+
+
+def test_splits_is_frozen():
+    splits = data.load(bytes_(20, 4))
+    assert isinstance(splits, Splits)
+    with pytest.raises(AttributeError):
+        splits.train = None

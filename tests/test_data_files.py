@@ -1,0 +1,330 @@
+"""Files of data sets: MNIST's IDX, CIFAR-10's binary edition, .npy; where they are found, and what damage is called."""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import os
+import re
+import struct
+import tarfile
+
+import numpy as np
+import pooch
+import pytest
+import requests
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pygan import data
+from pygan.data import arrays, cifar10, files, mnist
+
+SHAPE = (3, 4, 5)
+PIXELS = bytes(range(60))
+IDX = struct.pack(">4I", 0x803, *SHAPE) + PIXELS
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty user's cache, no data root, and no network."""
+    folder = tmp_path / "cache"
+    monkeypatch.setattr(pooch, "os_cache", lambda name: folder / name)
+    monkeypatch.delenv("PYGAN_DATA", raising=False)
+
+    def refuse(self, url, output_file, pooch, check_only=False):
+        raise requests.ConnectionError("no network in tests")
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", refuse)
+    return folder / "pygan"
+
+
+def serve(monkeypatch, contents):
+    """Makes pooch receive contents[url] (bytes); returns the list of addresses that were asked for."""
+    asked = []
+
+    def download(self, url, output_file, pooch, check_only=False):
+        asked.append(url)
+        if url not in contents:
+            raise requests.HTTPError("404")
+        with open(output_file, "wb") as file:
+            file.write(contents[url])
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", download)
+    return asked
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+# IDX
+
+
+def test_idx(tmp_path):
+    images = mnist.read_idx(write(tmp_path / "x.gz", gzip.compress(IDX)), SHAPE)
+    assert images.shape == (3, 1, 4, 5)
+    assert bytes(images.flatten().tolist()) == PIXELS
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(IDX)[:-20], "expected a whole gzip file of 76 bytes unpacked"),
+        (IDX, "expected a whole gzip file of 76 bytes unpacked, got: Not a gzipped file"),
+        (b"", "expected a header of 16 bytes at offset 0, got 0"),
+        (gzip.compress(IDX[:15]), "expected a header of 16 bytes at offset 0, got 15"),
+        (gzip.compress(struct.pack(">4I", 0x801, *SHAPE) + PIXELS), "expected magic number 2051 at offset 0, got 2049"),
+        (gzip.compress(struct.pack(">4I", 0x803, 4, 4, 5) + PIXELS), "expected count 3 at offset 4, got 4"),
+        (gzip.compress(struct.pack(">4I", 0x803, 3, 9, 5) + PIXELS), "expected rows 4 at offset 8, got 9"),
+        (
+            gzip.compress(struct.pack(">4I", 0x803, 3, 4, 2**32 - 1) + PIXELS),
+            "expected columns 5 at offset 12, got 429",
+        ),
+        (gzip.compress(IDX[:-1]), "expected 60 bytes of pixels at offset 16, got 59"),
+        (gzip.compress(IDX + b"\0"), "expected 60 bytes of pixels at offset 16, got more"),
+    ],
+)
+def test_broken_idx_is_named(tmp_path, content, message):
+    path = write(tmp_path / "x.gz", content)
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{path}: {message}')}"):
+        mnist.read_idx(path, SHAPE)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=120), st.integers(0, 120), st.integers(0, 120), st.booleans())
+def test_fuzzed_idx_gives_the_image_or_a_value_error(tmp_path_factory, noise, start, length, inside):
+    whole = IDX if inside else gzip.compress(IDX)
+    damaged = whole[:start] + noise + whole[start + length :]
+    path = write(tmp_path_factory.getbasetemp() / "fuzz" / "x.gz", gzip.compress(damaged) if inside else damaged)
+    with contextlib.suppress(ValueError):
+        assert mnist.read_idx(path, SHAPE).shape == (3, 1, 4, 5)
+
+
+# MNIST
+
+
+def idx_file(count, seed):
+    pixels = np.random.default_rng(seed).integers(0, 2, count * 784, dtype=np.uint8)
+    return gzip.compress(struct.pack(">4I", 0x803, count, 28, 28) + pixels.tobytes(), compresslevel=1)
+
+
+@pytest.fixture(scope="module")
+def fake_mnist():
+    return {"train-images-idx3-ubyte.gz": idx_file(60_000, 0), "t10k-images-idx3-ubyte.gz": idx_file(10_000, 1)}
+
+
+def adopt(monkeypatch, module, contents):
+    monkeypatch.setattr(module, "_SHA256", {name: sha256(content) for name, content in contents.items()})
+
+
+def test_mnist_is_split_in_file_order(cache, tmp_path, monkeypatch, fake_mnist):
+    adopt(monkeypatch, mnist, fake_mnist)
+    for name, content in fake_mnist.items():
+        write(tmp_path / "root" / "mnist" / name, content)
+    splits = data.load("mnist", root=tmp_path / "root", seed=5)
+    whole = np.frombuffer(gzip.decompress(fake_mnist["train-images-idx3-ubyte.gz"])[16:], np.uint8)
+    assert splits.train.shape == (50_000, 1, 28, 28)
+    assert splits.test.shape == (10_000, 1, 28, 28)
+    assert np.array_equal(torch.cat([splits.train, splits.valid]).numpy().ravel(), whole)
+    assert "first 50,000" in splits.protocol
+    assert not cache.exists(), "a data root that has the files must do"
+
+
+def test_a_wrong_checksum_is_named(cache, tmp_path, monkeypatch, fake_mnist):
+    adopt(monkeypatch, mnist, fake_mnist)
+    other = {**fake_mnist, "t10k-images-idx3-ubyte.gz": idx_file(10_000, 2)}
+    for name, content in other.items():
+        write(tmp_path / "mnist" / name, content)
+    monkeypatch.setenv("PYGAN_DATA", str(tmp_path))
+    with pytest.raises(
+        ValueError, match=r"t10k-images-idx3-ubyte.gz: expected sha256 .* got .*a damaged or another file"
+    ):
+        data.load("mnist")
+
+
+def test_mnist_is_downloaded_once_into_the_cache(cache, tmp_path, monkeypatch, fake_mnist):
+    adopt(monkeypatch, mnist, fake_mnist)
+    second = mnist._MIRRORS[1]  # the first mirror is dead
+    asked = serve(monkeypatch, {second + name: content for name, content in fake_mnist.items()})
+    (tmp_path / "root").mkdir()
+    monkeypatch.setenv("PYGAN_DATA", str(tmp_path / "root"))
+    data.load("mnist")
+    assert len(asked) == 4
+    assert sorted(path.name for path in (cache / "mnist").iterdir()) == sorted(fake_mnist)
+    assert not any((tmp_path / "root").iterdir()), "a data root is read only"
+    data.load("mnist")
+    assert len(asked) == 4
+
+
+def test_a_download_with_a_wrong_checksum_never_arrives(cache, monkeypatch, fake_mnist):
+    adopt(monkeypatch, mnist, fake_mnist)
+    serve(monkeypatch, {mirror + name: b"<html>" for mirror in mnist._MIRRORS for name in fake_mnist})
+    with pytest.raises(FileNotFoundError, match=r"could not be downloaded \(.*: ValueError; .*: ValueError\)"):
+        data.load("mnist")
+    assert not list((cache / "mnist").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("mnist", "train-images-idx3-ubyte.gz"), ("cifar10", "cifar-10-binary.tar.gz")]
+)
+def test_an_offline_machine_is_told_which_file_to_put_where(cache, name, file):
+    with pytest.raises(FileNotFoundError) as caught:
+        data.load(name)
+    message = str(caught.value)
+    assert f"{name}: {file} is not on this machine and could not be downloaded" in message
+    assert "ConnectionError" in message
+    assert re.search(rf"Fetch https://\S+/{file} elsewhere \(sha256 [0-9a-f]{{64}}\)", message)
+    assert message.endswith(f"put it at {cache / name / file}")
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_a_data_root_that_is_no_folder(cache, tmp_path, monkeypatch, how):
+    missing = str(tmp_path / "missing")
+    if how == "environment":
+        monkeypatch.setenv("PYGAN_DATA", missing)
+    with pytest.raises(
+        FileNotFoundError, match=r"root: the data root \(root= or \$PYGAN_DATA\) is not a folder: .*missing"
+    ):
+        data.load("mnist", root=missing if how == "argument" else None)
+
+
+def test_the_argument_wins_over_the_environment(cache, tmp_path, monkeypatch):
+    for root in ("a", "b"):
+        write(tmp_path / root / "set" / "file", b"")
+    monkeypatch.setenv("PYGAN_DATA", str(tmp_path / "b"))
+    assert files.locate("set", ["file"], tmp_path / "a", lambda folder: None) == [tmp_path / "a" / "set" / "file"]
+    assert files.locate("set", ["file"], None, lambda folder: None) == [tmp_path / "b" / "set" / "file"]
+
+
+# CIFAR-10
+
+
+def records(count, seed=0):
+    content = np.random.default_rng(seed).integers(0, 256, (count, 3073), dtype=np.uint8)
+    content[:, 0] %= 10
+    return content
+
+
+def test_records(tmp_path):
+    content = records(4)
+    images = cifar10.read_records(write(tmp_path / "x.bin", content.tobytes()), 4)
+    assert images.shape == (4, 3, 32, 32)
+    assert images[2, 1, 0, 5] == content[2, 1 + 1024 + 5]
+    np.testing.assert_array_equal(images.flatten(1).numpy(), content[:, 1:])
+
+
+def test_broken_records_are_named(tmp_path):
+    content = records(4)
+    path = write(tmp_path / "x.bin", content.tobytes()[:-1])
+    with pytest.raises(ValueError, match=re.escape(f"{path}: expected 12,292 bytes (4 records of 3,073), got 12,291")):
+        cifar10.read_records(path, 4)
+    content[2, 0] = 10
+    write(path, content.tobytes())
+    with pytest.raises(ValueError, match=re.escape(f"{path}: expected a label 0..9 at offset 6,146, got 10")):
+        cifar10.read_records(path, 4)
+
+
+def test_cifar10_is_unpacked_into_the_cache(cache, monkeypatch):
+    monkeypatch.setattr(cifar10, "_RECORDS", 20)
+    contents = {name: records(20, seed).tobytes() for seed, name in enumerate(cifar10._SHA256)}
+    adopt(monkeypatch, cifar10, contents)
+    members = {f"cifar-10-batches-bin/{name}": content for name, content in contents.items()}
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, content in {"../../escape.bin": b"!", "cifar-10-batches-bin/readme.html": b"...", **members}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    url = "https://example.org/cifar.tar.gz"
+    monkeypatch.setattr(cifar10, "_ARCHIVE", files.Remote("cifar.tar.gz", sha256(packed.getvalue()), (url,)))
+    asked = serve(monkeypatch, {url: packed.getvalue()})
+    for _ in range(2):
+        splits = data.load("cifar10")
+    assert asked == [url]
+    assert sorted(path.name for path in (cache / "cifar10").iterdir()) == sorted(contents)
+    assert (len(splits.train), len(splits.valid), len(splits.test)) == (80, 20, 20)
+    for split, image, name in [
+        ("train", 40, "data_batch_3.bin"),
+        ("valid", 0, "data_batch_5.bin"),
+        ("test", 0, "test_batch.bin"),
+    ]:
+        assert bytes(getattr(splits, split)[image].flatten().tolist()) == contents[name][1:3073]
+
+
+# .npy
+
+
+def npy(array, **keywords):
+    file = io.BytesIO()
+    np.save(file, array, **keywords)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32", ">f8"])
+def test_npy(tmp_path, order, dtype):
+    array = np.asarray(np.arange(24).reshape(2, 3, 4), dtype=dtype, order=order)
+    np.testing.assert_array_equal(arrays.read_npy(write(tmp_path / "x.npy", npy(array))), array)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "expected a .npy header at offset 0"),
+        (b"PK\x03\x04 an npz file", "expected a .npy header at offset 0"),
+        (npy(np.zeros((5, 4), np.float32))[:-1], "expected 80 bytes for float32 [5, 4] at offset 128, got 79"),
+        (npy(np.zeros((5, 4), np.float32)) + b"\0", "expected 80 bytes for float32 [5, 4] at offset 128, got 81"),
+        (
+            npy(np.array([{}], dtype=object), allow_pickle=True),
+            "expected numbers, got object, which numpy stores as a pickle",
+        ),
+    ],
+)
+def test_broken_npy_is_named(tmp_path, content, message):
+    path = write(tmp_path / "x.npy", content)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {message}")):
+        arrays.read_npy(path)
+
+
+def test_a_header_that_promises_the_earth_is_not_believed(tmp_path):
+    whole = npy(np.zeros((5, 4), np.float32)).replace(b"(5, 4), }" + b" " * 12, b"(999999999999, 4), }  ")
+    with pytest.raises(ValueError, match=r"expected 15,999,999,999,984 bytes"):
+        arrays.read_npy(write(tmp_path / "x.npy", whole))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=40), st.integers(0, 160), st.integers(0, 40))
+def test_fuzzed_npy_gives_an_array_or_a_value_error(tmp_path_factory, noise, start, length):
+    whole = npy(np.zeros((3, 4), np.float32))
+    path = write(tmp_path_factory.getbasetemp() / "fuzz" / "x.npy", whole[:start] + noise + whole[start + length :])
+    with contextlib.suppress(ValueError):
+        arrays.read_npy(path)
+
+
+# The real files
+
+
+def test_real_mnist():
+    root = os.environ.get("PYGAN_DATA", "")
+    if not os.path.isfile(os.path.join(root, "mnist", "train-images-idx3-ubyte.gz")):
+        pytest.skip("$PYGAN_DATA holds no mnist/")
+    splits = data.load("mnist")
+    images = data.as_float(torch.cat([splits.train, splits.valid]))
+    assert images.mean().item() == pytest.approx(0.1307, abs=5e-5)
+    assert images.std().item() == pytest.approx(0.3081, abs=5e-5)
+
+
+def test_real_cifar10():
+    root = os.environ.get("PYGAN_DATA", "")
+    if not os.path.isfile(os.path.join(root, "cifar10", "data_batch_1.bin")):
+        pytest.skip("$PYGAN_DATA holds no binary edition of cifar10")
+    splits = data.load("cifar10")
+    means = torch.cat([splits.train, splits.valid]).float().div_(255).mean((0, 2, 3))
+    assert means.tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=1e-4)
