@@ -11,6 +11,8 @@
 #include "common/check.h"
 #include "common/dtype.h"
 #include "common/simd.h"
+#include "dropout/dropout.h"
+#include "momentum/momentum.h"
 
 namespace py = pybind11;
 
@@ -72,6 +74,39 @@ void generator_loss(Address fake, std::int64_t n, bool saturating, Address gradi
   run_loss(terms, scratch, loss, dtype_of(dtype, device), device, stream, threads);
 }
 
+// ---- dropout ----
+
+void dropout(Address x, Address y, std::int64_t size, std::int64_t first, Address seed, double keep, int dtype,
+             int device, Address stream, int threads) {
+  const DropoutArguments arguments = {pointer(x), pointer(y), size, first, pointer<std::int64_t>(seed), keep};
+#if defined(PYGAN_WITH_CUDA)
+  if (device >= 0) return cuda::dropout(dtype_of(dtype, device), arguments, device, stream);
+#endif
+  (void)stream;
+  PYGAN_SIMD_CALL(dropout_cpu, dtype_of(dtype, device), arguments, threads);
+}
+
+// ---- momentum ----
+
+// copies: empty, or one address for each parameter.
+void momentum(const std::vector<Address>& parameters, const std::vector<Address>& velocities,
+              const std::vector<Address>& gradients, const std::vector<Address>& copies,
+              const std::vector<std::int64_t>& sizes, Address rates, int parameter_dtype, int gradient_dtype,
+              int device, Address stream, int threads) {
+  std::vector<MomentumTensor> tensors;
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    tensors.push_back({pointer(parameters[i]), pointer(velocities[i]), pointer(gradients[i]),
+                       copies.empty() ? nullptr : pointer(copies[i]), sizes[i]});
+  }
+  const auto count = static_cast<std::int64_t>(tensors.size());
+  const DType parameter = dtype_of(parameter_dtype, device), gradient = dtype_of(gradient_dtype, device);
+#if defined(PYGAN_WITH_CUDA)
+  if (device >= 0) return cuda::momentum(parameter, gradient, tensors.data(), count, pointer(rates), device, stream);
+#endif
+  (void)stream;
+  PYGAN_SIMD_CALL(momentum_cpu, parameter, gradient, tensors.data(), count, pointer(rates), threads);
+}
+
 // ---- what was built
 // ---------------------------------------------------------------------------------------------------
 
@@ -115,4 +150,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("adversarial_loss_scratch", &adversarial_loss_scratch);
   m.def("discriminator_loss", &discriminator_loss, no_gil);
   m.def("generator_loss", &generator_loss, no_gil);
+
+  m.def("dropout", &dropout, no_gil);
+  m.def("momentum", &momentum, no_gil);
 }

@@ -35,3 +35,30 @@ def generator_loss(
     threads: int,
     /,
 ) -> None: ...
+def dropout(
+    x: int,
+    y: int,
+    size: int,
+    first: int,
+    seed: int,
+    keep: float,
+    dtype: int,
+    device: int,
+    stream: int,
+    threads: int,
+    /,
+) -> None: ...
+def momentum(
+    parameters: list[int],
+    velocities: list[int],
+    gradients: list[int],
+    copies: list[int],
+    sizes: list[int],
+    rates: int,
+    parameter_dtype: int,
+    gradient_dtype: int,
+    device: int,
+    stream: int,
+    threads: int,
+    /,
+) -> None: ...

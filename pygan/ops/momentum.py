@@ -1,0 +1,112 @@
+"""Gradient descent with momentum over a list of tensors, in one native call and one pass over memory."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pygan import _core
+from pygan.ops import reference
+from pygan.ops._checks import check_device, check_tensor
+from pygan.ops._library import Impl, address, define, dtype_code, place, use_native
+
+__all__ = ["momentum_update"]
+
+
+def momentum_update(
+    parameters: Sequence[Tensor],
+    velocities: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    rates: Tensor,
+    copies: Sequence[Tensor] = (),
+    *,
+    impl: Impl = "auto",
+) -> None:
+    """v <- m v - r g, then p <- p + v, in place, as the authors' code has it.
+
+    torch.optim.SGD keeps the rate r out of v; the two differ as soon as r changes.
+
+    Args:
+        parameters: contiguous tensors of one device and dtype, float32 or float64; changed.
+        velocities: of the same shapes and dtype; changed.
+        gradients: of the same shapes, all of that dtype, or all bfloat16 beside float32 parameters.
+        rates: [2], the learning rate r and the momentum m, of the parameters' dtype and device. A tensor, so that a
+            captured CUDA graph can go on with other rates.
+        copies: empty, or bfloat16 tensors of the same shapes that receive the rounded parameters.
+        impl: "auto", "native" or "reference" (plain torch).
+
+    Raises:
+        TypeError: not tensors, or of wrong dtypes.
+        ValueError: lists of different lengths, shapes or devices, tensors that are not contiguous, an unknown `impl`.
+    """
+    op = "momentum_update"
+    check_tensor(op, "rates", rates)
+    half = (torch.bfloat16,) if rates.dtype == torch.float32 else ()
+    _check_list(op, "parameters", parameters, parameters, (rates.dtype,), rates)
+    _check_list(op, "velocities", velocities, parameters, (rates.dtype,), rates)
+    _check_list(op, "gradients", gradients, parameters, (rates.dtype, *half), rates)
+    _check_list(op, "copies", copies, parameters if copies else (), (torch.bfloat16,), rates)
+    if rates.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{op}: rates must be float32 or float64, got {rates.dtype}")
+    if rates.shape != (2,):
+        raise ValueError(f"{op}: rates must have shape [2], got {list(rates.shape)}")
+    with torch.no_grad():
+        if use_native(op, impl, rates):
+            torch.ops.pygan.momentum_update(parameters, velocities, gradients, rates, copies)
+        else:
+            reference.momentum_update(parameters, velocities, gradients, rates, copies)
+
+
+def _check_list(
+    op: str, name: str, tensors: Sequence[Tensor], like: Sequence[Tensor], dtypes: Sequence[torch.dtype], rates: Tensor
+) -> None:
+    if len(tensors) != len(like):
+        raise ValueError(f"{op}: {name} must hold {len(like)} tensors, as parameters does, got {len(tensors)}")
+    for i, (tensor, shaped) in enumerate(zip(tensors, like, strict=True)):
+        check_tensor(op, f"{name}[{i}]", tensor)
+        if tensor.shape != shaped.shape or not tensor.is_contiguous():
+            raise ValueError(
+                f"{op}: {name}[{i}] must be contiguous with shape {list(shaped.shape)}, "
+                f"got shape {list(tensor.shape)}, strides {list(tensor.stride())}"
+            )
+        if tensor.dtype not in dtypes or tensor.dtype != tensors[0].dtype:
+            raise TypeError(f"{op}: {name}[{i}] must be {' or '.join(map(str, dtypes))}, got {tensor.dtype}")
+        check_device(op, f"{name}[{i}]", tensor, "rates", rates)
+
+
+# ---- the op ---------------------------------------------------------------------------------------------------------
+
+
+def _momentum_update(
+    parameters: Sequence[Tensor],
+    velocities: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    rates: Tensor,
+    copies: Sequence[Tensor],
+) -> None:
+    if not parameters:
+        return
+    _core.momentum(
+        [address(t) for t in parameters],
+        [address(t) for t in velocities],
+        [address(t) for t in gradients],
+        [address(t) for t in copies],
+        [t.numel() for t in parameters],
+        address(rates),
+        dtype_code(rates),
+        dtype_code(gradients[0]),
+        *place(rates),
+    )
+    torch.autograd.graph.increment_version([*parameters, *velocities, *copies])
+
+
+def _momentum_update_fake(*_: object) -> None:
+    """Changes its arguments and returns nothing."""
+
+
+define(
+    "momentum_update(Tensor(a!)[] parameters, Tensor(b!)[] velocities, Tensor[] gradients, Tensor rates, "
+    "Tensor(c!)[] copies) -> ()",
+    _momentum_update,
+    _momentum_update_fake,
+)
