@@ -16,7 +16,8 @@ struct PhiloxWords {
 // Four independent uniform 32-bit words. The upper half of the 128-bit counter is zero.
 PYGAN_HD PhiloxWords philox(std::uint64_t key, std::uint64_t counter) {
   std::uint32_t k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
-  std::uint32_t c0 = static_cast<std::uint32_t>(counter), c1 = static_cast<std::uint32_t>(counter >> 32), c2 = 0, c3 = 0;
+  std::uint32_t c0 = static_cast<std::uint32_t>(counter), c1 = static_cast<std::uint32_t>(counter >> 32), c2 = 0,
+                c3 = 0;
 #if defined(__GNUC__) && !defined(__CUDACC__)
 #pragma GCC unroll 10
 #endif

@@ -9,8 +9,8 @@
 namespace pygan {
 namespace PYGAN_SIMD_LEVEL {
 
-// Elements come in groups of 64 that share 16 counters: element e of group g takes word e / 16 of counter 16 g + e % 16,
-// so that both a vector register and a warp hold neighbouring elements and neighbouring counters.
+// Elements come in groups of 64 that share 16 counters: element e of group g takes word e / 16 of counter 16 g + e %
+// 16, so that both a vector register and a warp hold neighbouring elements and neighbouring counters.
 constexpr std::int64_t kDropoutGroup = 64;
 constexpr std::int64_t kDropoutLanes = 16;
 

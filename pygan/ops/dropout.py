@@ -49,7 +49,7 @@ def dropout(x: Tensor, p: float, seed: Tensor | None = None, *, impl: Impl = "au
     check_device(op, "seed", seed, "x", x)
     if not use_native(op, impl, x):
         return reference.dropout(x, p, seed)
-    return _Dropout.apply(x, seed, 1 - p)  # type: ignore[no-any-return, no-untyped-call]
+    return _Dropout.apply(x, seed, 1 - p)
 
 
 def draw_seed(device: torch.device | str) -> Tensor:
@@ -84,7 +84,7 @@ class _Dropout(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, seed: Tensor, keep: float) -> Tensor:
-        return torch.ops.pygan.dropout(x, seed, keep)  # type: ignore[no-any-return]
+        return torch.ops.pygan.dropout(x, seed, keep)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -93,8 +93,8 @@ class _Dropout(torch.autograd.Function):
         ctx.save_for_backward(seed)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None]:
         (seed,) = ctx.saved_tensors
         if grad is None:
             return None, None, None
-        return _Dropout.apply(grad, seed, ctx.keep), None, None  # type: ignore[no-untyped-call]
+        return _Dropout.apply(grad, seed, ctx.keep), None, None

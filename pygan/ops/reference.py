@@ -97,7 +97,7 @@ def momentum_update(
     """v <- m v - r g, p <- p + v in place, with rates [2] = (r, m); copies receive the parameters, rounded."""
     rate, momentum = rates
     for parameter, velocity, gradient in zip(parameters, velocities, gradients, strict=True):
-        velocity.mul_(momentum).sub_(rate * gradient)
+        velocity.mul_(momentum).sub_(rate * gradient.to(velocity.dtype))
         parameter.add_(velocity)
     for copy, parameter in zip(copies, parameters, strict=bool(copies)):
         copy.copy_(parameter)
