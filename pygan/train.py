@@ -105,17 +105,10 @@ def train(
         folder.write_config(config)
         with own_randomness(seed, place, chosen.deterministic):
             mean_image = as_float(splits.train).mean(0)
-            own_generator, own_discriminator = models.make_players(chosen, mean_image.shape, mean_image)
-            game = _Game(
-                folder,
-                chosen,
-                splits,
-                seed,
-                place,
-                generator or own_generator,
-                discriminator or own_discriminator,
-                on_epoch,
-            )
+            shape = tuple(mean_image.shape)
+            own = models.make_players(chosen, shape, mean_image)
+            run = Run(generator or own[0], discriminator or own[1], chosen, [], folder.path, seed, shape, splits)
+            game = _Game(run, splits, folder, place, on_epoch)
             game.restore()
             if game.update < game.updates or not folder.is_finished():
                 folder.write_result(None)
@@ -129,38 +122,33 @@ class _Game:
 
     def __init__(
         self,
-        folder: RunFolder,
-        recipe: Recipe,
+        run: Run,
         splits: Splits,
-        seed: int,
+        folder: RunFolder,
         device: torch.device,
-        generator: nn.Module,
-        discriminator: nn.Module,
         on_epoch: Callable[[Run], object] | None,
     ) -> None:
-        shape = tuple(splits.train.shape[1:])
-        self.folder, self.recipe, self.splits, self.seed, self.device = folder, recipe, splits, seed, device
-        self.generator, self.discriminator = generator.to(device).train(), discriminator.to(device).train()
-        models.check_players(self.generator, self.discriminator, recipe, shape)
+        self.run, self.splits, self.folder, self.device, self.on_epoch = run, splits, folder, device, on_epoch
+        self.recipe = recipe = run.recipe
+        self.generator, self.discriminator = run.generator.to(device).train(), run.discriminator.to(device).train()
+        models.check_players(self.generator, self.discriminator, recipe, run.shape)
         self.averaged = None
         if recipe.averaging > 0:
             average = get_ema_multi_avg_fn(recipe.averaging)
             self.averaged = AveragedModel(self.generator, multi_avg_fn=average, use_buffers=True)
-        self.step = make_step(self.generator, self.discriminator, recipe, shape, device)
-        self.batches = Batches(splits.train, recipe.batch_size, seed, device)
+            run.generator = self.averaged.module
+        self.step = make_step(self.generator, self.discriminator, recipe, run.shape, device)
+        self.batches = Batches(splits.train, recipe.batch_size, run.seed, device)
         self.updates_per_epoch = max(1, self.batches.per_epoch // recipe.k)
         self.updates = recipe.epochs * self.updates_per_epoch
 
         self.update = 0
         self.totals = [0.0] * len(STATISTICS)  # of this epoch so far
-        self.history: list[dict[str, Any]] = []
+        self.history = run.history
         self.best: float | None = None  # validation log-likelihood of the best checkpoint
         self.times: list[float] = []  # seconds at the end of each epoch
         self.seconds = 0.0
         self.warned: list[str] = []
-        self.on_epoch = on_epoch
-        judged = self.averaged.module if self.averaged else self.generator
-        self.run = Run(judged, self.discriminator, recipe, self.history, folder.path, seed, shape, splits)
 
     def play(self, show: bool) -> None:
         """Train to the end of the last epoch; save as the recipe says, and when interrupted."""
@@ -176,19 +164,17 @@ class _Game:
                 bar.update()
 
                 epoch, within = divmod(self.update, self.updates_per_epoch)
+                if self.update % _READ_EVERY == 0:
+                    self.show(bar)
                 if within == 0:
                     self.end_epoch(epoch)
-                    self.show(bar)
-                elif self.update % _READ_EVERY == 0:
-                    self.read_statistics()
                 due = within == 0 and (epoch % self.recipe.checkpoint_every == 0 or epoch == self.recipe.epochs)
                 if due or interrupt.asked or time.monotonic() - saved > self.recipe.checkpoint_seconds:
                     self.save("last")
                     saved = time.monotonic()
                 if interrupt.asked:
-                    message = (
-                        f"saved {self.folder.path} in epoch {epoch + 1} of {self.recipe.epochs}; resume=True goes on"
-                    )
+                    done = f"{self.update / self.updates_per_epoch:.1f} of {self.recipe.epochs} epochs"
+                    message = f"interrupted after {done}, saved in {self.folder.path}; go on with resume=True"
                     print(message, file=sys.stderr)
                     raise KeyboardInterrupt(message)
 
@@ -207,12 +193,10 @@ class _Game:
         self.times.append(round(self.seconds, 3))
         self.folder.append_log({**entry, "seconds": self.times[-1]})
         if last or epoch % self.recipe.samples_every == 0:
-            pictures.save_png(self.folder.samples(epoch), self.run.sample(_PICTURES, self.seed))
+            pictures.save_png(self.folder.samples(epoch), self.run.sample(_PICTURES, self.run.seed))
         if entry["log_likelihood"] is not None and (self.best is None or entry["log_likelihood"] > self.best):
             self.best = entry["log_likelihood"]
-            self.save(
-                "best"
-            )  # Before "last", which knows its log-likelihood: a run killed in between does this epoch again.
+            self.save("best")  # Before "last": a run that is killed in between does this epoch again.
         health.warn_once(self.history, self.warned)
         if self.on_epoch is not None:
             with forked_randomness(self.device):
@@ -241,13 +225,15 @@ class _Game:
             self.totals = [total + value for total, value in zip(self.totals, row, strict=True)]
 
     def show(self, bar: "tqdm[Any]") -> None:
-        """The progress bar's line for the last epoch."""
-        entry = self.history[-1]
+        """The progress bar's line: means over the epoch so far, and the last log-likelihood."""
+        self.read_statistics()
+        epoch, within = divmod(self.update - 1, self.updates_per_epoch)
+        d_loss, g_loss, d_real, d_fake = (total / (within + 1) for total in self.totals)
         judged = [past["log_likelihood"] for past in self.history if past["log_likelihood"] is not None]
-        bar.set_description(f"epoch {entry['epoch']}/{self.recipe.epochs}")
+        bar.set_description(f"epoch {epoch + 1}/{self.recipe.epochs}")
         bar.set_postfix_str(
-            f"D(x) {entry['d_real']:.2f}, D(G(z)) {entry['d_fake']:.2f}, "
-            f"losses {entry['d_loss']:.2f} {entry['g_loss']:.2f}" + (f", {judged[-1]:.0f} nats" if judged else "")
+            f"D(x) {d_real:.2f}, D(G(z)) {d_fake:.2f}, losses {d_loss:.2f} {g_loss:.2f}"
+            + (f", {judged[-1]:.0f} nats" if judged else "")
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -303,13 +289,13 @@ class _Game:
                 "sigma": estimate.sigma,
                 "n_test": estimate.n_test,
                 "n_samples": estimate.n_samples,
-                "protocol": f"Parzen window on {estimate.n_samples} samples of the best validation epoch; sigma from the "
-                f"first {SIGMA_POINTS} validation images; mean and standard error over the test split, in nats",
+                "protocol": "Parzen window on samples of the epoch that was best on the validation split; sigma from its "
+                f"first {SIGMA_POINTS} images; mean and standard error over the test split, in nats",
                 "splits": self.splits.protocol,
                 "validation_log_likelihood": best["log_likelihood"],
                 "best_epoch": best["epoch"],
                 "epochs": self.recipe.epochs,
-                "seed": self.seed,
+                "seed": self.run.seed,
                 "seconds": round(self.seconds, 1),
                 "versions": {"pygan": __version__, "torch": torch.__version__, "python": platform.python_version()},
                 "hardware": hardware(self.device),
