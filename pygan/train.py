@@ -289,7 +289,7 @@ class _Game:
                 "sigma": estimate.sigma,
                 "n_test": estimate.n_test,
                 "n_samples": estimate.n_samples,
-                "protocol": "Parzen window on samples of the epoch that was best on the validation split; sigma from its "
+                "protocol": "Parzen window on samples of the best validation epoch; sigma from the validation split's "
                 f"first {SIGMA_POINTS} images; mean and standard error over the test split, in nats",
                 "splits": self.splits.protocol,
                 "validation_log_likelihood": best["log_likelihood"],
