@@ -220,6 +220,7 @@ def normal(*shape: int) -> torch.Tensor:
 
 EXAMPLES = {
     "pygan::discriminator_loss": lambda: (normal(5), normal(3), True),
+    "pygan::dropout": lambda: (normal(5), torch.tensor(3), 0.5),
     "pygan::generator_loss": lambda: (normal(5), False, True),
 }
 

@@ -1,4 +1,7 @@
-"""Gradient descent with momentum over a list of tensors, in one native call and one pass over memory."""
+"""Gradient descent with momentum over a list of tensors, in one native call and one pass over memory.
+
+Like the step of torch's optimisers, it changes its arguments and has no derivative, so it is no torch operator.
+"""
 
 from collections.abc import Sequence
 
@@ -8,11 +11,13 @@ from torch import Tensor
 from pygan import _core
 from pygan.ops import reference
 from pygan.ops._checks import check_device, check_tensor
-from pygan.ops._library import Impl, address, define, dtype_code, place, use_native
+from pygan.ops._library import Impl, address, dtype_code, place, use_native
 
 __all__ = ["momentum_update"]
 
 
+@torch.compiler.disable
+@torch.no_grad()
 def momentum_update(
     parameters: Sequence[Tensor],
     velocities: Sequence[Tensor],
@@ -50,11 +55,33 @@ def momentum_update(
         raise TypeError(f"{op}: rates must be float32 or float64, got {rates.dtype}")
     if rates.shape != (2,):
         raise ValueError(f"{op}: rates must have shape [2], got {list(rates.shape)}")
-    with torch.no_grad():
-        if use_native(op, impl, rates):
-            torch.ops.pygan.momentum_update(parameters, velocities, gradients, rates, copies)
-        else:
-            reference.momentum_update(parameters, velocities, gradients, rates, copies)
+    if not parameters:
+        return
+    if use_native(op, impl, rates):
+        _native(parameters, velocities, gradients, rates, copies)
+    else:
+        reference.momentum_update(parameters, velocities, gradients, rates, copies)
+
+
+def _native(
+    parameters: Sequence[Tensor],
+    velocities: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    rates: Tensor,
+    copies: Sequence[Tensor],
+) -> None:
+    _core.momentum(
+        [address(t) for t in parameters],
+        [address(t) for t in velocities],
+        [address(t) for t in gradients],
+        [address(t) for t in copies],
+        [t.numel() for t in parameters],
+        address(rates),
+        dtype_code(rates),
+        dtype_code(gradients[0]),
+        *place(rates),
+    )
+    torch.autograd.graph.increment_version([*parameters, *velocities, *copies])
 
 
 def _check_list(
@@ -72,41 +99,3 @@ def _check_list(
         if tensor.dtype not in dtypes or tensor.dtype != tensors[0].dtype:
             raise TypeError(f"{op}: {name}[{i}] must be {' or '.join(map(str, dtypes))}, got {tensor.dtype}")
         check_device(op, f"{name}[{i}]", tensor, "rates", rates)
-
-
-# ---- the op ---------------------------------------------------------------------------------------------------------
-
-
-def _momentum_update(
-    parameters: Sequence[Tensor],
-    velocities: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    rates: Tensor,
-    copies: Sequence[Tensor],
-) -> None:
-    if not parameters:
-        return
-    _core.momentum(
-        [address(t) for t in parameters],
-        [address(t) for t in velocities],
-        [address(t) for t in gradients],
-        [address(t) for t in copies],
-        [t.numel() for t in parameters],
-        address(rates),
-        dtype_code(rates),
-        dtype_code(gradients[0]),
-        *place(rates),
-    )
-    torch.autograd.graph.increment_version([*parameters, *velocities, *copies])
-
-
-def _momentum_update_fake(*_: object) -> None:
-    """Changes its arguments and returns nothing."""
-
-
-define(
-    "momentum_update(Tensor(a!)[] parameters, Tensor(b!)[] velocities, Tensor[] gradients, Tensor rates, "
-    "Tensor(c!)[] copies) -> ()",
-    _momentum_update,
-    _momentum_update_fake,
-)
