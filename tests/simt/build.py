@@ -1,0 +1,105 @@
+"""Compiles a kernel family's CUDA source for the CPU, with a sanitizer or without, into a shared library for ctypes.
+
+Libraries are kept under `build/simt/`, named by a digest of everything that went into them, so that each is compiled
+once. Nothing but g++ is needed.
+"""
+
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+CXX = os.environ.get("CXX", "g++")
+
+BUILDS = {
+    "plain": ["-O2"],
+    "asan": ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "tsan": ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=thread"],
+}
+COMMON = ["-std=c++20", "-fPIC", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unknown-pragmas"]
+
+
+def sources(family: str, root: Path = ROOT) -> list[Path]:
+    """The files that are compiled as kernels: the family's .cu and the shim that exports its launch functions."""
+    if family == "selftest":
+        return [HERE / "selftest.cu"]
+    return [root / "csrc" / family / f"{family}_cuda.cu", HERE / "shims" / f"{family}.cpp"]
+
+
+def compile_library(family: str, build: str, root: Path = ROOT) -> Path:
+    """Returns the library of one family; `root` is the project whose csrc/ is compiled (mutate.py gives a copy)."""
+    host = [HERE / "host" / name for name in ("fiber.cpp", "runtime.cpp")]
+    kernels = sources(family, root)
+    headers = [*(HERE / "host").glob("*.h"), *(root / "csrc" / "common").glob("*.h")]
+    headers += (root / "csrc" / family).glob("*.h")
+    digest = hashlib.sha256(repr((CXX, COMMON, BUILDS[build], family)).encode())
+    for path in sorted([*host, *kernels, *headers]):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    library = ROOT / "build" / "simt" / f"{family}-{build}-{digest.hexdigest()[:16]}.so"
+    if library.exists():
+        return library
+
+    scratch = library.with_suffix(f".{os.getpid()}")
+    scratch.mkdir(parents=True)
+    try:
+        objects = []
+        for i, source in enumerate([*host, *kernels]):
+            as_kernel = ["-include", str(HERE / "host" / "simt.h"), "-x", "c++", *BUILDS[build]]
+            flags = ["-O2", "-g"] if source in host else as_kernel
+            objects.append(str(scratch / f"{i}.o"))
+            run_compiler([*COMMON, *flags, "-I", str(root / "csrc"), "-c", str(source), "-o", objects[-1]])
+        run_compiler(["-shared", *BUILDS[build], *objects, "-o", str(scratch / "library.so")])
+        os.replace(scratch / "library.so", library)
+    finally:
+        shutil.rmtree(scratch)
+    return library
+
+
+def run_compiler(arguments: list[str]) -> None:
+    result = subprocess.run([CXX, *arguments], capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(f"{CXX} {' '.join(arguments)}\n{result.stderr}")
+
+
+@functools.cache
+def why_not(build: str) -> str | None:
+    """Why this build cannot run here, in one sentence; None if it can."""
+    if platform.system() != "Linux":
+        return "the SIMT host needs Linux"
+    if shutil.which(CXX) is None:
+        return f"the SIMT host needs {CXX}"
+    if build != "plain" and not runtime_library(build).exists():
+        return f"{CXX} has no {runtime_library(build).name}"
+    return None
+
+
+def runtime_library(build: str) -> Path:
+    """The sanitizer's own library, which must be in the process before anything else."""
+    name = {"asan": "libasan.so", "tsan": "libtsan.so"}[build]
+    found = subprocess.run([CXX, f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
+    return Path(found)
+
+
+def environment(build: str) -> dict[str, str]:
+    """The environment in which a Python process can load a library of this build."""
+    env = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    if build == "asan":
+        env |= {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
+    if build == "tsan":
+        env |= {"TSAN_OPTIONS": "report_signal_unsafe=0 exitcode=66 history_size=4"}
+    if build != "plain":
+        env["LD_PRELOAD"] = str(runtime_library(build))
+    return env
+
+
+def command(build: str) -> list[str]:
+    """What precedes the Python interpreter: ThreadSanitizer of gcc 12 cannot map its shadow at high randomisation."""
+    bits = Path("/proc/sys/vm/mmap_rnd_bits")
+    if build == "tsan" and bits.exists() and int(bits.read_text()) > 28 and shutil.which("setarch"):
+        return ["setarch", "-R"]
+    return []
