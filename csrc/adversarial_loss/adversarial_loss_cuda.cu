@@ -11,7 +11,7 @@ using namespace PYGAN_SIMD_LEVEL;
 constexpr int kThreads = 256;
 constexpr std::int64_t kMaxBlocks = 1024;
 
-// Sum over the block in a fixed order; the result is valid in thread 0. No thread may leave before this call.
+// Sum over the block in a fixed order, returned to thread 0 (0 to the others). No thread may leave before this call.
 __device__ double block_sum(double value) {
   PYGAN_SHARED(double, sums, [kThreads]);
   sums[threadIdx.x] = value;
@@ -19,7 +19,7 @@ __device__ double block_sum(double value) {
     __syncthreads();
     if (threadIdx.x < width) sums[threadIdx.x] += sums[threadIdx.x + width];
   }
-  return sums[0];
+  return threadIdx.x == 0 ? sums[0] : 0.0;  // only thread 0 knows that its last addition is done
 }
 
 template <class T>

@@ -5,7 +5,7 @@ import ctypes
 import functools
 
 import numpy as np
-from harness import Cases, Host, assert_close, pointer, sparse
+from simt_host import Cases, Host, assert_close, pointer, sparse
 
 RNG = np.random.default_rng(0)
 I64, U32, SIZE = ctypes.c_int64, ctypes.c_uint32, ctypes.c_size_t
@@ -67,7 +67,7 @@ def refused_launches(host: Host) -> None:
     for block, shared_bytes in ((2048, 0), (64, 49 * 1024)):
         assert host.lib.run_fill(pointer(out), I64(100), U32(block), SIZE(shared_bytes), 0) == 9
     assert host.lib.run_fill(pointer(out), I64(0), U32(64), SIZE(0), 0) == 9
-    host.lib.simt_fail_next_launch(719)
+    host.lib.simt_fail_launch(0, 719)
     assert host.lib.run_fill(pointer(out), I64(100), U32(64), SIZE(0), 0) == 719
     assert not out.any()
     assert host.launches()[-1] == "fill grid=2,1,1 block=64,1,1 shared=0 stream=(nil) device=0"

@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-import build as simt_build
-from harness import ORDERS, Host
+import simt_build
+from simt_host import ORDERS, Host
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import build as simt_build
+import simt_build
 import cases_selftest
 import pytest
 

@@ -301,7 +301,8 @@ void drop_shared() {
 }
 
 // ---- launches -----------------------------------------------------------------------------------------------------
-int error_code = kSuccess, device = 0, injected_error = kSuccess;
+int error_code = kSuccess, device = 0;
+int launches_until_failure = -1, injected_error = kSuccess;
 std::map<const void*, size_t> allowed_shared;
 std::vector<std::string> launch_log;
 uint64_t first_block = 0, selected_blocks = 0;
@@ -435,8 +436,8 @@ void run(const Launch& launch, void (*body)(void*), void* arguments) {
                 launch.grid.x, launch.grid.y, launch.grid.z, launch.block.x, launch.block.y, launch.block.z,
                 launch.shared_bytes, launch.stream, device);
   launch_log.emplace_back(text);
-  if (const int injected = std::exchange(injected_error, kSuccess)) {
-    error_code = injected;
+  if (launches_until_failure >= 0 && launches_until_failure-- == 0) {
+    error_code = injected_error;
     return;
   }
   if (!valid(launch)) {
@@ -510,6 +511,7 @@ const char* simt_problems() {
 void simt_clear() {
   problems.clear();
   problems_found = 0;
+  launches_until_failure = -1;
   launch_log.clear();
 }
 
@@ -532,7 +534,11 @@ void simt_select_blocks(uint64_t first, uint64_t count) {
   selected_blocks = count;
 }
 
-void simt_fail_next_launch(int error) { injected_error = error; }
+void simt_fail_launch(int after, int error) {
+  launches_until_failure = after;
+  injected_error = error;
+}
+
 int simt_launches() { return static_cast<int>(launch_log.size()); }
 const char* simt_launch_text(int i) { return launch_log.at(static_cast<size_t>(i)).c_str(); }
 int simt_device() { return device; }

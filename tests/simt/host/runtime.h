@@ -67,7 +67,7 @@ const char* simt_problems();                   // one line per broken rule since
 void simt_clear();                             // forget problems and the launch log
 void simt_set_order(const char* order);        // forward | reverse | random:<seed>
 void simt_select_blocks(uint64_t first, uint64_t count);  // of the next launches run only these; count 0: all
-void simt_fail_next_launch(int error);         // the next launch runs nothing and leaves this CUDA error code
+void simt_fail_launch(int after, int error);    // the launch after the next `after` runs nothing and leaves this error
 int simt_launches();                           // launches since the last clear
 const char* simt_launch_text(int i);           // "kernel grid=x,y,z block=x,y,z shared=n stream=0x0 device=d"
 int simt_device();

@@ -15,6 +15,10 @@ Case = tuple[str, Callable[["Host"], None]]
 Cases = Iterator[Case]
 
 
+class LaunchError(Exception):
+    """A launch function threw."""
+
+
 class Host:
     """One compiled family: `host.lib.f(...)` calls an extern "C" function of its shim."""
 
@@ -23,6 +27,8 @@ class Host:
         self.build = build
         self.lib.simt_problems.restype = ctypes.c_char_p
         self.lib.simt_launch_text.restype = ctypes.c_char_p
+        if hasattr(self.lib, "shim_error"):
+            self.lib.shim_error.restype = ctypes.c_char_p
         self.lib.simt_set_order.argtypes = [ctypes.c_char_p]
         self.lib.simt_select_blocks.argtypes = [ctypes.c_uint64, ctypes.c_uint64]
 
@@ -35,9 +41,28 @@ class Host:
             case(self)
         except AssertionError as error:
             wrong = str(error) or "the case's assertion failed"
+        except LaunchError as error:
+            wrong = f"the launch failed: {error}"
         problems = self.lib.simt_problems().decode()
         if problems or wrong:
             raise AssertionError(f"{problems}{wrong}".strip())
+
+    def call(self, function: str, *arguments: object) -> None:
+        """Calls a function of the shim; what it throws becomes a LaunchError."""
+        if getattr(self.lib, function)(*arguments):
+            raise LaunchError(self.lib.shim_error().decode())
+
+    def error(self, call: Callable[[], object]) -> str:
+        """The text of the error that `call` must end in."""
+        try:
+            call()
+        except LaunchError as error:
+            return str(error)
+        raise AssertionError("no error was raised")
+
+    def fail_launch(self, after: int = 0) -> None:
+        """The launch after the next `after` launches fails as CUDA refuses a bad configuration."""
+        self.lib.simt_fail_launch(after, 9)
 
     def launches(self) -> list[str]:
         """One line per launch since the case began: kernel, grid, block, shared bytes, stream, device."""
@@ -52,8 +77,10 @@ def pointer(array: np.ndarray | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if array is None else array.ctypes.data)
 
 
+DTYPES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}  # csrc/common/dtype.h
 STORAGE = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": np.uint16}
 EPSILON = {"float32": 2.0**-23, "float64": 2.0**-52, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+SMALLEST = {"float32": 2.0**-149, "float64": 2.0**-1074, "float16": 2.0**-24, "bfloat16": 2.0**-133}  # subnormal
 
 
 def store(values: np.ndarray, dtype: str) -> np.ndarray:

@@ -80,9 +80,12 @@ def why_not(build: str) -> str | None:
 
 def runtime_library(build: str) -> Path:
     """The sanitizer's own library, which must be in the process before anything else."""
-    name = {"asan": "libasan.so", "tsan": "libtsan.so"}[build]
-    found = subprocess.run([CXX, f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
-    return Path(found)
+    return compiler_file({"asan": "libasan.so", "tsan": "libtsan.so"}[build])
+
+
+def compiler_file(name: str) -> Path:
+    found = subprocess.run([CXX, f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+    return Path(found.stdout.strip())
 
 
 def environment(build: str) -> dict[str, str]:
@@ -93,7 +96,8 @@ def environment(build: str) -> dict[str, str]:
     if build == "tsan":
         env |= {"TSAN_OPTIONS": "report_signal_unsafe=0 exitcode=66 history_size=4"}
     if build != "plain":
-        env["LD_PRELOAD"] = str(runtime_library(build))
+        # libstdc++ too: the sanitizers look for the exception functions when the process starts
+        env["LD_PRELOAD"] = f"{runtime_library(build)} {compiler_file('libstdc++.so.6')}"
     return env
 
 
