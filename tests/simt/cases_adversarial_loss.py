@@ -29,7 +29,8 @@ def launch(host: Host, dtype: str, terms: list[tuple], *, device: int = 0, strea
     largest = max(x.size for x, *_ in terms)
     partials = np.full(host.lib.adversarial_loss_blocks(ctypes.c_int64(largest)), np.nan)
     loss = empty(1, dtype)
-    host.call("adversarial_loss", DTYPES[dtype], both, pointer(partials), pointer(loss), device, ctypes.c_size_t(stream))
+    outputs = (pointer(partials), pointer(loss))
+    host.call("adversarial_loss", DTYPES[dtype], both, *outputs, device, ctypes.c_size_t(stream))
     return float(load(loss, dtype)[0])
 
 
@@ -116,8 +117,8 @@ def cases() -> Cases:
     for dtype in DTYPES:
         for sizes in SIZES:
             yield f"discriminator {dtype} {sizes}", functools.partial(both_terms, dtype=dtype, sizes=sizes)
-        for sign, weight in ((-1, 1), (1, -1)):
-            yield f"generator {dtype} {sign} {weight}", functools.partial(one_term, dtype=dtype, sign=sign, weight=weight)
+        for name, sign, weight in (("non-saturating", -1, 1), ("saturating", 1, -1)):
+            yield f"{name} {dtype}", functools.partial(one_term, dtype=dtype, sign=sign, weight=weight)
         yield f"tails {dtype}", functools.partial(tails, dtype=dtype)
     yield "more than 2^31 logits", many_elements
     yield "stream and device", stream_and_device

@@ -101,8 +101,8 @@ __global__ void scale4(const float* x, int64_t n, float factor, float* out, int 
 
 // One element a thread, at offsets that need 64 bits.
 __global__ void fill(float* out, int64_t n, int bug) {
-  const int64_t i = bug == 1 ? int64_t(blockIdx.x * blockDim.x + threadIdx.x)
-                             : int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t i =
+      bug == 1 ? int64_t(blockIdx.x * blockDim.x + threadIdx.x) : int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i < n) out[i] = 1;
 }
 

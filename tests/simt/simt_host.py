@@ -1,4 +1,4 @@
-"""What the cases of every family share: the host's library through ctypes, storage types, comparisons. Knows no torch."""
+"""What the cases of every family share: the host's library through ctypes, storage types, comparisons. No torch."""
 
 import ctypes
 import mmap

@@ -36,15 +36,17 @@ void __asan_unpoison_memory_region(const volatile void* address, size_t size) __
 namespace simt {
 namespace {
 
-constexpr size_t kGuard = 65536;             // a page, whatever the CPU's page size
-constexpr size_t kStackBytes = 256 * 1024;   // sanitizers make frames large; untouched pages cost nothing
+constexpr size_t kGuard = 65536;            // a page, whatever the CPU's page size
+constexpr size_t kStackBytes = 256 * 1024;  // sanitizers make frames large; untouched pages cost nothing
 constexpr unsigned kNoSynchronisation = 1;  // flag of __tsan_switch_to_fiber
 // Sets of fibers under ThreadSanitizer, used by the blocks in turn. Its gcc 12 version knows 8,128 threads.
 constexpr unsigned kMaxSets = 8, kMaxIdentities = 4096;
 
 #ifdef SIMT_UCONTEXT
 using Context = ucontext_t;
-void switch_context(Context& from, Context& to) { swapcontext(&from, &to); }
+void switch_context(Context& from, Context& to) {
+  swapcontext(&from, &to);
+}
 void make_context(Context& c, char* stack, void (*entry)()) {
   getcontext(&c);
   c.uc_stack = {.ss_sp = stack, .ss_flags = 0, .ss_size = kStackBytes};
@@ -69,7 +71,9 @@ simt_switch_stack:
   ret
 .size simt_switch_stack,.-simt_switch_stack
 )");
-void switch_context(Context& from, Context& to) { simt_switch_stack(&from, to); }
+void switch_context(Context& from, Context& to) {
+  simt_switch_stack(&from, to);
+}
 void make_context(Context& c, char* stack, void (*entry)()) {
   void** top = reinterpret_cast<void**>(stack + kStackBytes);
   *--top = nullptr;  // return address of entry(), which keeps rsp aligned as after a call
@@ -118,15 +122,18 @@ void leave(Fiber& f, bool for_good) {
 
 void (*first_function)();
 void first_frame() {
-  if (__sanitizer_finish_switch_fiber)
-    __sanitizer_finish_switch_fiber(nullptr, &scheduler_bottom, &scheduler_size);
+  if (__sanitizer_finish_switch_fiber) __sanitizer_finish_switch_fiber(nullptr, &scheduler_bottom, &scheduler_size);
   first_function();
 }
 
 }  // namespace
 
-bool thread_sanitizer() { return __tsan_create_fiber != nullptr; }
-bool address_sanitizer() { return __asan_unpoison_memory_region != nullptr; }
+bool thread_sanitizer() {
+  return __tsan_create_fiber != nullptr;
+}
+bool address_sanitizer() {
+  return __asan_unpoison_memory_region != nullptr;
+}
 void acquire(void* tag) {
   if (__tsan_acquire) __tsan_acquire(tag);
 }
@@ -170,7 +177,9 @@ void resume_fiber(unsigned fiber) {
   if (__sanitizer_finish_switch_fiber) __sanitizer_finish_switch_fiber(scheduler_fake_stack, nullptr, nullptr);
 }
 
-void suspend_fiber(unsigned fiber) { leave((*fibers)[fiber], false); }
+void suspend_fiber(unsigned fiber) {
+  leave((*fibers)[fiber], false);
+}
 
 void finish_fiber(unsigned fiber) {
   leave((*fibers)[fiber], true);

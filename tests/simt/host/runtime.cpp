@@ -59,8 +59,8 @@ class Arena {
  private:
   static constexpr size_t kBytes = size_t(4) << 30;  // virtual; untouched pages cost nothing
   void map() {
-    const long at = syscall(SYS_mmap, nullptr, kBytes, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    const long at =
+        syscall(SYS_mmap, nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == -1) {
       std::perror("simt: cannot map the arena");
       std::abort();
@@ -71,7 +71,9 @@ class Arena {
   size_t top_ = 0;
 } arena;
 
-char* new_tag() { return arena.take(8, 8); }
+char* new_tag() {
+  return arena.take(8, 8);
+}
 
 // ---- problems ---------------------------------------------------------------------------------------------------
 std::string problems;
@@ -93,11 +95,11 @@ enum class State : unsigned char { ready, at_barrier, at_warp_operation, done };
 
 struct Thread {
   State state;
-  Site site;            // where it waits
-  unsigned mask;        // of the warp operation in which it waits
-  Gathered gathered;    // what that operation brought
-  bool predicate;       // its vote at the block barrier
-  char* fence_tag;      // released by its last fence
+  Site site;                    // where it waits
+  unsigned mask;                // of the warp operation in which it waits
+  Gathered gathered;            // what that operation brought
+  bool predicate;               // its vote at the block barrier
+  char* fence_tag;              // released by its last fence
   std::vector<char*> observed;  // fence tags published where it made atomic accesses since its last fence
 };
 
@@ -113,7 +115,7 @@ struct SharedVariable {
   const SharedSite* key;  // null: the dynamic shared memory
   char* data;
   size_t size;
-  void* allocation;       // null: from the arena
+  void* allocation;  // null: from the arena
 };
 
 std::vector<Thread> threads;
@@ -132,8 +134,12 @@ void (*kernel_body)(void*);
 void* kernel_arguments;
 const char* kernel_name;
 
-unsigned warp_of(unsigned thread) { return thread / kWarp; }
-unsigned lane_of(unsigned thread) { return thread % kWarp; }
+unsigned warp_of(unsigned thread) {
+  return thread / kWarp;
+}
+unsigned lane_of(unsigned thread) {
+  return thread % kWarp;
+}
 
 void set_ready(unsigned thread) {
   threads[thread].state = State::ready;
@@ -342,7 +348,9 @@ void run_block(unsigned number, size_t shared_bytes) {
 }  // namespace
 
 // ---- what kernels call --------------------------------------------------------------------------------------------
-unsigned lane() { return lane_of(current); }
+unsigned lane() {
+  return lane_of(current);
+}
 
 void report(Site site, const char* problem) {
   const Unobserved unobserved;
@@ -479,7 +487,9 @@ void run(const Launch& launch, void (*body)(void*), void* arguments) {
   arena.clear();
 }
 
-int last_error(bool clear) { return clear ? std::exchange(error_code, kSuccess) : error_code; }
+int last_error(bool clear) {
+  return clear ? std::exchange(error_code, kSuccess) : error_code;
+}
 
 int set_device(int index) {
   if (index < 0 || index >= kDevices) return error_code = kInvalidDevice;
@@ -487,7 +497,9 @@ int set_device(int index) {
   return kSuccess;
 }
 
-int get_device() { return device; }
+int get_device() {
+  return device;
+}
 
 void allow_shared_bytes(const void* function, size_t bytes) {
   if (bytes > kMaxShared)
@@ -539,6 +551,12 @@ void simt_fail_launch(int after, int error) {
   injected_error = error;
 }
 
-int simt_launches() { return static_cast<int>(launch_log.size()); }
-const char* simt_launch_text(int i) { return launch_log.at(static_cast<size_t>(i)).c_str(); }
-int simt_device() { return device; }
+int simt_launches() {
+  return static_cast<int>(launch_log.size());
+}
+const char* simt_launch_text(int i) {
+  return launch_log.at(static_cast<size_t>(i)).c_str();
+}
+int simt_device() {
+  return device;
+}

@@ -63,12 +63,12 @@ void allow_shared_bytes(const void* function, std::size_t bytes);
 
 // For the tests, through ctypes.
 extern "C" {
-const char* simt_problems();                   // one line per broken rule since the last clear; "" when clean
-void simt_clear();                             // forget problems and the launch log
-void simt_set_order(const char* order);        // forward | reverse | random:<seed>
+const char* simt_problems();             // one line per broken rule since the last clear; "" when clean
+void simt_clear();                       // forget problems and the launch log
+void simt_set_order(const char* order);  // forward | reverse | random:<seed>
 void simt_select_blocks(uint64_t first, uint64_t count);  // of the next launches run only these; count 0: all
-void simt_fail_launch(int after, int error);    // the launch after the next `after` runs nothing and leaves this error
-int simt_launches();                           // launches since the last clear
-const char* simt_launch_text(int i);           // "kernel grid=x,y,z block=x,y,z shared=n stream=0x0 device=d"
+void simt_fail_launch(int after, int error);  // the launch after the next `after` runs nothing and leaves this error
+int simt_launches();                          // launches since the last clear
+const char* simt_launch_text(int i);          // "kernel grid=x,y,z block=x,y,z shared=n stream=0x0 device=d"
 int simt_device();
 }

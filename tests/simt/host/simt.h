@@ -31,15 +31,19 @@ struct dim3 {
   constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
 };
 
-#define SIMT_VECTOR(name, type)         \
-  struct alignas(2 * sizeof(type)) name##2 { \
-    type x, y;                          \
-  };                                    \
+#define SIMT_VECTOR(name, type)                                      \
+  struct alignas(2 * sizeof(type)) name##2 {                         \
+    type x, y;                                                       \
+  };                                                                 \
   struct alignas(sizeof(type) < 8 ? 4 * sizeof(type) : 16) name##4 { \
-    type x, y, z, w;                    \
-  };                                    \
-  inline name##2 make_##name##2(type x, type y) { return {x, y}; } \
-  inline name##4 make_##name##4(type x, type y, type z, type w) { return {x, y, z, w}; }
+    type x, y, z, w;                                                 \
+  };                                                                 \
+  inline name##2 make_##name##2(type x, type y) {                    \
+    return {x, y};                                                   \
+  }                                                                  \
+  inline name##4 make_##name##4(type x, type y, type z, type w) {    \
+    return {x, y, z, w};                                             \
+  }
 using uchar = unsigned char;
 using ushort = unsigned short;
 using uint = unsigned int;
@@ -59,16 +63,17 @@ constexpr int warpSize = 32;
 
 // ---- the three macros that kernels write instead of syntax that C++ lacks (csrc/common/cuda.h) ---------------------
 #define SIMT_SITE(what) (::simt::Site{__FILE__, __LINE__, what})
-#define PYGAN_SHARED(T, name, dims)                                                        \
-  using name##_type = T dims;                                                              \
-  static constexpr ::simt::SharedSite name##_site{{__FILE__, __LINE__, #name}, sizeof(name##_type), \
-                                                  alignof(name##_type)};                   \
+#define PYGAN_SHARED(T, name, dims)                                            \
+  using name##_type = T dims;                                                  \
+  static constexpr ::simt::SharedSite name##_site{                             \
+      {__FILE__, __LINE__, #name}, sizeof(name##_type), alignof(name##_type)}; \
   name##_type& name = *static_cast<name##_type*>(::simt::static_shared(name##_site))
 #define PYGAN_DYN_SHARED(T, name) T* name = static_cast<T*>(::simt::dynamic_shared())
 #define PYGAN_LAUNCH(kernel, grid, block, smem, stream, ...) \
   ::simt::launch(#kernel, kernel, grid, block, smem, stream, __VA_ARGS__)
 
-// ---- the CUDA runtime, as far as host code here uses it --------------------------------------------------------------
+// ---- the CUDA runtime, as far as host code here uses it
+// --------------------------------------------------------------
 enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
@@ -84,16 +89,26 @@ enum cudaDeviceAttr {
   cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
 };
 
-inline cudaError_t cudaGetLastError() { return static_cast<cudaError_t>(simt::last_error(true)); }
-inline cudaError_t cudaPeekAtLastError() { return static_cast<cudaError_t>(simt::last_error(false)); }
+inline cudaError_t cudaGetLastError() {
+  return static_cast<cudaError_t>(simt::last_error(true));
+}
+inline cudaError_t cudaPeekAtLastError() {
+  return static_cast<cudaError_t>(simt::last_error(false));
+}
 inline const char* cudaGetErrorString(cudaError_t error) {
   switch (error) {
-    case cudaSuccess: return "no error";
-    case cudaErrorInvalidValue: return "invalid argument";
-    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
-    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
-    case cudaErrorInvalidDevice: return "invalid device ordinal";
-    case cudaErrorLaunchFailure: return "unspecified launch failure";
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorInvalidConfiguration:
+      return "invalid configuration argument";
+    case cudaErrorNoDevice:
+      return "no CUDA-capable device is detected";
+    case cudaErrorInvalidDevice:
+      return "invalid device ordinal";
+    case cudaErrorLaunchFailure:
+      return "unspecified launch failure";
   }
   return "unrecognized error code";
 }
@@ -105,7 +120,9 @@ inline cudaError_t cudaGetDevice(int* device) {
   *device = simt::get_device();
   return cudaSuccess;
 }
-inline cudaError_t cudaSetDevice(int device) { return static_cast<cudaError_t>(simt::set_device(device)); }
+inline cudaError_t cudaSetDevice(int device) {
+  return static_cast<cudaError_t>(simt::set_device(device));
+}
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   *value = attribute == cudaDevAttrMultiProcessorCount ? 2 : 227 * 1024;
   return cudaSuccess;
@@ -129,8 +146,13 @@ void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, std::
     void (*kernel)(P...);
     std::tuple<P...> arguments;  // by value, as a real launch
   } call{kernel, {static_cast<P>(arguments)...}};
-  run({name, reinterpret_cast<const void*>(kernel), {grid.x, grid.y, grid.z}, {block.x, block.y, block.z},
-       shared_bytes, stream},
+  run(
+      {name,
+       reinterpret_cast<const void*>(kernel),
+       {grid.x, grid.y, grid.z},
+       {block.x, block.y, block.z},
+       shared_bytes,
+       stream},
       [](void* p) { std::apply(static_cast<Call*>(p)->kernel, static_cast<Call*>(p)->arguments); }, &call);
 }
 
@@ -166,9 +188,8 @@ T shuffle_from(Site site, unsigned mask, T value, int source, int width = 32) {
 }
 template <class T>
 T shuffle_xor(Site site, unsigned mask, T value, int lanes, int width = 32) {
-  return shuffle(site, mask, value, width, [=](int me, int first) {
-    return (me ^ lanes) < first + width ? me ^ lanes : -1;
-  });
+  return shuffle(site, mask, value, width,
+                 [=](int me, int first) { return (me ^ lanes) < first + width ? me ^ lanes : -1; });
 }
 template <class T>
 T shuffle_up(Site site, unsigned mask, T value, unsigned delta, int width = 32) {
@@ -192,8 +213,12 @@ inline unsigned ballot(Site site, unsigned mask, bool predicate) {
     if (gathered.present >> l & 1u) votes |= static_cast<unsigned>(gathered.values[l]) << l;
   return votes;
 }
-inline bool all(Site site, unsigned mask, bool predicate) { return ballot(site, mask, !predicate) == 0; }
-inline void sync_warp(Site site, unsigned mask = 0xffffffffu) { warp_operation(site, mask, 0, true); }
+inline bool all(Site site, unsigned mask, bool predicate) {
+  return ballot(site, mask, !predicate) == 0;
+}
+inline void sync_warp(Site site, unsigned mask = 0xffffffffu) {
+  warp_operation(site, mask, 0, true);
+}
 
 // Relaxed, as CUDA's: an atomic access orders no other memory. Compiled with the kernel, so ThreadSanitizer sees it.
 template <class T, class F>
@@ -222,8 +247,12 @@ T atomic_update(T* address, F f) {
 #define __ballot_sync(mask, p) ::simt::ballot(SIMT_SITE("__ballot_sync"), mask, (p) != 0)
 #define __any_sync(mask, p) (::simt::ballot(SIMT_SITE("__any_sync"), mask, (p) != 0) != 0)
 #define __all_sync(mask, p) ::simt::all(SIMT_SITE("__all_sync"), mask, (p) != 0)
-inline void __threadfence() { simt::memory_fence(); }
-inline void __threadfence_block() { simt::memory_fence(); }
+inline void __threadfence() {
+  simt::memory_fence();
+}
+inline void __threadfence_block() {
+  simt::memory_fence();
+}
 
 template <class T>
 T atomicAdd(T* address, std::type_identity_t<T> value) {
@@ -253,20 +282,41 @@ inline unsigned atomicInc(unsigned* address, unsigned limit) {
   return simt::atomic_update(address, [=](unsigned old) { return old >= limit ? 0u : old + 1u; });
 }
 
-// ---- small device functions ------------------------------------------------------------------------------------------
+// ---- small device functions
+// ------------------------------------------------------------------------------------------
 template <class T>
 T __ldg(const T* address) {
   return *address;
 }
-inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
-inline int __popc(unsigned x) { return __builtin_popcount(x); }
-inline int __ffs(unsigned x) { return __builtin_ffs(static_cast<int>(x)); }
-inline int __clz(unsigned x) { return x ? __builtin_clz(x) : 32; }
-inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
-inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>((uint64_t(a) * b) >> 32); }
-inline unsigned __float_as_uint(float x) { return simt::from_bits<unsigned>(simt::to_bits(x)); }
-inline float __uint_as_float(unsigned x) { return simt::from_bits<float>(simt::to_bits(x)); }
-inline int __float_as_int(float x) { return simt::from_bits<int>(simt::to_bits(x)); }
-inline float __int_as_float(int x) { return simt::from_bits<float>(simt::to_bits(x)); }
+inline float rsqrtf(float x) {
+  return 1.0f / std::sqrt(x);
+}
+inline int __popc(unsigned x) {
+  return __builtin_popcount(x);
+}
+inline int __ffs(unsigned x) {
+  return __builtin_ffs(static_cast<int>(x));
+}
+inline int __clz(unsigned x) {
+  return x ? __builtin_clz(x) : 32;
+}
+inline float __fmaf_rn(float a, float b, float c) {
+  return std::fma(a, b, c);
+}
+inline unsigned __umulhi(unsigned a, unsigned b) {
+  return static_cast<unsigned>((uint64_t(a) * b) >> 32);
+}
+inline unsigned __float_as_uint(float x) {
+  return simt::from_bits<unsigned>(simt::to_bits(x));
+}
+inline float __uint_as_float(unsigned x) {
+  return simt::from_bits<float>(simt::to_bits(x));
+}
+inline int __float_as_int(float x) {
+  return simt::from_bits<int>(simt::to_bits(x));
+}
+inline float __int_as_float(int x) {
+  return simt::from_bits<float>(simt::to_bits(x));
+}
 using std::max;
 using std::min;

@@ -4,7 +4,9 @@
 
 using namespace pygan;
 
-extern "C" int64_t adversarial_loss_blocks(int64_t size) { return cuda::adversarial_loss_blocks(size); }
+extern "C" int64_t adversarial_loss_blocks(int64_t size) {
+  return cuda::adversarial_loss_blocks(size);
+}
 
 extern "C" int adversarial_loss(int dtype, const LossTerm* terms, double* partials, void* loss, int device,
                                 std::uintptr_t stream) {

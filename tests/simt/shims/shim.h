@@ -5,7 +5,9 @@
 
 inline std::string shim_message;
 
-extern "C" __attribute__((used)) inline const char* shim_error() { return shim_message.c_str(); }
+extern "C" __attribute__((used)) inline const char* shim_error() {
+  return shim_message.c_str();
+}
 
 // 0, or 1 when `launch` throws; shim_error() then holds the exception's text.
 template <class Launch>
