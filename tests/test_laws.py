@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 import pygan
 from pygan import _core
@@ -229,16 +230,22 @@ def test_every_operator_has_an_example():
     assert operators() == sorted(EXAMPLES)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # torch's own forward mode uses it
 @pytest.mark.parametrize("name", operators())
 def test_no_silent_zero(name):
     """The bare operators are called by autograd Functions; anybody else who differentiates one must be told."""
     positions = [i for i, a in enumerate(EXAMPLES[name]()) if isinstance(a, torch.Tensor) and a.is_floating_point()]
     assert positions
     for position in positions:
-        arguments = EXAMPLES[name]()
+        arguments = list(EXAMPLES[name]())
         arguments[position].requires_grad_()
         with pytest.raises(RuntimeError, match=f"{name} has no derivative"):
             resolve(name)(*arguments)
+        arguments = list(EXAMPLES[name]())
+        with forward_ad.dual_level():
+            arguments[position] = forward_ad.make_dual(arguments[position], torch.ones_like(arguments[position]))
+            with pytest.raises(RuntimeError, match=f"{name} has no derivative"):
+                resolve(name)(*arguments)
 
 
 @pytest.mark.parametrize("name", operators())

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from pygan import _core
 from pygan._build import build_info
@@ -44,7 +45,12 @@ def define(schema: str, body: Callable[..., Any], fake: Callable[..., Any]) -> N
 
     # A kernel at the Autograd key is the cheapest refusal; torch.library.register_autograd would cost 10 us a call.
     def refuse_derivative(keyset: torch._C.DispatchKeySet, *args: Any) -> Any:
-        if torch.is_grad_enabled() and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args):
+        backward, forward = torch.is_grad_enabled(), forward_ad._current_level >= 0
+        if (backward or forward) and any(
+            (backward and arg.requires_grad) or (forward and forward_ad.unpack_dual(arg).tangent is not None)
+            for arg in args
+            if isinstance(arg, Tensor)
+        ):
             raise RuntimeError(f"pygan::{name} has no derivative of its own: call the function of pygan.ops instead")
         return op.redispatch(keyset & torch._C._after_autograd_keyset, *args)
 
