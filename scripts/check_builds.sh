@@ -10,32 +10,36 @@ out=$(cd "$out" && pwd)
 unset SKBUILD_CMAKE_DEFINE
 
 echo "--- CPU only, in an environment that is empty but for pip"
-python3 -m venv "$out/empty"
+python3 -m venv "$out/venv"
 start=$SECONDS
-"$out/empty/bin/pip" wheel --quiet --no-deps --wheel-dir "$out" "$root" \
+"$out/venv/bin/pip" wheel --quiet --no-deps --wheel-dir "$out" "$root" \
     -C build-dir="$out/cpu" -C cmake.define.PYGAN_CUDA=OFF -C cmake.define.PYGAN_WERROR=ON
 took=$((SECONDS - start))
-python -m zipfile -e "$out"/pygan-*.whl "$out/unpacked"
+"$out/venv/bin/pip" install --quiet --no-deps "$out"/pygan-*.whl
+site=$(echo "$out"/venv/lib/python*/site-packages)
 echo "built in $took s (limit 60 s); wheel $(stat -c %s "$out"/pygan-*.whl) bytes," \
-    "module $(stat -c %s "$out"/unpacked/pygan/_core*.so) bytes"
+    "module $(stat -c %s "$site"/pygan/_core*.so) bytes"
 [ "$took" -le 60 ]
 
+echo "--- the CPU-only module, beside the packages of the calling environment"
+python -c 'import sys; print(*(p for p in sys.path if p.endswith("-packages")), sep="\n")' >"$site/others.pth"
 cd "$out"
-export PYTHONPATH=$out/unpacked
-python - <<'PYTHON'
+"$out/venv/bin/python" - <<'PYTHON'
+import sys
+
 import torch
 
 import pygan
 
 info = pygan.build_info()
+assert pygan.__file__.startswith(sys.prefix), pygan.__file__
 assert info["cuda"] is None, info
 real, fake = torch.randn(100), torch.randn(100)
 native, reference = (pygan.ops.discriminator_loss(real, fake, impl=impl) for impl in ("native", "reference"))
 torch.testing.assert_close(native, reference)
-print("CPU-only module works:", info)
+print("works:", info)
 PYTHON
-python -m pytest -q -p no:cacheprovider "$root/tests/test_laws.py"
-unset PYTHONPATH
+"$out/venv/bin/python" -m pytest -q -p no:cacheprovider "$root/tests/test_laws.py"
 
 echo "--- CUDA=ON without nvcc must fail, and say so"
 # Programs are looked for under an empty root, so that no nvcc is found wherever it is installed.
