@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Cross-compiles the whole CPU module for aarch64, warnings as errors; runs its maths under qemu where qemu-user is found.
-# usage: scripts/cross_aarch64.sh [build folder]; needs a python with pybind11; installs Debian's cross compiler if root
+# Cross-compiles the whole CPU module for aarch64, warnings as errors.
+# usage: scripts/cross_aarch64.sh; needs a python with pybind11; installs Debian's cross compiler where it may
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-build=${1:-$root/build/aarch64}
+build=$(mktemp -d)
+trap 'rm -rf "$build"' EXIT
 cxx=aarch64-linux-gnu-g++
 
 if ! command -v "$cxx" >/dev/null; then
@@ -16,7 +17,6 @@ if ! command -v "$cxx" >/dev/null; then
 fi
 
 # Python's headers are this machine's: both are 64-bit little-endian Linux, and nothing compiled here is run with them.
-rm -rf "$build"
 cmake -S "$root" -B "$build" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER="$cxx" \
     -DCMAKE_BUILD_TYPE=Release -DPYGAN_CUDA=OFF -DPYGAN_WERROR=ON \
     -DPython_EXECUTABLE="$(command -v python)" -Dpybind11_DIR="$(python -m pybind11 --cmakedir)"

@@ -1,6 +1,7 @@
 """The laws of CONTRIBUTING.md that a machine can check: on the sources, on the built module, on the running process."""
 
 import ast
+import platform
 import re
 import shutil
 import subprocess
@@ -124,23 +125,34 @@ assert len(runtimes) == 1, runtimes
 # ---- SIMD levels do not leak -----------------------------------------------------------------------------------------
 
 
-def test_no_weak_symbol_leaves_a_simd_object():
-    """The linker keeps one copy of a weak symbol for everybody: if it is the AVX-512 one, an older machine crashes."""
-    objects = [
+def objects_of(*levels: str) -> list[tuple[Path, str]]:
+    found = [
         (path, level)
-        for level in ("avx2", "avx512")
+        for level in levels
         for path in (ROOT / "build").rglob("*.o")
         if path.parent.parent.parent.name.endswith(f"_{level}.dir")
     ]
-    if not objects:
+    if not found:
         pytest.skip("no objects under build/: the module was not built in this folder, or not for x86-64")
+    return found
+
+
+def test_no_weak_symbol_leaves_a_simd_object():
+    """The linker keeps one copy of a weak symbol for everybody: if it is the AVX-512 one, an older machine crashes."""
     leaks = [
         f"{path.name} for {level}: {symbol}"
-        for path, level in objects
+        for path, level in objects_of("avx2", "avx512")
         for symbol in re.findall(r" [uvVwW] (\S+)$", run_tool("nm", "--defined-only", path), re.MULTILINE)
         if f"{len(level)}{level}" not in symbol and not symbol.startswith("DW.ref.")
     ]
     assert leaks == []
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="about x86-64")
+def test_the_baseline_needs_no_vector_extension():
+    code = {path: run_tool("objdump", "--disassemble", path) for path, _ in objects_of("baseline")}
+    assert all("%xmm" in text for text in code.values())
+    assert [path for path, text in code.items() if re.search(r"%[yz]mm|\tv[a-z]+[sp][sd] ", text)] == []
 
 
 # ---- accuracy and safety ---------------------------------------------------------------------------------------------
