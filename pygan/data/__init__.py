@@ -9,7 +9,6 @@ See docs/data.md for what can be passed and where files are looked for.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,6 +17,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pygan._nearest import nearest
 from pygan.data import arrays, cifar10, digits, folders, mnist
 from pygan.data.splits import Source, Splits, as_float, divide, with_given
 
@@ -84,17 +84,14 @@ def _images(data: Data, what: str, shape: folders.Shape | None = None) -> Tensor
             return arrays.from_array(arrays.read_npy(path), str(path))
         if path.is_file():
             raise ValueError(f"{what}: must be a folder of images or a .npy file, got the file {path}")
-        raise ValueError(_unknown(data, what))
+        raise ValueError(
+            f"{what}: {str(data)!r} is neither a data set ({', '.join(NAMES)}) nor a folder of images"
+            + nearest(str(data), NAMES)
+        )
     raise TypeError(
         f"{what}: must be a name, a folder of images, a .npy file, a tensor, an array or a torch Dataset, "
         f"got {type(data).__name__}"
     )
-
-
-def _unknown(data: str | Path, what: str) -> str:
-    near = difflib.get_close_matches(str(data).lower(), NAMES, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{what}: {str(data)!r} is neither a data set ({', '.join(NAMES)}) nor a folder of images{hint}"
 
 
 def _path(data: str | Path) -> Path:

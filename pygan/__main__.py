@@ -1,0 +1,7 @@
+"""python -m pygan"""
+
+import sys
+
+from pygan.cli import main
+
+sys.exit(main())

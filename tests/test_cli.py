@@ -1,0 +1,351 @@
+"""The command line as a user meets it: exit codes, what is printed, where, and what a wrong word is answered with."""
+
+import dataclasses
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pygan
+from pygan import cli, data, pictures
+from pygan.recipes import RECIPES, Recipe
+from pygan.run import load
+
+SMALL = ["--generator-hidden", "8", "--discriminator_hidden=8", "--pieces", "2", "--evaluation-samples", "50"]
+
+
+@pytest.fixture
+def call(capsys):
+    """Runs a command in this process; returns exit code, standard output, standard error."""
+
+    def run(*words):
+        code = cli.main(list(map(str, words)))
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A small run on digits that nobody writes to."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert cli.main(["train", "digits", "--epochs", "2", "--out", str(folder), "--seed", "3", *SMALL]) == 0
+    return folder
+
+
+# Help
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "-h"], ["sample", "-h"], ["evaluate", "-h"], ["info", "-h"]])
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_help_fits_into_80_columns(call, monkeypatch, words, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    code, out, err = call(*words)
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    assert words == ["--help"] or words[0] == "info" or "\nexamples:\n  pygan " in out
+
+
+def test_examples_of_the_help_are_valid_command_lines(call):
+    for command in ("train", "sample", "evaluate"):
+        _, out, _ = call(command, "--help")
+        examples = re.findall(r"^  pygan (.*?)(?:   .*)?$", out, re.MULTILINE)
+        assert len(examples) >= 2
+        for example in examples:
+            options = cli._parser().parse(example.split())
+            assert options.parser.prog == f"pygan {command}"
+
+
+def test_every_setting_has_its_flag_and_its_help(call):
+    _, out, _ = call("train", "--help")
+    for setting in dataclasses.fields(Recipe):
+        if setting.name != "name":
+            assert f"  --{setting.name.replace('_', '-')}" in out
+            assert setting.metadata["help"].split()[0] in out
+
+
+def test_no_command_shows_the_help_and_fails(call):
+    code, out, _ = call()
+    assert code == 2
+    assert "train, and say" in out
+
+
+def test_version(call):
+    assert call("--version") == (0, f"pygan {pygan.__version__}\n", "")
+
+
+# What the words become
+
+
+def other(setting):
+    """Another value of a setting: as Python has it, and as it is written on the command line."""
+    value = getattr(RECIPES["paper2014"], setting.name)
+    if isinstance(value, bool):
+        return not value, [f"--{'no-' if value else ''}{setting.name.replace('_', '-')}"]
+    if isinstance(value, tuple):
+        value = (7, 9, 11)
+    elif isinstance(value, str):
+        value = {
+            "updates": "simultaneous",
+            "objective": "saturating",
+            "noise": "normal",
+            "optimizer": "adam",
+            "lr_anneal": "cosine",
+            "precision": "bf16",
+            "step": "plain",
+        }[setting.name]
+    else:
+        value = value + 3 if isinstance(value, int) else value + 0.0001
+    return value, [f"--{setting.name}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+
+
+@pytest.mark.parametrize("setting", [s for s in dataclasses.fields(Recipe) if s.name != "name"], ids=lambda s: s.name)
+def test_every_flag_reaches_train_and_changes_the_recipe(call, monkeypatch, setting):
+    received = {}
+
+    def train(data, recipe, **keywords):
+        received.update(keywords, data=data, recipe=recipe)
+        raise KeyboardInterrupt("enough")
+
+    monkeypatch.setattr(cli, "train", train)
+    value, words = other(setting)
+    assert call("train", "mnist", "--recipe", "paper2014", *words)[0] == 130
+    names = {field.name for field in dataclasses.fields(Recipe)}
+    assert {name: received[name] for name in names & received.keys()} == {setting.name: value}
+    assert (received["data"], received["recipe"]) == ("mnist", "paper2014")
+    assert getattr(RECIPES["paper2014"].with_settings(**{setting.name: value}), setting.name) == value
+
+
+def test_the_other_options_reach_train(call, monkeypatch):
+    received = {}
+
+    def train(*positional, **keywords):
+        received.update(keywords, positional=positional)
+        raise KeyboardInterrupt("enough")
+
+    monkeypatch.setattr(cli, "train", train)
+    call(
+        "train",
+        "a",
+        "--out",
+        "b",
+        "--resume",
+        "--device",
+        "c",
+        "--seed",
+        "4",
+        "--root",
+        "d",
+        "--valid",
+        "e",
+        "--test",
+        "f",
+    )
+    expected = {"positional": ("a",), "recipe": None, "out": "b", "resume": True, "device": "c", "seed": 4, "root": "d"}
+    assert received == {**expected, "valid": "e", "test": "f", "progress": True}
+    call("train", "--quiet")
+    expected = {"positional": ("digits",), "recipe": None, "out": None, "resume": False, "device": "auto", "seed": 0}
+    assert received == {**expected, "root": None, "valid": None, "test": None, "progress": False}
+
+
+# Wrong words
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["trian"], "'trian' is none of train, sample, evaluate, info; did you mean 'train'?"),
+        (["train", "--batchsize", "5"], "unknown argument --batchsize; did you mean '--batch-size'?"),
+        (["train", "--epoch=5"], "unknown argument --epoch=5; did you mean '--epochs'?"),
+        (["train", "digits", "mnist"], "unknown argument mnist"),
+        (["train", "--updates", "altrnating"], "is none of alternating, simultaneous; did you mean 'alternating'?"),
+        (["train", "--k", "1.5"], "argument --k: invalid int value: '1.5'"),
+        (["train", "--pieces-hidden"], "unknown argument --pieces-hidden"),
+        (["train", "--generator-hidden", "a"], "expected whole numbers such as 1200,1200, got 'a'"),
+        (["sample"], "the following arguments are required: RUN"),
+        (["sample", "x", "-o", "grid.jpg"], "expected a name that ends in .png or .npy, got 'grid.jpg'"),
+        (["sample", "x", "-n", "0"], "expected a whole number, at least 1, got '0'"),
+        (["evaluate", "missing.npy"], "samples in a file need data to be judged by"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_2(call, words, answer):
+    code, out, err = call(*words)
+    assert (code, out) == (2, "")
+    assert answer in err
+    assert err.count("\n") == 1
+    assert err.startswith("pygan")
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (
+            ["train", "mnits"],
+            "pygan: error: data: 'mnits' is neither a data set (digits, mnist, cifar10) nor a folder of ",
+        ),
+        (["train", "--recipe", "papr2014"], "pygan: error: unknown recipe 'papr2014'; did you mean 'paper2014'?"),
+        (["train", "--k", "0"], "pygan: error: k must be at least 1, got 0"),
+        (["sample", "missing"], "pygan: error: load: missing holds no run"),
+        (["evaluate", "missing.npy", "digits"], "pygan: error: [Errno 2] No such file or directory: 'missing.npy'"),
+    ],
+)
+def test_an_error_is_one_line_and_1(call, tmp_path, monkeypatch, words, answer):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(*words)
+    assert (code, out) == (1, "")
+    assert err.startswith(answer)
+    assert err.count("\n") == 1
+
+
+# Commands
+
+
+def test_train_makes_the_run_and_says_where(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = call("train", "--epochs", "1", *SMALL)
+    assert code == 0
+    run = load("runs/digits")
+    assert (run.recipe.epochs, run.recipe.generator_hidden, run.recipe.pieces) == (1, (8,), 2)
+    result = json.loads((tmp_path / "runs/digits/result.json").read_text())
+    assert f"{result['log_likelihood']:.1f} +- {result['standard_error']:.1f} nats" in out
+    assert "runs/digits/samples/0001.png" in out
+    assert call("train", "--epochs", "1", "--out", "runs/digits", *SMALL)[0] == 1, "a run must not be overwritten"
+    code, out, _ = call("train", "--epochs", "2", "--resume")
+    assert code == 0
+    assert "runs/digits/samples/0002.png" in out
+
+
+def test_train_takes_a_folder_and_given_splits(call, tmp_path):
+    for name, n in (("images", 30), ("valid", 5), ("test", 4)):
+        (tmp_path / name).mkdir()
+        for i in range(n):
+            Image.fromarray(np.full((4, 6, 3), 8 * i, np.uint8)).save(tmp_path / name / f"{i}.png")
+    words = ["--valid", tmp_path / "valid", "--test", tmp_path / "test", "--out", tmp_path / "run", "--epochs", "1"]
+    code, _, err = call("train", tmp_path / "images", *words, *SMALL)
+    assert code == 0, err
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["n_test"] == 4
+
+
+def test_sample_writes_a_picture_or_an_array(call, trained, tmp_path):
+    images = load(trained).sample(6, seed=5)
+    picture, array = tmp_path / "new" / "grid.png", tmp_path / "other" / "samples.npy"
+    words = ["sample", trained, "-n", "6", "--seed", "5"]
+    assert call(*words, "-o", picture, "--columns", "2") == (0, f"{picture}\n", "")
+    assert call(*words, "--output", array) == (0, f"{array}\n", "")
+    assert np.array_equal(np.load(array), images.numpy())
+    with Image.open(picture) as opened:
+        assert np.array_equal(np.asarray(opened), pictures.grid(images, 2)[:, :, 0].numpy())
+
+
+def test_sample_uses_the_checkpoint_that_is_named(call, trained, tmp_path):
+    words = ["sample", trained, "-n", "2", "--seed", "0", "-o", tmp_path / "x.npy", "--checkpoint"]
+    for checkpoint in ("best", "last"):
+        call(*words, checkpoint)
+        assert np.array_equal(np.load(tmp_path / "x.npy"), load(trained, checkpoint).sample(2, seed=0).numpy())
+
+
+def test_evaluate_a_run(call, trained):
+    code, out, err = call("evaluate", trained)
+    result = json.loads((trained / "result.json").read_text())
+    assert (code, err) == (0, "")
+    expected = f"{result['log_likelihood']:.2f} +- {result['standard_error']:.2f} nats on 179 test images"
+    assert expected in out
+    assert f"{result['sigma']:.4f}, chosen on 179 validation images" in out
+    assert "50 samples" in out
+    assert "split 80/10/10 at random by seed 3" in out
+
+
+@pytest.mark.filterwarnings("ignore:the best bandwidth")
+def test_evaluate_samples_from_elsewhere(call, tmp_path):
+    splits = data.load("digits")
+    np.save(tmp_path / "flat.npy", splits.train.flatten(1).double().numpy())
+    np.save(tmp_path / "bytes.npy", (splits.train * 255).round().to(torch.uint8).numpy())
+    code, out, _ = call("evaluate", tmp_path / "flat.npy", "digits")
+    expected = pygan.evaluate.ParzenWindow(splits.train).fit(splits.valid).score(splits.test)
+    assert code == 0
+    assert out.startswith(
+        f"log-likelihood  {expected.mean:.2f} +- {expected.standard_error:.2f} nats on 179 test images"
+    )
+    again = call("evaluate", tmp_path / "bytes.npy", "digits")[1]
+    assert float(again.split()[1]) == pytest.approx(expected.mean, abs=0.1)
+    assert call("evaluate", tmp_path / "flat.npy", "digits", "--seed", "1")[1] != out
+
+
+def test_evaluate_names_what_is_wrong_with_samples(call, tmp_path):
+    np.save(tmp_path / "x.npy", np.full((20, 64), -1.0))
+    code, _, err = call("evaluate", tmp_path / "x.npy", "digits")
+    assert code == 1
+    assert re.search(r"x.npy: floats must lie in \[0, 1\], got \[-1, -1\]", err)
+    np.save(tmp_path / "x.npy", np.zeros((20, 65)))
+    assert (
+        "valid must have 65 values a row, as the samples, got 64" in call("evaluate", tmp_path / "x.npy", "digits")[2]
+    )
+
+
+@pytest.mark.filterwarnings("ignore:the best bandwidth")
+def test_evaluate_a_run_on_other_data(call, trained, tmp_path):
+    np.save(tmp_path / "gray.npy", np.random.default_rng(0).random((30, 8, 8)))
+    code, out, _ = call("evaluate", trained, tmp_path / "gray.npy")
+    assert code == 0
+    assert "gray: 30 images" in out
+
+
+def test_info(call, monkeypatch):
+    monkeypatch.setenv("PYGAN_DATA", "/somewhere")
+    code, out, err = call("info")
+    assert (code, err) == (0, "")
+    for word in (
+        pygan.__version__,
+        torch.__version__,
+        str(pygan.build_info()["simd"]),
+        "/somewhere",
+        *data.NAMES,
+        *RECIPES,
+    ):
+        assert word in out
+
+
+def test_a_warning_is_one_line(call, monkeypatch):
+    monkeypatch.setattr(cli, "_info", lambda options: warnings.warn("the sky is falling", stacklevel=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert call("info") == (0, "", "pygan: warning: the sky is falling\n")
+
+
+# In a process of its own
+
+
+def python(*words, **keywords):
+    return subprocess.Popen(
+        [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords
+    )
+
+
+def test_python_m_pygan_and_its_exit_code():
+    process = python("-m", "pygan", "train", "mnits")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert (out, err.count("\n")) == ("", 1)
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_exits_with_130(tmp_path):
+    process = python("-m", "pygan", "train", "--out", "run", "--epochs", "100000", *SMALL, cwd=tmp_path)
+    log = tmp_path / "run" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "resume" in err
+    assert (tmp_path / "run" / "checkpoints" / "last.safetensors").exists()
