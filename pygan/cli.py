@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 import os
 import platform
 import shutil
@@ -26,7 +25,7 @@ from pygan.data import as_float
 from pygan.data.arrays import from_array, read_npy
 from pygan.evaluate import ParzenWindow
 from pygan.recipes import RECIPES, Recipe
-from pygan.run import SIGMA_POINTS, load
+from pygan.run import SIGMA_POINTS, RunFolder, load
 from pygan.train import train
 
 __all__ = ["main"]
@@ -103,11 +102,9 @@ def _train(options: argparse.Namespace) -> None:
         root=options.root,
         **{name: value for name, value in vars(options).items() if name in _settings()},
     )
-    result = json.loads((run.path / "result.json").read_text())
-    print(f"log-likelihood  {result['log_likelihood']:.1f} +- {result['standard_error']:.1f} nats on the test split")
-    print(f"best epoch      {result['best_epoch']} of {result['epochs']}, by the validation split")
-    print(f"samples         {max((run.path / 'samples').iterdir())}")
-    print(f"everything      {run.path / 'result.json'}")
+    if options.quiet or not sys.stderr.isatty():  # otherwise train() has said it
+        print(RunFolder(run.path).summary())
+    print(max((run.path / "samples").iterdir()))
 
 
 def _sample(options: argparse.Namespace) -> None:

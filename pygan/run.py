@@ -195,6 +195,14 @@ class RunFolder:
         with (self.path / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
 
+    def summary(self) -> str:
+        """The result of a finished run in one line."""
+        result = json.loads((self.path / "result.json").read_text())
+        return (
+            f"{self.path}: {result['log_likelihood']:.1f} +- {result['standard_error']:.1f} nats on the test split, "
+            f"at epoch {result['best_epoch']} of {result['epochs']}"
+        )
+
     def write_result(self, result: Mapping[str, Any] | None) -> None:
         """Store the result; None takes back that of a run that now goes on."""
         path = self.path / "result.json"

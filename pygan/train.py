@@ -113,7 +113,9 @@ def train(
             if game.update < game.updates or not folder.is_finished():
                 folder.write_result(None)
                 game.play(progress)
-                game.finish(progress)
+                game.finish()
+        if progress and sys.stderr.isatty():
+            print(folder.summary(), file=sys.stderr)
         return game.best_run()
 
 
@@ -153,7 +155,9 @@ class _Game:
     def play(self, show: bool) -> None:
         """Train to the end of the last epoch; save as the recipe says, and when interrupted."""
         started, saved = time.monotonic() - self.seconds, time.monotonic()
-        bar = tqdm(total=self.updates, initial=self.update, unit=" updates", disable=None if show else True)
+        # The line has no room for a bar if all of it is to fit into 80 columns.
+        line = "{desc} [{elapsed}<{remaining}]{postfix}"
+        bar = tqdm(total=self.updates, initial=self.update, bar_format=line, disable=None if show else True)
         with bar, Interrupt() as interrupt:
             while self.update < self.updates:
                 self.step(self.batches, self.recipe.rates(self.update, self.updates_per_epoch))
@@ -164,7 +168,7 @@ class _Game:
                 bar.update()
 
                 epoch, within = divmod(self.update, self.updates_per_epoch)
-                if self.update % _READ_EVERY == 0:
+                if self.update % _READ_EVERY == 0 or within == 0:
                     self.show(bar)
                 if within == 0:
                     self.end_epoch(epoch)
@@ -175,6 +179,7 @@ class _Game:
                 if interrupt.asked:
                     done = f"{self.update / self.updates_per_epoch:.1f} of {self.recipe.epochs} epochs"
                     message = f"interrupted after {done}, saved in {self.folder.path}; go on with resume=True"
+                    bar.close()  # or the message would stand in its line
                     print(message, file=sys.stderr)
                     raise KeyboardInterrupt(message)
 
@@ -230,10 +235,10 @@ class _Game:
         epoch, within = divmod(self.update - 1, self.updates_per_epoch)
         d_loss, g_loss, d_real, d_fake = (total / (within + 1) for total in self.totals)
         judged = [past["log_likelihood"] for past in self.history if past["log_likelihood"] is not None]
-        bar.set_description(f"epoch {epoch + 1}/{self.recipe.epochs}")
+        bar.set_description_str(f"epoch {epoch + 1}/{self.recipe.epochs}")
         bar.set_postfix_str(
-            f"D(x) {d_real:.2f}, D(G(z)) {d_fake:.2f}, losses {d_loss:.2f} {g_loss:.2f}"
-            + (f", {judged[-1]:.0f} nats" if judged else "")
+            f"D(x) {d_real:.2f} D(G(z)) {d_fake:.2f} losses {d_loss:.2f} {g_loss:.2f}"
+            + (f" {judged[-1]:.0f} nats" if judged else "")
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -274,7 +279,7 @@ class _Game:
         load_weights(self.folder, "best", self.generator, self.discriminator)
         return replace(self.run, generator=self.generator.eval(), discriminator=self.discriminator.eval())
 
-    def finish(self, show: bool) -> None:
+    def finish(self) -> None:
         """Judge the best generator on the test split, which is read here for the first time, and write the result."""
         run = self.best_run()
         estimate = run.log_likelihood()
@@ -302,8 +307,6 @@ class _Game:
                 "recipe": asdict(self.recipe),
             }
         )
-        if show and sys.stderr.isatty():
-            print(f"test log-likelihood {estimate}; {self.folder.path}", file=sys.stderr)
 
     def parts(self) -> "dict[str, nn.Module | Step]":
         """What has a state of its own."""
