@@ -12,6 +12,7 @@
 #include "common/dtype.h"
 #include "common/simd.h"
 #include "dropout/dropout.h"
+#include "maxout/maxout.h"
 #include "momentum/momentum.h"
 
 namespace py = pybind11;
@@ -107,6 +108,61 @@ void momentum(const std::vector<Address>& parameters, const std::vector<Address>
   PYGAN_SIMD_CALL(momentum_cpu, parameter, gradient, tensors.data(), count, pointer(rates), threads);
 }
 
+// ---- maxout ----
+
+std::int64_t maxout_scratch(std::int64_t batch, std::int64_t units, std::int64_t pieces, int dtype) {
+  return maxout_scratch_bytes(dtype_of(dtype, -1), batch, units, pieces);
+}
+
+void maxout_pool(Address z, Address y, Address index, std::int64_t outer, std::int64_t units, std::int64_t pieces,
+                 std::int64_t inner, int dtype, int device, Address stream, int threads) {
+  const MaxoutPool op{pointer(z), pointer(y), pointer<std::uint8_t>(index), outer, units, pieces, inner};
+  const DType type = dtype_of(dtype, device);
+#if defined(PYGAN_WITH_CUDA)
+  if (device >= 0) return cuda::maxout_pool(type, op, device, stream);
+#endif
+  (void)stream;
+  PYGAN_SIMD_CALL(maxout_pool_cpu, type, op, threads);
+}
+
+void maxout_spread(Address grad, Address index, Address grad_z, std::int64_t outer, std::int64_t units,
+                   std::int64_t pieces, std::int64_t inner, int dtype, int device, Address stream, int threads) {
+  const MaxoutSpread op{pointer(grad), pointer<std::uint8_t>(index), pointer(grad_z), outer, units, pieces, inner};
+  const DType type = dtype_of(dtype, device);
+#if defined(PYGAN_WITH_CUDA)
+  if (device >= 0) return cuda::maxout_spread(type, op, device, stream);
+#endif
+  (void)stream;
+  PYGAN_SIMD_CALL(maxout_spread_cpu, type, op, threads);
+}
+
+void maxout_grad_input(Address grad, Address index, Address weight, Address grad_x, std::int64_t batch, std::int64_t in,
+                       std::int64_t units, std::int64_t pieces, int dtype, int device, Address stream, int threads) {
+  const MaxoutBackward op{pointer(grad), pointer<std::uint8_t>(index), batch, in, units, pieces};
+  const DType type = dtype_of(dtype, device);
+#if defined(PYGAN_WITH_CUDA)
+  if (device >= 0) return cuda::maxout_grad_input(type, op, pointer(weight), pointer(grad_x), device, stream);
+#endif
+  (void)stream;
+  PYGAN_SIMD_CALL(maxout_grad_input_cpu, type, op, pointer(weight), pointer(grad_x), threads);
+}
+
+// grad_bias: 0 when not wanted; scratch: 0 on CUDA.
+void maxout_grad_weight(Address grad, Address index, Address x, Address grad_weight, Address grad_bias, Address scratch,
+                        std::int64_t batch, std::int64_t in, std::int64_t units, std::int64_t pieces, int dtype,
+                        int device, Address stream, int threads) {
+  const MaxoutBackward op{pointer(grad), pointer<std::uint8_t>(index), batch, in, units, pieces};
+  const DType type = dtype_of(dtype, device);
+#if defined(PYGAN_WITH_CUDA)
+  if (device >= 0) {
+    return cuda::maxout_grad_weight(type, op, pointer(x), pointer(grad_weight), pointer(grad_bias), device, stream);
+  }
+#endif
+  (void)stream;
+  PYGAN_SIMD_CALL(maxout_grad_weight_cpu, type, op, pointer(x), pointer(grad_weight), pointer(grad_bias),
+                  pointer(scratch), threads);
+}
+
 // ---- what was built
 // ---------------------------------------------------------------------------------------------------
 
@@ -153,4 +209,10 @@ PYBIND11_MODULE(_core, m) {
 
   m.def("dropout", &dropout, no_gil);
   m.def("momentum", &momentum, no_gil);
+
+  m.def("maxout_scratch", &maxout_scratch);
+  m.def("maxout_pool", &maxout_pool, no_gil);
+  m.def("maxout_spread", &maxout_spread, no_gil);
+  m.def("maxout_grad_input", &maxout_grad_input, no_gil);
+  m.def("maxout_grad_weight", &maxout_grad_weight, no_gil);
 }
