@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from pygan.ops import momentum_update
 from pygan.recipes import Recipe
 
 __all__ = ["Adam", "Momentum", "Optimizer", "make_optimizer", "trainable", "with_prefix"]
@@ -13,6 +14,8 @@ __all__ = ["Adam", "Momentum", "Optimizer", "make_optimizer", "trainable", "with
 
 class Optimizer(Protocol):
     """Updates the parameters of one player in place."""
+
+    parameters: dict[str, nn.Parameter]
 
     def step(self, gradients: Sequence[Tensor], lr: float, momentum: float) -> None:
         """One update, with one gradient for each parameter, in the parameters' order."""
@@ -33,12 +36,11 @@ class Momentum:
     def __init__(self, module: nn.Module) -> None:
         self.parameters = trainable(module)
         self.velocities = [torch.zeros_like(parameter) for parameter in self.parameters.values()]
+        self.copies: Sequence[Tensor] = ()  # bfloat16 tensors, if any, that are to follow the parameters
 
-    @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], lr: float, momentum: float) -> None:
-        for parameter, velocity, gradient in zip(self.parameters.values(), self.velocities, gradients, strict=True):
-            velocity.mul_(momentum).sub_(gradient, alpha=lr)
-            parameter.add_(velocity)
+        parameters = list(self.parameters.values())
+        momentum_update(parameters, self.velocities, gradients, torch.tensor([lr, momentum]), self.copies)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {f"{name}.velocity": v for name, v in zip(self.parameters, self.velocities, strict=True)}
@@ -57,7 +59,7 @@ class Adam:
 
     def step(self, gradients: Sequence[Tensor], lr: float, momentum: float) -> None:
         for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = gradient.to(parameter.dtype)
         self.adam.param_groups[0]["lr"] = lr
         self.adam.step()
         self.adam.zero_grad()

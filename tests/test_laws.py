@@ -235,6 +235,11 @@ EXAMPLES = {
     "pygan::discriminator_loss": lambda: (normal(5), normal(3), True),
     "pygan::dropout": lambda: (normal(5), torch.tensor(3), 0.5),
     "pygan::generator_loss": lambda: (normal(5), False, True),
+    "pygan::maxout": lambda: (normal(4, 3), normal(2, 5, 3), normal(2, 5)),
+    "pygan::maxout_grad_input": lambda: (normal(4, 2), normal(2, 5, 3), torch.zeros(4, 2, dtype=torch.uint8)),
+    "pygan::maxout_grad_weight": lambda: (normal(4, 2), normal(4, 3), torch.zeros(4, 2, dtype=torch.uint8), 5),
+    "pygan::maxout_pool": lambda: (normal(4, 10), 5),
+    "pygan::maxout_spread": lambda: (normal(4, 2), torch.zeros(4, 2, dtype=torch.uint8), 5),
 }
 
 

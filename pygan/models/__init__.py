@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from pygan.nn import Maxout
+from pygan.ops import dropout
 from pygan.recipes import Recipe
 
 __all__ = ["Discriminator", "Generator", "check_players", "evaluating", "make_players", "sample", "sample_noise"]
@@ -91,7 +92,7 @@ class Discriminator(nn.Module):
         self.hidden = nn.ModuleList(
             Maxout(inputs, units, pieces, dropout=p) for inputs, units, p in zip(sizes, hidden, dropped, strict=False)
         )
-        self.dropout = nn.Dropout(1 - keep_hidden)
+        self.dropout = 1 - keep_hidden
         self.output = nn.Linear(sizes[-1], 1)
         _start_uniform(self, init_range)
 
@@ -100,7 +101,8 @@ class Discriminator(nn.Module):
         x = images.flatten(1)
         for layer in self.hidden:
             x = layer(x)
-        return self.output(self.dropout(x)).squeeze(1)
+        x = dropout(x, self.dropout) if self.training else x
+        return self.output(x).squeeze(1)
 
 
 def sample_noise(

@@ -43,7 +43,9 @@ def maxout(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: Impl 
         ValueError: shapes that do not fit, more than 256 pieces, different devices, an unknown `impl`.
     """
     op = "maxout"
-    for name, value in (("x", x), ("weight", weight)) if bias is None else (("x", x), ("weight", weight), ("bias", bias)):
+    for name, value in (
+        (("x", x), ("weight", weight)) if bias is None else (("x", x), ("weight", weight), ("bias", bias))
+    ):
         check_tensor(op, name, value)
     check_shape(op, "weight", weight, "[units, pieces, in] with 1 to 256 pieces", _is_weight(weight))
     units, pieces, size = weight.shape

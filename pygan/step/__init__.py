@@ -9,7 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from pygan.models import Discriminator, Generator
 from pygan.recipes import Rates, Recipe
+from pygan.step.fused import FusedStep, can_fuse
 from pygan.step.plain import PlainStep
 
 __all__ = ["STATISTICS", "Step", "make_step"]
@@ -45,4 +47,11 @@ def make_step(
     generator: nn.Module, discriminator: nn.Module, recipe: Recipe, shape: Sequence[int], device: torch.device
 ) -> Step:
     """The step for these players, which are on the device, and images of shape (C, H, W)."""
+    if (
+        recipe.step == "auto"
+        and isinstance(generator, Generator)
+        and isinstance(discriminator, Discriminator)
+        and can_fuse(generator, discriminator, device)
+    ):
+        return FusedStep(generator, discriminator, recipe)
     return PlainStep(generator, discriminator, recipe, shape, device)

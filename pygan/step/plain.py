@@ -11,7 +11,7 @@ from pygan.ops import discriminator_loss, generator_loss
 from pygan.optim import make_optimizer, trainable, with_prefix
 from pygan.recipes import Rates, Recipe
 
-__all__ = ["PlainStep"]
+__all__ = ["PlainStep", "statistics_row"]
 
 
 class PlainStep:
@@ -47,7 +47,7 @@ class PlainStep:
             self._d_optimizer.step(_gradients(d_loss, self.discriminator), rates.discriminator_lr, rates.momentum)
         g_loss = generator_loss(self._judge(self._samples()), self.recipe.objective)
         self._g_optimizer.step(_gradients(g_loss, self.generator), rates.generator_lr, rates.momentum)
-        return _statistics(d_loss, g_loss, real_logits, fake_logits)
+        return statistics_row(d_loss, g_loss, real_logits, fake_logits)
 
     def _simultaneous(self, real: Callable[[], Tensor], rates: Rates) -> Tensor:
         """The released code: both gradients at the same parameters, from one batch of samples and one set of masks."""
@@ -58,7 +58,7 @@ class PlainStep:
         g_gradients = _gradients(g_loss, self.generator)
         self._d_optimizer.step(d_gradients, rates.discriminator_lr, rates.momentum)
         self._g_optimizer.step(g_gradients, rates.generator_lr, rates.momentum)
-        return _statistics(d_loss, g_loss, real_logits, fake_logits)
+        return statistics_row(d_loss, g_loss, real_logits, fake_logits)
 
     def _samples(self) -> Tensor:
         noise = sample_noise(self.recipe.batch_size, self.recipe.noise_size, self.recipe.noise, device=self._device)
@@ -101,5 +101,6 @@ def _gradients(loss: Tensor, player: nn.Module, retain_graph: bool = False) -> S
 
 
 @torch.no_grad()
-def _statistics(d_loss: Tensor, g_loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+def statistics_row(d_loss: Tensor, g_loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """One row of `Step.statistics`."""
     return torch.stack([d_loss, g_loss, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()]).double()

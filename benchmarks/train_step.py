@@ -1,0 +1,290 @@
+"""Milliseconds of one training iteration on the paper's MNIST nets: torch as users write it against pygan's steps.
+
+    python benchmarks/train_step.py                     # all cases side by side, and where our milliseconds go
+    python benchmarks/train_step.py --no-compile        # without the minute that torch.compile takes
+    python benchmarks/train_step.py --time-to 100       # seconds until the validation log-likelihood is 100 nats
+
+All cases run in turn, round after round, so that whatever else the machine does hits them alike; medians are reported.
+Simultaneous updates are another algorithm than the alternating ones of the other cases: the one the 2014 authors ran.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import pygan
+from pygan import optim
+from pygan.models import make_players
+from pygan.recipes import RECIPES, Rates, Recipe
+from pygan.step import fused, make_step
+
+SHAPE, PIXELS, NOISE, EPOCH_IMAGES = (1, 28, 28), 784, 100, 50_000
+CPU = torch.device("cpu")
+
+
+# ---- the contestants: what people write in torch --------------------------------------------------------------------
+
+
+class MaxoutLayer(nn.Module):
+    def __init__(self, inputs: int, units: int, pieces: int) -> None:
+        super().__init__()
+        self.linear, self.shape = nn.Linear(inputs, units * pieces), (units, pieces)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x).unflatten(1, self.shape).max(dim=2).values
+
+
+def torch_players() -> tuple[nn.Module, nn.Module]:
+    generator = nn.Sequential(
+        nn.Linear(NOISE, 1200), nn.ReLU(), nn.Linear(1200, 1200), nn.ReLU(), nn.Linear(1200, PIXELS), nn.Sigmoid()
+    )
+    discriminator = nn.Sequential(
+        nn.Dropout(0.2),
+        MaxoutLayer(PIXELS, 240, 5),
+        nn.Dropout(0.5),
+        MaxoutLayer(240, 240, 5),
+        nn.Dropout(0.5),
+        nn.Linear(240, 1),
+    )
+    return generator, discriminator
+
+
+def noise(batch: int) -> Tensor:
+    return torch.empty(batch, NOISE).uniform_(-(3**0.5), 3**0.5)
+
+
+def eager_step(images: Tensor, batch: int, mode: str | None = None) -> Callable[[], object]:
+    """The loop of every tutorial: separate passes over real and generated images, losses read after each update."""
+    generator, discriminator = torch_players()
+    g_optimizer = torch.optim.SGD(generator.parameters(), lr=0.1, momentum=0.5)
+    d_optimizer = torch.optim.SGD(discriminator.parameters(), lr=0.1, momentum=0.5)
+    if mode is not None:
+        generator, discriminator = torch.compile(generator, mode=mode), torch.compile(discriminator, mode=mode)
+    bce, ones, zeros = nn.BCEWithLogitsLoss(), torch.ones(batch, 1), torch.zeros(batch, 1)
+
+    def step() -> tuple[float, float]:
+        real = images[torch.randint(len(images), (batch,))]
+        d_optimizer.zero_grad()
+        fakes = generator(noise(batch)).detach()
+        d_loss = (bce(discriminator(real), ones) + bce(discriminator(fakes), zeros)) / 2
+        d_loss.backward()
+        d_optimizer.step()
+        g_optimizer.zero_grad()
+        g_loss = bce(discriminator(generator(noise(batch))), ones)
+        g_loss.backward()
+        g_optimizer.step()
+        return d_loss.item(), g_loss.item()
+
+    return step
+
+
+def tuned_step(images: Tensor, batch: int) -> Callable[[], object]:
+    """The same with one discriminator pass, fused optimisers, no graph through G or into D where none is needed."""
+    generator, discriminator = torch_players()
+    g_optimizer = torch.optim.SGD(generator.parameters(), lr=0.1, momentum=0.5, fused=True)
+    d_optimizer = torch.optim.SGD(discriminator.parameters(), lr=0.1, momentum=0.5, fused=True)
+    bce, ones = nn.BCEWithLogitsLoss(), torch.ones(batch, 1)
+    labels = torch.cat([ones, torch.zeros(batch, 1)])
+
+    def step() -> None:
+        real = images[torch.randint(len(images), (batch,))]
+        d_optimizer.zero_grad()
+        with torch.no_grad():
+            fakes = generator(noise(batch))
+        bce(discriminator(torch.cat([real, fakes])), labels).backward()
+        d_optimizer.step()
+        g_optimizer.zero_grad()
+        discriminator.requires_grad_(False)
+        bce(discriminator(generator(noise(batch))), ones).backward()
+        discriminator.requires_grad_(True)
+        g_optimizer.step()
+
+    return step
+
+
+def pygan_step(images: Tensor, batch: int, **settings: object) -> Callable[[], None]:
+    recipe: Recipe = RECIPES["code2014"].with_settings(batch_size=batch, **settings)
+    step = make_step(*make_players(recipe, SHAPE, torch.full(SHAPE, 0.1)), recipe, SHAPE, CPU)
+    pictures, rates = images.view(-1, *SHAPE), Rates(0.1, 0.1, 0.5)
+    return lambda: step(lambda: pictures[torch.randint(len(pictures), (batch,))], rates)
+
+
+# ---- timing ---------------------------------------------------------------------------------------------------------
+
+
+def interleaved(cases: dict[str, Callable[[], object]], rounds: int, calls: int) -> dict[str, list[float]]:
+    """Milliseconds of each call of each case."""
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for call in cases.values():
+        for _ in range(5):
+            call()
+    for _ in range(rounds):
+        for name, call in cases.items():
+            for _ in range(calls):
+                start = time.perf_counter()
+                call()
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+class Recorder(TorchDispatchMode):
+    """Notes every operator that runs, with its arguments, so that it can be run again alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, Callable[[], object]]] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.note(str(function), function, args, kwargs or {})
+        return function(*args, **(kwargs or {}))
+
+    def note(self, name, function, args, kwargs) -> None:
+        self.calls.append((name, lambda: function(*args, **kwargs)))
+
+    def noting(self, name, function):
+        def noted(*args, **kwargs):
+            self.note(name, function, args, kwargs)
+            return function(*args, **kwargs)
+
+        return noted
+
+
+KINDS = {
+    "matrix products": ("mkldnn", "aten.mm", "aten.addmm"),
+    "maxout gradients, winning pieces only": ("pygan.maxout_grad",),
+    "maximum over pieces": ("pygan.maxout_pool",),
+    "dropout": ("dropout",),
+    "update of parameters and momenta": ("momentum",),
+    "sums for bias gradients": ("aten.sum",),
+    "batch of images": ("aten.index",),
+}
+REST = "ReLU, sigmoid, losses, noise, statistics"
+
+
+def parts_of(step: Callable[[], object]) -> dict[str, list[Callable[[], object]]]:
+    """What one call of the step runs, by kind."""
+    recorder = Recorder()
+    with (
+        recorder,
+        mock.patch.object(fused, "drop_into", recorder.noting("dropout", fused.drop_into)),
+        mock.patch.object(optim, "momentum_update", recorder.noting("momentum", optim.momentum_update)),
+    ):
+        step()
+    parts: dict[str, list[Callable[[], object]]] = {}
+    for name, call in recorder.calls:
+        kind = next((kind for kind, starts in KINDS.items() if name.startswith(starts)), REST)
+        parts.setdefault(kind, []).append(call)
+    return parts
+
+
+def run_all(calls: list[Callable[[], object]]) -> Callable[[], None]:
+    def run() -> None:
+        for call in calls:
+            call()
+
+    return run
+
+
+# ---- reports --------------------------------------------------------------------------------------------------------
+
+
+def report_steps(cases: dict[str, Callable[[], object]], baselines: list[str], tuned: str, args) -> None:
+    times = interleaved(cases, args.rounds, args.calls)
+    medians = {name: statistics.median(ms) for name, ms in times.items()}
+    base = min(medians[name] for name in baselines)
+    print("| step | ms, median | 20 % | 80 % | steps/s | s per epoch | x eager or compiled | x tuned |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, ms in medians.items():
+        low, *_, high = statistics.quantiles(times[name], n=5)
+        epoch = ms / 1e3 * EPOCH_IMAGES / args.batch
+        print(
+            f"| {name} | {ms:.2f} | {low:.2f} | {high:.2f} | {1e3 / ms:.0f} | {epoch:.1f} "
+            f"| {base / ms:.2f} | {medians[tuned] / ms:.2f} |"
+        )
+
+
+def report_parts(cases: dict[str, Callable[[], object]], args) -> None:
+    for name, step in cases.items():
+        with torch.no_grad():
+            parts = parts_of(step)
+            timed = interleaved({"step": step} | {k: run_all(c) for k, c in parts.items()}, args.rounds, args.calls)
+        medians = {kind: statistics.median(ms) for kind, ms in timed.items()}
+        whole = medians.pop("step")
+        print(f"\n| {name}: {whole:.2f} ms | calls | ms alone | share |\n|---|---|---|---|")
+        for kind in [*KINDS, REST]:
+            if kind in medians:
+                print(f"| {kind} | {len(parts[kind])} | {medians[kind]:.2f} | {medians[kind] / whole:.0%} |")
+        rest = whole - sum(medians.values())
+        print(f"| the rest: Python, cold caches | | {rest:.2f} | {rest / whole:.0%} |")
+
+
+class Reached(Exception):
+    """The log-likelihood that was asked for."""
+
+
+def report_time_to(nats: float, args) -> None:
+    print(f"\nSeconds of training until the validation log-likelihood is {nats} nats (MNIST, one seed):")
+    for updates in ("alternating", "simultaneous"):
+        for step in ("plain", "auto"):
+            seconds, start = [], time.perf_counter()
+
+            def stop(run, seconds=seconds, start=start):
+                value = run.history[-1]["log_likelihood"]
+                if value is not None and value >= nats:
+                    seconds.append((time.perf_counter() - start, run.history[-1]["epoch"]))
+                    raise Reached
+
+            settings = {"updates": updates, "step": step, "averaging": 0.999, "evaluate_every": 1}
+            try:
+                pygan.train("mnist", "code2014", out=f"{args.runs}/{updates}-{step}", on_epoch=stop, **settings)
+            except Reached:
+                print(f"  {updates}, step={step!r}: {seconds[0][0]:.0f} s, epoch {seconds[0][1]}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--calls", type=int, default=5, help="steps of one case in one round")
+    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--time-to", type=float, metavar="NATS")
+    parser.add_argument("--runs", default="runs/time-to", help="folder for the runs of --time-to")
+    args = parser.parse_args()
+
+    torch.manual_seed(0)
+    images = torch.rand(EPOCH_IMAGES, PIXELS)
+    print(f"command: python {' '.join(sys.argv)}")
+    simd = pygan.build_info()["simd"]
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, SIMD {simd}")
+    print(f"torch {torch.__version__}, pygan {pygan.__version__}, {time.strftime('%Y-%m-%d')}, batch {args.batch}\n")
+
+    ours = {
+        "pygan, alternating, float32": pygan_step(images, args.batch, updates="alternating"),
+        "pygan, alternating, bf16": pygan_step(images, args.batch, updates="alternating", precision="bf16"),
+        "pygan, simultaneous, float32": pygan_step(images, args.batch),
+        "pygan, simultaneous, bf16": pygan_step(images, args.batch, precision="bf16"),
+    }
+    theirs = {"torch, eager": eager_step(images, args.batch)}
+    if not args.no_compile:
+        theirs["torch.compile"] = eager_step(images, args.batch, "default")
+        theirs["torch.compile, reduce-overhead"] = eager_step(images, args.batch, "reduce-overhead")
+    baselines = list(theirs)
+    theirs["torch, eager, tuned"] = tuned_step(images, args.batch)
+    theirs["pygan's plain step, alternating"] = pygan_step(images, args.batch, updates="alternating", step="plain")
+    report_steps(theirs | ours, baselines, "torch, eager, tuned", args)
+    report_parts(ours, args)
+    if args.time_to is not None:
+        report_time_to(args.time_to, args)
+
+
+if __name__ == "__main__":
+    main()

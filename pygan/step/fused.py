@@ -1,0 +1,241 @@
+"""The training step for the paper's own players on a CPU: the numbers of `plain.py`, to rounding, in far less time.
+
+The backward passes are written out, to use what autograd cannot know: the derivative of a logit by everything in D is
+needed only once, whoever asks for it. The discriminator's backward pass starts from d logit = 1 for each example. A
+weight's gradient is a sum over examples, so there each row is scaled by the derivative of D's loss by its logit; at D's
+input each row is scaled by that of G's loss. One pass thus serves both players of a simultaneous update, and no number
+is ever divided by another. It holds because D treats examples separately and both players see the same masks.
+
+The rest is plain: real and generated images in one pass, the fastest products, maxout gradients through the winning
+pieces only, dropout masks drawn again instead of stored, one call for all updates of a player. What each of these is
+worth is in docs/training_step.md.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from pygan.models import Discriminator, Generator, sample_noise
+from pygan.nn import Maxout
+from pygan.ops.dropout import draw_seed, drop_into
+from pygan.optim import Momentum, make_optimizer, with_prefix
+from pygan.recipes import Rates, Recipe
+from pygan.step.plain import statistics_row
+from pygan.step.products import affine, outer, times
+
+__all__ = ["FusedStep", "can_fuse"]
+
+
+_KNOWN_PARTS = (Generator, Discriminator, Maxout, nn.Linear, nn.ModuleList)
+
+
+def can_fuse(generator: nn.Module, discriminator: nn.Module, device: torch.device) -> bool:
+    """Whether both players are exactly the paper's, without hooks or frozen or replaced parts, on the CPU."""
+    parts = [*generator.modules(), *discriminator.modules()]
+    parameters = [*generator.parameters(), *discriminator.parameters()]
+    return (
+        device.type == "cpu"
+        and all(type(part) in _KNOWN_PARTS for part in parts)
+        and not any(part._forward_hooks or part._forward_pre_hooks for part in parts)
+        and all(p.requires_grad and p.dtype == torch.float32 and p.is_contiguous() for p in parameters)
+    )
+
+
+class FusedStep:
+    """A `pygan.step.Step` for players that `can_fuse` accepts; its order of random draws is that of `PlainStep`."""
+
+    def __init__(self, generator: Generator, discriminator: Discriminator, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self._generator = _GeneratorPasses(generator, recipe)
+        self._discriminator = _DiscriminatorPasses(discriminator, recipe)
+        self._rows: list[Tensor] = []
+
+    @torch.no_grad()
+    def __call__(self, real: Callable[[], Tensor], rates: Rates) -> None:
+        """One iteration; see `pygan.step.Step`."""
+        update = self._simultaneous if self.recipe.updates == "simultaneous" else self._alternating
+        self._rows.append(update(real, rates))
+
+    def _alternating(self, real: Callable[[], Tensor], rates: Rates) -> Tensor:
+        """Algorithm 1: k steps of the discriminator, then one of the generator, each on fresh noise."""
+        judge, paint = self._discriminator, self._generator
+        for _ in range(self.recipe.k):
+            fakes = paint.forward(self._noise())
+            logits = judge.forward(real().flatten(1), fakes)
+            d_loss, d_by_logit = _discriminator_loss(logits)
+            judge.update(judge.backward(d_by_logit), rates.discriminator_lr, rates.momentum)
+        g_logits = judge.forward(paint.forward(self._noise()))
+        g_loss, g_by_logit = self._generator_loss(g_logits)
+        judge.backward()
+        paint.update(paint.backward(judge.input_gradient(0, g_by_logit)), rates.generator_lr, rates.momentum)
+        return statistics_row(d_loss, g_loss, *logits.chunk(2))
+
+    def _simultaneous(self, real: Callable[[], Tensor], rates: Rates) -> Tensor:
+        """The released code: both gradients at the same parameters, from one backward pass through D."""
+        judge, paint = self._discriminator, self._generator
+        logits = judge.forward(real().flatten(1), paint.forward(self._noise()))
+        real_logits, fake_logits = logits.chunk(2)
+        d_loss, d_by_logit = _discriminator_loss(logits)
+        g_loss, g_by_logit = self._generator_loss(fake_logits)
+        d_gradients = judge.backward(d_by_logit)
+        g_gradients = paint.backward(judge.input_gradient(len(real_logits), g_by_logit))
+        judge.update(d_gradients, rates.discriminator_lr, rates.momentum)
+        paint.update(g_gradients, rates.generator_lr, rates.momentum)
+        return statistics_row(d_loss, g_loss, real_logits, fake_logits)
+
+    def _noise(self) -> Tensor:
+        return sample_noise(self.recipe.batch_size, self.recipe.noise_size, self.recipe.noise)
+
+    def _generator_loss(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss and its derivative by each logit."""
+        return torch.ops.pygan.generator_loss(logits, self.recipe.objective == "saturating", True)
+
+    def statistics(self) -> Tensor:
+        """See `pygan.step.Step`."""
+        rows, self._rows = self._rows, []
+        return torch.stack(rows) if rows else torch.empty(0, 4, dtype=torch.float64)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """See `pygan.step.Step`."""
+        players = {"generator": self._generator.optimizer, "discriminator": self._discriminator.optimizer}
+        return {f"{name}.{key}": t for name, player in players.items() for key, t in player.state_dict().items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """See `pygan.step.Step`."""
+        self._generator.optimizer.load_state_dict(with_prefix(state, "generator."))
+        self._discriminator.optimizer.load_state_dict(with_prefix(state, "discriminator."))
+
+
+def _discriminator_loss(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The authors' loss, half the sum of the two means, and its derivative by each logit; the first half is real."""
+    loss, *by_logit = torch.ops.pygan.discriminator_loss(*logits.chunk(2), True)
+    return loss / 2, torch.cat(by_logit) / 2
+
+
+class _Passes:
+    """A player's layers as (weight, bias) in the precision of the products, and its optimiser."""
+
+    def __init__(self, player: nn.Module, recipe: Recipe) -> None:
+        self.optimizer = make_optimizer(player, recipe)
+        self.parameters: list[Tensor] = list(self.optimizer.parameters.values())
+        self.operands = self.parameters
+        if recipe.precision == "bf16":
+            self.operands = [torch.empty_like(p, dtype=torch.bfloat16) for p in self.parameters]
+            if isinstance(self.optimizer, Momentum):
+                self.optimizer.copies = self.operands
+        self._versions: list[int] = []
+
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Input to output; copies that somebody's change of the parameters has left behind are made anew."""
+        versions = [p._version for p in self.parameters]
+        if self.operands is not self.parameters and versions != self._versions:
+            torch._foreach_copy_(self.operands, self.parameters)
+            self._versions = versions
+        return list(zip(self.operands[::2], self.operands[1::2], strict=True))
+
+    def update(self, gradients: Sequence[Tensor], lr: float, momentum: float) -> None:
+        """One step of the optimiser."""
+        self.optimizer.step(gradients, lr, momentum)
+        if isinstance(self.optimizer, Momentum):
+            self._versions = [p._version for p in self.parameters]  # It has kept the copies up to date.
+
+
+class _GeneratorPasses(_Passes):
+    """Forward and backward through ReLU layers and a sigmoid layer."""
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """Noise [n, noise_size] -> images [n, pixels]."""
+        *hidden, output = self.layers()
+        self.inputs = [noise.to(output[0].dtype)]
+        for weight, bias in hidden:
+            self.inputs.append(affine(self.inputs[-1], weight, bias, "relu"))
+        self.images = affine(self.inputs[-1], *output, "sigmoid")
+        return self.images
+
+    def backward(self, grad: Tensor) -> list[Tensor]:
+        """Gradient by the images of the last `forward` -> gradients by the parameters, in their order."""
+        grad = torch.ops.aten.sigmoid_backward(grad, self.images)
+        gradients: list[Tensor] = []
+        for depth, (weight, _) in reversed(list(enumerate(self.layers()))):
+            x = self.inputs[depth]
+            gradients[:0] = [outer(grad, x), grad.sum(0)]
+            if depth > 0:
+                grad = torch.ops.aten.threshold_backward(times(grad, weight), x, 0)
+        return gradients
+
+
+class _Mask(NamedTuple):
+    """One draw of dropout; seed None where nothing is dropped."""
+
+    keep: float
+    seed: Tensor | None
+
+    def drop(self, x: Tensor, out: Tensor, first_row: int = 0) -> None:
+        """out <- dropout of x [n, width], as rows first_row, first_row + 1, ... of the mask; out may be x."""
+        if self.seed is not None:
+            drop_into(out, x, self.keep, self.seed, first_row * x.shape[1])
+        elif out is not x:
+            out.copy_(x)
+
+
+class _DiscriminatorPasses(_Passes):
+    """Forward and backward through dropout, maxout layers, dropout and the logit."""
+
+    def __init__(self, discriminator: Discriminator, recipe: Recipe) -> None:
+        super().__init__(discriminator, recipe)
+        self.dropouts = [part.dropout for part in discriminator.modules() if isinstance(part, Maxout)]
+        self.dropouts.append(discriminator.dropout)
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        """Images [n, pixels], in one or more parts, one after the other -> float32 logits [sum of n]."""
+        *hidden, output = self.layers()
+        self.masks = [self._draw(0)]
+        x = parts[0].new_empty(sum(map(len, parts)), parts[0].shape[1], dtype=output[0].dtype)
+        first = 0
+        for part in parts:
+            self.masks[0].drop(part.to(x.dtype), x[first : first + len(part)], first)
+            first += len(part)
+        self.inputs, self.winners = [x], []
+        for depth, (weight, bias) in enumerate(hidden, start=1):
+            products = affine(x, weight.flatten(0, 1), bias.flatten())
+            x, winner = torch.ops.pygan.maxout_pool(products, weight.shape[1])
+            self.masks.append(self._draw(depth))
+            self.masks[depth].drop(x, x)
+            self.inputs.append(x)
+            self.winners.append(winner)
+        return linear(x, *output).flatten().float()
+
+    def backward(self, by_logit: Tensor | None = None) -> list[Tensor]:
+        """Carry d logit = 1 back to the first layer's units, for `input_gradient`.
+
+        With the derivative of D's loss by the logits of the last `forward`, return its gradients by the parameters.
+        """
+        *hidden, (weight, _) = self.layers()
+        gradients: list[Tensor] = []
+        scale = None if by_logit is None else by_logit.to(weight.dtype)
+        if scale is not None:
+            gradients = [(scale @ self.inputs[-1]).unsqueeze(0), scale.sum(0, keepdim=True)]
+        grad = weight.repeat(len(self.inputs[-1]), 1)
+        for depth, (weight, _) in reversed(list(enumerate(hidden))):
+            self.masks[depth + 1].drop(grad, grad)
+            if scale is not None:
+                scaled, winner = grad * scale.unsqueeze(1), self.winners[depth]
+                gradients[:0] = torch.ops.pygan.maxout_grad_weight(scaled, self.inputs[depth], winner, weight.shape[1])
+            if depth > 0:
+                grad = torch.ops.pygan.maxout_grad_input(grad, weight, self.winners[depth])
+        self.by_first_units = grad
+        return gradients
+
+    def input_gradient(self, first: int, by_logit: Tensor) -> Tensor:
+        """Gradient by the images from row `first` on of a loss whose derivative by their logits is `by_logit`."""
+        grad = self.by_first_units[first:] * by_logit.to(self.by_first_units.dtype).unsqueeze(1)
+        grad = torch.ops.pygan.maxout_grad_input(grad, self.layers()[0][0], self.winners[0][first:])
+        self.masks[0].drop(grad, grad, first)
+        return grad
+
+    def _draw(self, depth: int) -> _Mask:
+        rate = self.dropouts[depth]
+        return _Mask(1 - rate, draw_seed("cpu") if rate > 0 else None)
