@@ -280,13 +280,15 @@ template <int vectors, class C>
 void add_live_examples(const Live<C>* live, const Live<C>* end, const C* tile, C* sum) {
   constexpr int64_t width = vectors * kLanes<C>;
   auto* out = reinterpret_cast<Vector<C>*>(sum);
-  Vector<C> even[vectors] = {}, odd[vectors] = {};
-  for (; live + 2 <= end; live += 2) {
-    add_scaled(even, live[0].grad, tile + live[0].row * width);
-    add_scaled(odd, live[1].grad, tile + live[1].row * width);
+  Vector<C> chain[2][vectors];
+  for (int i = 0; i < 2; ++i) {
+    for (int v = 0; v < vectors; ++v) chain[i][v] = i == 0 ? out[v] : Vector<C>{};
   }
-  if (live < end) add_scaled(even, live->grad, tile + live->row * width);
-  for (int v = 0; v < vectors; ++v) out[v] += even[v] + odd[v];
+  for (; live + 2 <= end; live += 2) {
+    for (int i = 0; i < 2; ++i) add_scaled(chain[i], live[i].grad, tile + live[i].row * width);
+  }
+  if (live < end) add_scaled(chain[0], live->grad, tile + live->row * width);
+  for (int v = 0; v < vectors; ++v) out[v] = chain[0][v] + chain[1][v];
 }
 
 template <class T>

@@ -43,10 +43,8 @@ def maxout(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: Impl 
         ValueError: shapes that do not fit, more than 256 pieces, different devices, an unknown `impl`.
     """
     op = "maxout"
-    for name, value in (
-        (("x", x), ("weight", weight)) if bias is None else (("x", x), ("weight", weight), ("bias", bias))
-    ):
-        check_tensor(op, name, value)
+    check_tensor(op, "x", x)
+    check_tensor(op, "weight", weight)
     check_shape(op, "weight", weight, "[units, pieces, in] with 1 to 256 pieces", _is_weight(weight))
     units, pieces, size = weight.shape
     check_shape(op, "x", x, f"[..., {size}]", x.dim() > 0 and x.shape[-1] == size)
@@ -54,15 +52,16 @@ def maxout(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: Impl 
     check_dtype(op, "x", x)
     check_same(op, "weight", weight, "x", x)
     if bias is not None:
+        check_tensor(op, "bias", bias)
         check_shape(op, "bias", bias, f"[{units}, {pieces}]", bias.shape == (units, pieces))
         bias = _under_autocast(bias)
         check_same(op, "bias", bias, "x", x)
     if not use_native(op, impl, x):
         return reference.maxout(x, weight, bias)
     if x.dim() == 2:
-        return _Maxout.apply(x, weight, bias)[0]  # type: ignore[no-any-return, no-untyped-call]
+        return _Maxout.apply(x, weight, bias)[0]
     rows = x.shape[:-1]
-    y: Tensor = _Maxout.apply(x.reshape(rows.numel(), size), weight, bias)[0]  # type: ignore[no-untyped-call]
+    y: Tensor = _Maxout.apply(x.reshape(rows.numel(), size), weight, bias)[0]
     return y.view(*rows, units)
 
 
@@ -92,7 +91,7 @@ def maxout_pool(x: Tensor, pieces: int, *, impl: Impl = "auto") -> Tensor:
     check_dtype(op, "x", x)
     if not use_native(op, impl, x):
         return reference.maxout_pool(x, pieces)
-    return _MaxoutPool.apply(x, pieces)[0]  # type: ignore[no-any-return, no-untyped-call]
+    return _MaxoutPool.apply(x, pieces)[0]
 
 
 def _is_weight(weight: Tensor) -> bool:
@@ -169,7 +168,7 @@ def _maxout_spread_fake(grad: Tensor, index: Tensor, pieces: int) -> Tensor:
 
 def _maxout_grad_input(grad: Tensor, weight: Tensor, index: Tensor) -> Tensor:
     batch, (units, pieces, size) = len(grad), weight.shape
-    if not _live_rows_pay(grad, size, units, pieces):
+    if not _winners_only(grad, size, pieces, of_weight=False):
         return torch.mm(_maxout_spread(grad, index, pieces), weight.flatten(0, 1))
     grad, weight, index = grad.contiguous(), weight.contiguous(), index.contiguous()
     grad_x = grad.new_empty(batch, size)
@@ -194,7 +193,7 @@ def _maxout_grad_input_fake(grad: Tensor, weight: Tensor, index: Tensor) -> Tens
 
 def _maxout_grad_weight(grad: Tensor, x: Tensor, index: Tensor, pieces: int) -> tuple[Tensor, Tensor]:
     (batch, units), size = grad.shape, x.shape[1]
-    if not _live_rows_pay(grad, size, units, pieces):
+    if not _winners_only(grad, size, pieces, of_weight=True):
         z = _maxout_spread(grad, index, pieces)
         return torch.mm(z.t(), x).view(units, pieces, size), z.sum(0).view(units, pieces)
     grad, x, index = grad.contiguous(), x.contiguous(), index.contiguous()
@@ -224,9 +223,29 @@ def _maxout_grad_weight_fake(grad: Tensor, x: Tensor, index: Tensor, pieces: int
     return grad.new_empty(units, pieces, x.shape[1]), grad.new_empty(units, pieces)
 
 
-def _live_rows_pay(grad: Tensor, size: int, units: int, pieces: int) -> bool:
-    """Whether the kernels that visit only winning pieces are faster than a dense matrix product."""
-    return grad.numel() > 0 and size > 0
+# Fewest pieces at which visiting only the winning rows beats the dense product, (input, weight gradient), measured on
+# one CPU with torch 2.13 (benchmarks/maxout.py --routes). For CUDA it is an estimate, never measured.
+_FEWEST_PIECES = {
+    ("avx512", torch.float32): (2, 2),
+    ("avx512", torch.bfloat16): (5, 10),
+    ("avx2", torch.float32): (2, 2),
+    ("avx2", torch.bfloat16): (10, 32),
+    ("baseline", torch.float32): (3, 5),
+    ("baseline", torch.bfloat16): (32, 64),
+}
+_FEWEST_PIECES_CUDA = 16
+_FEWEST_EXAMPLES = 16  # of the weight gradient: below, sorting the examples costs more than it spares
+
+
+def _winners_only(grad: Tensor, size: int, pieces: int, of_weight: bool) -> bool:
+    """Whether a gradient is computed from the winning rows only, or by a dense matrix product."""
+    if grad.numel() == 0 or size == 0:
+        return False
+    if grad.is_cuda:
+        return pieces >= _FEWEST_PIECES_CUDA
+    dtype = torch.bfloat16 if grad.dtype == torch.bfloat16 else torch.float32
+    fewest = _FEWEST_PIECES[_core.simd_level(), dtype][of_weight]
+    return pieces >= fewest and (len(grad) >= _FEWEST_EXAMPLES or not of_weight)
 
 
 define("maxout(Tensor x, Tensor weight, Tensor? bias) -> (Tensor, Tensor)", _maxout, _maxout_fake)
@@ -255,12 +274,12 @@ def _output(x: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor) -> Te
 
 def _by_input(grad: Tensor, weight: Tensor, index: Tensor) -> Tensor:
     function = _GradInput.apply if torch.is_grad_enabled() else torch.ops.pygan.maxout_grad_input
-    return function(grad, weight, index)  # type: ignore[no-any-return]
+    return function(grad, weight, index)
 
 
 def _by_weight(grad: Tensor, x: Tensor, index: Tensor, pieces: int) -> tuple[Tensor, Tensor]:
     function = _GradWeight.apply if torch.is_grad_enabled() else torch.ops.pygan.maxout_grad_weight
-    return function(grad, x, index, pieces)  # type: ignore[no-any-return]
+    return function(grad, x, index, pieces)
 
 
 class _Maxout(torch.autograd.Function):
@@ -268,7 +287,7 @@ class _Maxout(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        return torch.ops.pygan.maxout(x, weight, bias)  # type: ignore[no-any-return]
+        return torch.ops.pygan.maxout(x, weight, bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -278,7 +297,7 @@ class _Maxout(torch.autograd.Function):
         ctx.save_for_backward(x, weight, output[1])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         x, weight, index = ctx.saved_tensors
         by_x, by_weight, by_bias = ctx.needs_input_grad
         if grad is None:
@@ -295,7 +314,7 @@ class _GradInput(torch.autograd.Function):
 
     @staticmethod
     def forward(grad: Tensor, weight: Tensor, index: Tensor) -> Tensor:
-        return torch.ops.pygan.maxout_grad_input(grad, weight, index)  # type: ignore[no-any-return]
+        return torch.ops.pygan.maxout_grad_input(grad, weight, index)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -303,7 +322,7 @@ class _GradInput(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, outer: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, outer: Tensor | None) -> tuple[Tensor | None, ...]:
         grad, weight, index = ctx.saved_tensors
         by_grad, by_weight, _ = ctx.needs_input_grad
         if outer is None:
@@ -320,7 +339,7 @@ class _GradWeight(torch.autograd.Function):
 
     @staticmethod
     def forward(grad: Tensor, x: Tensor, index: Tensor, pieces: int) -> tuple[Tensor, Tensor]:
-        return torch.ops.pygan.maxout_grad_weight(grad, x, index, pieces)  # type: ignore[no-any-return]
+        return torch.ops.pygan.maxout_grad_weight(grad, x, index, pieces)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -328,7 +347,7 @@ class _GradWeight(torch.autograd.Function):
         ctx.save_for_backward(grad, x, index)
 
     @staticmethod
-    def backward(ctx: Any, outer: Tensor, outer_bias: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, outer: Tensor, outer_bias: Tensor) -> tuple[Tensor | None, ...]:
         grad, x, index = ctx.saved_tensors
         by_grad, by_x, *_ = ctx.needs_input_grad
         return (
@@ -344,7 +363,7 @@ class _MaxoutPool(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, pieces: int) -> tuple[Tensor, Tensor]:
-        return torch.ops.pygan.maxout_pool(x, pieces)  # type: ignore[no-any-return]
+        return torch.ops.pygan.maxout_pool(x, pieces)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -354,9 +373,9 @@ class _MaxoutPool(torch.autograd.Function):
         ctx.save_for_backward(output[1])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, None]:
         (index,) = ctx.saved_tensors
-        return None if grad is None else _Spread.apply(grad, index, ctx.pieces), None  # type: ignore[no-untyped-call]
+        return None if grad is None else _Spread.apply(grad, index, ctx.pieces), None
 
 
 class _Spread(torch.autograd.Function):
@@ -364,7 +383,7 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def forward(grad: Tensor, index: Tensor, pieces: int) -> Tensor:
-        return torch.ops.pygan.maxout_spread(grad, index, pieces)  # type: ignore[no-any-return]
+        return torch.ops.pygan.maxout_spread(grad, index, pieces)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -372,7 +391,7 @@ class _Spread(torch.autograd.Function):
         ctx.save_for_backward(index)
 
     @staticmethod
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
         (index,) = ctx.saved_tensors
         picked = outer.unflatten(1, (-1, ctx.pieces)).gather(2, index.long().unsqueeze(2)).squeeze(2)
         return picked, None, None
