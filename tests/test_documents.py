@@ -20,6 +20,7 @@ def test_the_readme_has_code():
     assert len(blocks(README, "sh")) >= 2
 
 
+@pytest.mark.filterwarnings("default")  # so short a training may well be warned about
 @pytest.mark.parametrize("code", blocks(README, "python"))
 def test_readme_code_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
