@@ -1,12 +1,19 @@
+import copy
+import gc
+
 import pytest
 import torch
 
+from pygan import step as step_module
 from pygan.models import Discriminator, Generator
 from pygan.recipes import Rates, Recipe
-from pygan.step import make_step
+from pygan.step import make_step, products
 from pygan.step.fused import FusedStep
 from pygan.step.plain import PlainStep
 
+pytestmark = pytest.mark.filterwarnings("ignore:precision='bf16'")
+
+CPU = torch.device("cpu")
 SHAPE = (1, 7, 9)
 RATES = [Rates(0.1, 0.05, 0.5), Rates(0.09, 0.04, 0.6), Rates(0.08, 0.03, 0.7)]
 
@@ -25,7 +32,12 @@ def players(recipe, init_range=0.3):
 
 def batches(recipe):
     generator = torch.Generator().manual_seed(2)
-    return lambda: torch.rand(recipe.batch_size, *SHAPE, generator=generator)
+
+    def real():
+        return torch.rand(recipe.batch_size, *SHAPE, generator=generator)
+
+    real.generator = generator
+    return real
 
 
 def play(step, recipe, rates=RATES):
@@ -42,7 +54,7 @@ def both(recipe, init_range=0.3):
     for choice in ("plain", "auto"):
         chosen = recipe.with_settings(step=choice)
         generator, discriminator = players(recipe, init_range)
-        steps.append(play(make_step(generator, discriminator, chosen, SHAPE, torch.device("cpu")), chosen))
+        steps.append(play(make_step(generator, discriminator, chosen, SHAPE, CPU), chosen))
         steps[-1].weights = {**generator.state_dict(prefix="g."), **discriminator.state_dict(prefix="d.")}
     assert [type(step) for step in steps] == [PlainStep, FusedStep]
     return steps
@@ -77,3 +89,132 @@ CASES = {
 def test_same_numbers_as_the_plain_step(settings):
     loose = {"rtol": 1e-2, "atol": 1e-3} if "adam" in settings.values() else {"rtol": 1e-4, "atol": 1e-5}
     assert_same(*both(recipe(**settings)), **loose)
+
+
+@pytest.mark.parametrize("bias", [-1e4, -90.0, 90.0, 1e4])
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_same_numbers_at_extreme_logits(updates, bias):
+    """One player's derivative by a logit is then 0 or denormal, the other's 1: their ratio would be no number."""
+    chosen = recipe(updates=updates)
+    weights = []
+    for step in ("plain", "auto"):
+        generator, discriminator = players(chosen)
+        with torch.no_grad():
+            discriminator.output.bias.fill_(bias)
+        with_step = chosen.with_settings(step=step)
+        play(make_step(generator, discriminator, with_step, SHAPE, CPU), chosen, RATES[:1])
+        weights.append([*generator.parameters(), *discriminator.parameters()])
+    for plain, fused in zip(*weights, strict=True):
+        assert fused.isfinite().all()
+        torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_bf16_is_as_close_to_float32_as_autocast(updates):
+    exact, _ = both(recipe(updates=updates, batch_size=50))
+    autocast, fused = both(recipe(updates=updates, batch_size=50, precision="bf16"))
+    for name, expected in exact.weights.items():
+        error = (fused.weights[name] - expected).norm()
+        assert error <= 2 * (autocast.weights[name] - expected).norm() + 1e-6 * expected.norm(), name
+        assert fused.weights[name].dtype == torch.float32
+    torch.testing.assert_close(fused.statistics(), exact.statistics(), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_resumed_run_has_the_same_bits(updates, precision):
+    chosen = recipe(updates=updates, precision=precision)
+    straight = players(chosen)
+    step = make_step(*straight, chosen, SHAPE, CPU)
+    torch.manual_seed(3)
+    real = batches(chosen)
+    for now in RATES:
+        step(real, now)
+    state = {name: tensor.clone() for name, tensor in step.state_dict().items()}
+    weights = [copy.deepcopy(player.state_dict()) for player in straight]
+    random, real_state = torch.get_rng_state(), real.generator.get_state()
+    for now in RATES:
+        step(real, now)
+
+    resumed = players(chosen)
+    second = make_step(*resumed, chosen, SHAPE, CPU)
+    for player, saved in zip(resumed, weights, strict=True):
+        player.load_state_dict(saved)
+    second.load_state_dict(state)
+    torch.set_rng_state(random)
+    real.generator.set_state(real_state)
+    for now in RATES:
+        second(real, now)
+    for ours, theirs in zip(resumed, straight, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert torch.equal(second.statistics(), step.statistics()[len(RATES) :])
+
+
+def test_bf16_sees_parameters_that_somebody_changed():
+    chosen = recipe(precision="bf16")
+    generator, discriminator = players(chosen)
+    step = play(make_step(generator, discriminator, chosen, SHAPE, CPU), chosen)
+    with torch.no_grad():
+        for parameter in generator.parameters():
+            parameter.zero_()
+    operands = [tensor for layer in step._generator.layers() for tensor in layer]
+    assert not any(tensor.any() for tensor in operands)
+
+
+def test_without_onednn_the_numbers_are_the_same(monkeypatch):
+    _, fused = both(recipe())
+    monkeypatch.setattr(products, "_HAS_ONEDNN", False)
+    _, other = both(recipe())
+    assert_same(other, fused, rtol=1e-4, atol=1e-5)
+
+
+def test_keeps_no_more_memory_from_step_to_step():
+    def tensors():
+        gc.collect()
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+    chosen = recipe(updates="simultaneous")
+    step = play(make_step(*players(chosen), chosen, SHAPE, CPU), chosen)
+    step.statistics()
+    before = tensors()
+    play(step, chosen)
+    step.statistics()
+    assert tensors() == before
+
+
+class OtherGenerator(Generator):
+    """Same layers, but who knows what its forward does."""
+
+
+def freeze(generator, discriminator):
+    generator.output.bias.requires_grad_(False)
+
+
+def hook(generator, discriminator):
+    discriminator.hidden[0].register_forward_hook(lambda *_: None)
+
+
+def to_double(generator, discriminator):
+    generator.double()
+
+
+def subclass(generator, discriminator):
+    generator.__class__ = OtherGenerator
+
+
+def replace_layer(generator, discriminator):
+    generator.hidden[0] = torch.nn.Sequential(generator.hidden[0], torch.nn.LayerNorm(20))
+
+
+@pytest.mark.parametrize("change", [freeze, hook, to_double, subclass, replace_layer])
+def test_players_of_ones_own_take_the_plain_step(change):
+    pair = players(recipe())
+    assert type(make_step(*pair, recipe(), SHAPE, CPU)) is FusedStep
+    change(*pair)
+    assert type(make_step(*pair, recipe(), SHAPE, CPU)) is PlainStep
+
+
+def test_bf16_without_hardware_warns(monkeypatch):
+    monkeypatch.setattr(step_module, "_has_bf16", lambda: False)
+    with pytest.warns(UserWarning, match="no bfloat16 instructions"):
+        make_step(*players(recipe()), recipe(precision="bf16"), SHAPE, CPU)

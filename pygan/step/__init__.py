@@ -3,7 +3,10 @@
 `plain.py` is the reference, in torch alone; every other step is tested against it.
 """
 
+import re
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -47,6 +50,10 @@ def make_step(
     generator: nn.Module, discriminator: nn.Module, recipe: Recipe, shape: Sequence[int], device: torch.device
 ) -> Step:
     """The step for these players, which are on the device, and images of shape (C, H, W)."""
+    if recipe.precision == "bf16" and device.type == "cpu" and not _has_bf16():
+        warnings.warn(
+            "precision='bf16': this CPU has no bfloat16 instructions, so float32 would be faster", stacklevel=3
+        )
     if (
         recipe.step == "auto"
         and isinstance(generator, Generator)
@@ -55,3 +62,9 @@ def make_step(
     ):
         return FusedStep(generator, discriminator, recipe)
     return PlainStep(generator, discriminator, recipe, shape, device)
+
+
+def _has_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 numbers itself; yes if that cannot be found out."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return not cpuinfo.exists() or re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", cpuinfo.read_text()) is not None
