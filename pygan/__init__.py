@@ -8,8 +8,25 @@ from pkgutil import extend_path
 
 __path__ = extend_path(__path__, __name__)
 
-from pygan import data, ops
+from pygan import data, nn, ops
 from pygan._build import build_info
 from pygan._version import __version__
+from pygan.evaluate import ParzenEstimate, ParzenWindow
+from pygan.recipes import RECIPES, Recipe
+from pygan.run import Run, load
+from pygan.train import train
 
-__all__ = ["__version__", "build_info", "data", "ops"]
+__all__ = [
+    "RECIPES",
+    "ParzenEstimate",
+    "ParzenWindow",
+    "Recipe",
+    "Run",
+    "__version__",
+    "build_info",
+    "data",
+    "load",
+    "nn",
+    "ops",
+    "train",
+]

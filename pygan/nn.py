@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from pygan.ops import dropout, maxout
+from pygan.ops.dropout import dropout
+from pygan.ops.maxout import maxout
 
 __all__ = ["Maxout"]
 

@@ -67,6 +67,13 @@ class Recipe:
     keep_input: float = _setting(0.8, "share of the discriminator's inputs that dropout keeps", _KEPT)
     keep_hidden: float = _setting(0.5, "share of the inputs of its other layers that dropout keeps", _KEPT)
 
+    gradient_penalty: float = _setting(
+        0.0, "R1: half of this times the mean of |grad logit|^2 at the data is added to D's two losses", _NOT_NEGATIVE
+    )
+    instance_noise: float = _setting(
+        0.0, "standard deviation of the normal noise on every image that the discriminator sees", _NOT_NEGATIVE
+    )
+
     optimizer: Literal["momentum", "adam"] = _setting(
         "momentum", "momentum: v <- m v - lr g, p <- p + v; adam: Kingma and Ba's, which ignores the momentum settings"
     )

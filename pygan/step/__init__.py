@@ -58,6 +58,7 @@ def make_step(
         recipe.step == "auto"
         and isinstance(generator, Generator)
         and isinstance(discriminator, Discriminator)
+        and recipe.gradient_penalty == recipe.instance_noise == 0
         and can_fuse(generator, discriminator, device)
     ):
         return FusedStep(generator, discriminator, recipe)

@@ -41,20 +41,21 @@ class PlainStep:
         for _ in range(self.recipe.k):
             with torch.no_grad():
                 fakes = self._samples()
-            real_logits, fake_logits = self._judge_both(real(), fakes)
+            real_logits, fake_logits, penalty = self._judge_both(real(), fakes)
             # Half the sum of the two means, as in the authors' code: their learning rate goes with it.
             d_loss = discriminator_loss(real_logits, fake_logits) / 2
-            self._d_optimizer.step(_gradients(d_loss, self.discriminator), rates.discriminator_lr, rates.momentum)
-        g_loss = generator_loss(self._judge(self._samples()), self.recipe.objective)
+            d_gradients = _gradients(d_loss + penalty, self.discriminator)
+            self._d_optimizer.step(d_gradients, rates.discriminator_lr, rates.momentum)
+        g_loss = generator_loss(self._judge(self._blurred(self._samples())), self.recipe.objective)
         self._g_optimizer.step(_gradients(g_loss, self.generator), rates.generator_lr, rates.momentum)
         return statistics_row(d_loss, g_loss, real_logits, fake_logits)
 
     def _simultaneous(self, real: Callable[[], Tensor], rates: Rates) -> Tensor:
         """The released code: both gradients at the same parameters, from one batch of samples and one set of masks."""
-        real_logits, fake_logits = self._judge_both(real(), self._samples())
+        real_logits, fake_logits, penalty = self._judge_both(real(), self._samples())
         d_loss = discriminator_loss(real_logits, fake_logits) / 2
         g_loss = generator_loss(fake_logits, self.recipe.objective)
-        d_gradients = _gradients(d_loss, self.discriminator, retain_graph=True)
+        d_gradients = _gradients(d_loss + penalty, self.discriminator, retain_graph=True)
         g_gradients = _gradients(g_loss, self.generator)
         self._d_optimizer.step(d_gradients, rates.discriminator_lr, rates.momentum)
         self._g_optimizer.step(g_gradients, rates.generator_lr, rates.momentum)
@@ -69,11 +70,24 @@ class PlainStep:
         with self._precision():
             return self.discriminator(images).flatten()
 
-    def _judge_both(self, real: Tensor, fakes: Tensor) -> tuple[Tensor, Tensor]:
+    def _judge_both(self, real: Tensor, fakes: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+        """The logits of both, and the penalty on the discriminator's gradient at the data."""
+        real, fakes = self._blurred(real), self._blurred(fakes)
+        if self.recipe.gradient_penalty > 0:
+            real = real.detach().requires_grad_()
+            logits = self._judge(real)
+            (slopes,) = grad(logits.sum(), real, create_graph=True)
+            penalty = self.recipe.gradient_penalty / 4 * slopes.square().sum() / len(real)  # half, as the loss
+            return logits, self._judge(fakes), penalty
         if not getattr(self.discriminator, "independent_examples", False):
-            return self._judge(real), self._judge(fakes)  # Batch norm, say, must not mix the two.
+            return self._judge(real), self._judge(fakes), 0.0  # Batch norm, say, must not mix the two.
         logits = self._judge(torch.cat([real, fakes]))
-        return logits[: len(real)], logits[len(real) :]
+        return logits[: len(real)], logits[len(real) :], 0.0
+
+    def _blurred(self, images: Tensor) -> Tensor:
+        if self.recipe.instance_noise == 0:
+            return images
+        return images + self.recipe.instance_noise * torch.randn_like(images)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
