@@ -7,6 +7,7 @@ a line `FAIL <case> [<order>]: ...`, and what a sanitizer finds it prints itself
 import argparse
 import importlib
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ def main() -> int:
     parser.add_argument("--orders", nargs="+", default=ORDERS, metavar="ORDER", help="forward, reverse, random:<seed>")
     parser.add_argument("--only", default="", metavar="TEXT", help="only cases whose name contains TEXT")
     parser.add_argument("--root", type=Path, default=simt_build.ROOT, help="the project whose csrc/ is compiled")
+    parser.add_argument("--seconds", type=int, default=60, help="limit of one case; the process ends by SIGALRM")
     arguments = parser.parse_args()
 
     if os.environ.get("SIMT_PROCESS") != arguments.build:
@@ -37,6 +39,7 @@ def main() -> int:
             continue
         for order in arguments.orders:
             print(f"{name} [{order}]", file=sys.stderr, flush=True)  # so that a sanitizer's report has a heading
+            signal.alarm(arguments.seconds)  # by its default action, which also ends a loop inside a kernel
             ran += 1
             try:
                 host.run(case, order)

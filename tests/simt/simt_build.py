@@ -10,10 +10,13 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+HOST = HERE / "host"
+OUTPUT = ROOT / "build" / "simt"
 CXX = os.environ.get("CXX", "g++")
 
 BUILDS = {
@@ -33,31 +36,43 @@ def sources(family: str, root: Path = ROOT) -> list[Path]:
 
 def compile_library(family: str, build: str, root: Path = ROOT) -> Path:
     """Returns the library of one family; `root` is the project whose csrc/ is compiled (mutate.py gives a copy)."""
-    host = [HERE / "host" / name for name in ("fiber.cpp", "runtime.cpp")]
     kernels = sources(family, root)
-    headers = [*(HERE / "host").glob("*.h"), *(root / "csrc" / "common").glob("*.h")]
-    headers += (root / "csrc" / family).glob("*.h")
-    digest = hashlib.sha256(repr((CXX, COMMON, BUILDS[build], family)).encode())
-    for path in sorted([*host, *kernels, *headers]):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    library = ROOT / "build" / "simt" / f"{family}-{build}-{digest.hexdigest()[:16]}.so"
-    if library.exists():
-        return library
-
-    scratch = library.with_suffix(f".{os.getpid()}")
-    scratch.mkdir(parents=True)
-    try:
-        objects = []
-        for i, source in enumerate([*host, *kernels]):
-            as_kernel = ["-include", str(HERE / "host" / "simt.h"), "-x", "c++", *BUILDS[build]]
-            flags = ["-O2", "-g"] if source in host else as_kernel
-            objects.append(str(scratch / f"{i}.o"))
-            run_compiler([*COMMON, *flags, "-I", str(root / "csrc"), "-c", str(source), "-o", objects[-1]])
-        run_compiler(["-shared", *BUILDS[build], *objects, "-o", str(scratch / "library.so")])
-        os.replace(scratch / "library.so", library)
-    finally:
-        shutil.rmtree(scratch)
+    headers = [
+        *(root / "csrc" / "common").glob("*.h"),
+        *(root / "csrc" / family).glob("*.h"),
+        HERE / "shims" / "shim.h",
+    ]
+    as_kernel = ["-include", str(HOST / "simt.h"), "-I", str(root / "csrc"), "-x", "c++", *BUILDS[build]]
+    host = [compile_host(HOST / name) for name in ("fiber.cpp", "runtime.cpp")]
+    library = OUTPUT / f"{family}-{build}-{digest([*kernels, *headers, *HOST.glob('*')], BUILDS[build])}.so"
+    if not library.exists():
+        with tempfile.TemporaryDirectory(dir=OUTPUT) as scratch:
+            objects = [Path(scratch) / f"{source.stem}.o" for source in kernels]
+            for source, target in zip(kernels, objects, strict=True):
+                run_compiler([*COMMON, *as_kernel, "-c", str(source), "-o", str(target)])
+            linked = Path(scratch) / "library.so"
+            run_compiler(["-shared", *BUILDS[build], *map(str, [*objects, *host]), "-o", str(linked)])
+            linked.replace(library)
     return library
+
+
+def compile_host(source: Path) -> Path:
+    """The host itself is never instrumented, and so the same for every build."""
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    target = OUTPUT / f"{source.stem}-{digest(list(HOST.glob('*')), [])}.o"
+    if not target.exists():
+        with tempfile.TemporaryDirectory(dir=OUTPUT) as scratch:
+            compiled = Path(scratch) / "host.o"
+            run_compiler([*COMMON, "-O2", "-g", "-c", str(source), "-o", str(compiled)])
+            compiled.replace(target)
+    return target
+
+
+def digest(files: list[Path], flags: list[str]) -> str:
+    total = hashlib.sha256(repr((CXX, COMMON, flags)).encode())
+    for path in sorted(files):
+        total.update(path.name.encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()[:16]
 
 
 def run_compiler(arguments: list[str]) -> None:

@@ -1,0 +1,142 @@
+"""The mistakes that mutate.py plants in the kernels, and the build of the SIMT suite that must notice each."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`old`, found exactly once in `file` (relative to the family's folder in csrc/), becomes `new`."""
+
+    what: str
+    old: str
+    new: str
+    file: str
+    build: str = "plain"
+
+
+def in_file(file: str, *rows: tuple[str, str, str] | tuple[str, str, str, str]) -> list[Mutation]:
+    """rows: (what, old, new) or (what, old, new, build)."""
+    return [Mutation(what, old, new, file, *build) for what, old, new, *build in rows]
+
+
+BARRIER = "    __syncthreads();\n"
+
+MUTATIONS = {
+    "adversarial_loss": in_file(
+        "adversarial_loss_cuda.cu",
+        ("no barrier in the block sum", BARRIER, "", "tsan"),
+        ("a barrier that only some threads reach", BARRIER, f"    if (threadIdx.x < width){BARRIER}"),
+        ("the block sum starts a level too low", "width = kThreads / 2", "width = kThreads / 4"),
+        ("the block sum omits its last level", "width > 0; width /= 2", "width > 1; width /= 2"),
+        ("shared memory one element short", "sums, [kThreads]", "sums, [kThreads - 1]", "asan"),
+        ("threads read the sum that thread 0 still writes", "threadIdx.x == 0 ? sums[0] : 0.0", "sums[0]", "tsan"),
+        ("reads one logit too many", "i < term.size; i += stride", "i <= term.size; i += stride", "asan"),
+        ("omits the last logit", "i < term.size; i += stride", "i + 1 < term.size; i += stride"),
+        (
+            "stride without the grid",
+            "static_cast<std::int64_t>(gridDim.x) * kThreads",
+            "std::int64_t(kThreads)",
+            "tsan",
+        ),
+        (
+            "index in 32 bits",
+            "for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x)",
+            "for (int i = int(blockIdx.x)",
+        ),
+        ("gradient written where none is wanted", "if (gradient != nullptr) gradient[i]", "gradient[i]"),
+        (
+            "gradient without its sign",
+            "static_cast<double>(term.sign * term.weight)",
+            "static_cast<double>(term.weight)",
+        ),
+        ("an absent term is divided by its size", "return term.size > 0 ? term.weight", "return true ? term.weight"),
+        ("all blocks' sums in one place", "partials[blockIdx.x] = sum", "partials[0] = sum", "tsan"),
+        ("each of several blocks writes the loss", "if (gridDim.x == 1) *loss", "*loss", "tsan"),
+        ("every thread writes the final loss", "if (threadIdx.x == 0) *loss", "*loss", "tsan"),
+        ("the last partial sum is omitted", "i < count; i += kThreads", "i + 1 < count; i += kThreads"),
+        ("the second kernel is not launched", "if (blocks == 1) return", "if (blocks >= 1) return"),
+        ("the first kernel's error is not looked at", 'check_launch("adversarial_loss loss_kernel")', "(void)0"),
+        ("the second kernel's error is not looked at", 'check_launch("adversarial_loss finish_kernel")', "(void)0"),
+        ("the wrong device", "DeviceGuard guard(device)", "DeviceGuard guard(0)"),
+        ("the default stream", "reinterpret_cast<cudaStream_t>(stream)", "cudaStream_t(nullptr)"),
+    )
+    + in_file(
+        "adversarial_loss_math.h",
+        ("the slope of the wrong side", "(t < 0 ? e : T(1))", "(t > 0 ? e : T(1))"),
+        ("NaN does not stay in the slope", "t == t ? slope : t", "slope"),
+    ),
+    "dropout": in_file(
+        "dropout_cuda.cu",
+        ("elements before the first are written", "if (i >= first && i < last)", "if (i < last)", "asan"),
+        ("one element too many", "if (i >= first && i < last)", "if (i >= first && i <= last)", "asan"),
+        ("offset of the mask left out", "drop(x[i - first]", "drop(x[i]", "asan"),
+        ("the last counters are omitted", "(last + kDropoutGroup - 1) / kDropoutGroup", "last / kDropoutGroup"),
+        (
+            "starts at the wrong counter",
+            "first / kDropoutGroup * kDropoutLanes",
+            "first / kDropoutGroup * kDropoutLanes + 1",
+        ),
+        ("two words swapped", "{w.w0, w.w1, w.w2, w.w3}", "{w.w0, w.w2, w.w1, w.w3}"),
+        ("elements 4 apart instead of 16", "base + k * kDropoutLanes", "base + k * 4"),
+        ("only three words are used", "k < 4; ++k", "k < 3; ++k"),
+        (
+            "stride without the grid",
+            "static_cast<std::int64_t>(gridDim.x) * kThreads",
+            "std::int64_t(kThreads)",
+            "tsan",
+        ),
+        ("counter in 32 bits", "for (std::int64_t c = begin", "for (int c = begin"),
+        ("launch error not looked at", 'check_launch("dropout_kernel")', "(void)0"),
+        ("the wrong device", "DeviceGuard guard(device)", "DeviceGuard guard(0)"),
+        ("the default stream", "reinterpret_cast<cudaStream_t>(stream)", "cudaStream_t(nullptr)"),
+    )
+    + in_file(
+        "dropout_math.h",
+        ("the limit off by one", "static_cast<std::uint32_t>(count) - 1u", "static_cast<std::uint32_t>(count)"),
+        ("a dropped element is multiplied by 0", "compute_t<T>(0))", "load(x) * compute_t<T>(0))"),
+    )
+    + in_file(
+        "../common/philox.h",
+        ("nine rounds", "round < 10", "round < 9"),
+        ("the key's upper half is lost", "static_cast<std::uint32_t>(key >> 32)", "0"),
+    ),
+    "momentum": in_file(
+        "momentum_cuda.cu",
+        ("one element too many", "i < t.size; i += stride", "i <= t.size; i += stride", "asan"),
+        ("the last element is omitted", "i < t.size; i += stride", "i + 1 < t.size; i += stride"),
+        (
+            "stride without the grid",
+            "static_cast<std::int64_t>(gridDim.x) * kThreads",
+            "std::int64_t(kThreads)",
+            "tsan",
+        ),
+        (
+            "index in 32 bits",
+            "for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x)",
+            "for (int i = int(blockIdx.x)",
+        ),
+        ("every block updates the first tensor", "table.tensors[blockIdx.y]", "table.tensors[0]", "tsan"),
+        ("parameter moves by the old velocity", "parameter[i] + v", "parameter[i] + velocity[i]"),
+        ("copy written where none is wanted", "if (copy != nullptr) copy[i]", "copy[i]"),
+        ("rate and momentum swapped", "rate = rates[0], momentum = rates[1]", "rate = rates[1], momentum = rates[0]"),
+        ("the second table repeats the first", "tensors[begin + i]", "tensors[i]"),
+        (
+            "tensors beyond the table are left out",
+            "begin < count; begin += kTableSize",
+            "begin < 1; begin += kTableSize",
+        ),
+        ("an empty list is launched", "if (wanted == 0) continue", "if (wanted < 0) continue"),
+        ("launch error not looked at", 'check_launch("momentum_kernel")', "(void)0"),
+        ("the wrong device", "DeviceGuard guard(device)", "DeviceGuard guard(0)"),
+        ("the default stream", "reinterpret_cast<cudaStream_t>(stream)", "cudaStream_t(nullptr)"),
+    )
+    + in_file(
+        "momentum_math.h",
+        ("gradient ascent", "momentum * velocity - rate", "momentum * velocity + rate"),
+    )
+    + in_file(
+        "../common/dtype.h",
+        ("bfloat16 truncates", "u + 0x7fffu + ((u >> 16) & 1u)", "u"),
+        ("bfloat16 ties away from even", "0x7fffu + ((u >> 16) & 1u)", "0x8000u"),
+    ),
+}
