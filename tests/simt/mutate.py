@@ -41,6 +41,8 @@ def tool_that_noticed(family: str, mutation: Mutation) -> str | None:
         root = Path(folder)
         shutil.copytree(simt_build.ROOT / "csrc", root / "csrc")
         mutate(root / "csrc" / family / mutation.file, mutation)
+        if mutation.build == "cpp":
+            return None if cpp_tests_pass(root, Path(mutation.file)) else "C++ tests"
         library = simt_build.compile_library(family, mutation.build, root)
         command = [sys.executable, str(simt_build.HERE / "run.py"), family, "--build", mutation.build]
         command += ["--root", folder, "--seconds", "20"]
@@ -56,6 +58,15 @@ def tool_that_noticed(family: str, mutation: Mutation) -> str | None:
         if words in spoken:
             return tool
     return "values" if failed else {-11: "crash", -14: "time limit"}.get(result.returncode, f"exit {result.returncode}")
+
+
+def cpp_tests_pass(root: Path, header: Path) -> bool:
+    """Whether the tests of a maths header, tests/cpp/<its name>.cpp, pass with the headers of `root`."""
+    source = simt_build.ROOT / "tests" / "cpp" / f"{header.stem.removesuffix('_math')}.cpp"
+    program = root / "program"
+    simt_build.run_compiler([*simt_build.COMMON, "-O2", "-I", str(root / "csrc"), str(source), "-o", str(program)])
+    names = subprocess.run([program], capture_output=True, text=True, check=True).stdout.split()
+    return all(subprocess.run([program, name], capture_output=True, check=False).returncode == 0 for name in names)
 
 
 def mutate(path: Path, mutation: Mutation) -> None:

@@ -1,4 +1,7 @@
-"""The mistakes that mutate.py plants in the kernels, and the build of the SIMT suite that must notice each."""
+"""The mistakes that mutate.py plants in the kernels, and the build of the SIMT suite that must notice each.
+
+The build "cpp" stands for the C++ tests of the mutated header in tests/cpp.
+"""
 
 from dataclasses import dataclass
 
@@ -92,7 +95,7 @@ MUTATIONS = {
     )
     + in_file(
         "dropout_math.h",
-        ("the limit off by one", "static_cast<std::uint32_t>(count) - 1u", "static_cast<std::uint32_t>(count)"),
+        ("the limit off by one", "static_cast<std::uint32_t>(count) - 1u", "static_cast<std::uint32_t>(count)", "cpp"),
         ("a dropped element is multiplied by 0", "compute_t<T>(0))", "load(x) * compute_t<T>(0))"),
     )
     + in_file(
@@ -137,6 +140,6 @@ MUTATIONS = {
     + in_file(
         "../common/dtype.h",
         ("bfloat16 truncates", "u + 0x7fffu + ((u >> 16) & 1u)", "u"),
-        ("bfloat16 ties away from even", "0x7fffu + ((u >> 16) & 1u)", "0x8000u"),
+        ("bfloat16 ties away from even", "0x7fffu + ((u >> 16) & 1u)", "0x8000u", "cpp"),
     ),
 }
