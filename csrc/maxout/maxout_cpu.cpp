@@ -175,7 +175,7 @@ void add_live_rows(const T* grad, const std::uint8_t* index, int64_t stride, int
   auto* out = reinterpret_cast<Vector<C>*>(sums);
   Vector<C> sum[examples][vectors];
   for (int e = 0; e < examples; ++e) {
-    for (int v = 0; v < vectors; ++v) sum[e][v] = out[e * vectors + v];
+    for (int v = 0; v < vectors; ++v) sum[e][v] = Vector<C>{};
   }
   for (int64_t u = 0; u < units; ++u, tile += pieces * width) {
     for (int e = 0; e < examples; ++e) {
@@ -183,7 +183,7 @@ void add_live_rows(const T* grad, const std::uint8_t* index, int64_t stride, int
     }
   }
   for (int e = 0; e < examples; ++e) {
-    for (int v = 0; v < vectors; ++v) out[e * vectors + v] = sum[e][v];
+    for (int v = 0; v < vectors; ++v) out[e * vectors + v] += sum[e][v];
   }
 }
 
@@ -282,13 +282,13 @@ void add_live_examples(const Live<C>* live, const Live<C>* end, const C* tile, C
   auto* out = reinterpret_cast<Vector<C>*>(sum);
   Vector<C> chain[2][vectors];
   for (int i = 0; i < 2; ++i) {
-    for (int v = 0; v < vectors; ++v) chain[i][v] = i == 0 ? out[v] : Vector<C>{};
+    for (int v = 0; v < vectors; ++v) chain[i][v] = Vector<C>{};
   }
   for (; live + 2 <= end; live += 2) {
     for (int i = 0; i < 2; ++i) add_scaled(chain[i], live[i].grad, tile + live[i].row * width);
   }
   if (live < end) add_scaled(chain[0], live->grad, tile + live->row * width);
-  for (int v = 0; v < vectors; ++v) out[v] = chain[0][v] + chain[1][v];
+  for (int v = 0; v < vectors; ++v) out[v] += chain[0][v] + chain[1][v];
 }
 
 template <class T>

@@ -18,7 +18,7 @@ from torch.nn.functional import linear
 from pygan import _core
 from pygan.ops import reference
 from pygan.ops._checks import check_dtype, check_same, check_shape, check_tensor
-from pygan.ops._library import Impl, address, define, dtype_code, place, use_native
+from pygan.ops._library import Impl, address, define, dtype_code, place, under_autocast, use_native
 
 __all__ = ["maxout", "maxout_pool"]
 
@@ -48,13 +48,13 @@ def maxout(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: Impl 
     check_shape(op, "weight", weight, "[units, pieces, in] with 1 to 256 pieces", _is_weight(weight))
     units, pieces, size = weight.shape
     check_shape(op, "x", x, f"[..., {size}]", x.dim() > 0 and x.shape[-1] == size)
-    x, weight = _under_autocast(x), _under_autocast(weight)
+    x, weight = _cast(x), _cast(weight)
     check_dtype(op, "x", x)
     check_same(op, "weight", weight, "x", x)
     if bias is not None:
         check_tensor(op, "bias", bias)
         check_shape(op, "bias", bias, f"[{units}, {pieces}]", bias.shape == (units, pieces))
-        bias = _under_autocast(bias)
+        bias = _cast(bias)
         check_same(op, "bias", bias, "x", x)
     if not use_native(op, impl, x):
         return reference.maxout(x, weight, bias)
@@ -98,12 +98,11 @@ def _is_weight(weight: Tensor) -> bool:
     return weight.dim() == 3 and 1 <= weight.shape[1] <= MAX_PIECES
 
 
-def _under_autocast(tensor: Tensor) -> Tensor:
-    """In the dtype that autocast gives to a linear layer's tensors; float64 stays, as in torch."""
-    kind = tensor.device.type
-    if not torch.is_autocast_enabled(kind) or tensor.dtype == torch.float64:
+def _cast(tensor: Tensor) -> Tensor:
+    """Under autocast, to the dtype of linear layers; float64 stays, as in torch."""
+    if tensor.dtype == torch.float64 or not under_autocast(tensor):
         return tensor
-    return tensor.to(torch.get_autocast_dtype(kind))
+    return tensor.to(torch.get_autocast_dtype(tensor.device.type))
 
 
 # ---- the ops --------------------------------------------------------------------------------------------------------
