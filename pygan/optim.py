@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from pygan.ops import momentum_update
+from pygan.ops import momentum_update, reference
 from pygan.recipes import Recipe
 
 __all__ = ["Adam", "Momentum", "Optimizer", "make_optimizer", "trainable", "with_prefix"]
@@ -17,8 +17,11 @@ class Optimizer(Protocol):
 
     parameters: dict[str, nn.Parameter]
 
-    def step(self, gradients: Sequence[Tensor], lr: float, momentum: float) -> None:
-        """One update, with one gradient for each parameter, in the parameters' order."""
+    def step(self, gradients: Sequence[Tensor], lr: float | Tensor, momentum: float | Tensor) -> None:
+        """One update, with one gradient for each parameter, in the parameters' order.
+
+        Rates that are tensors, 0-dimensional and on the parameters' device, may change under a captured CUDA graph.
+        """
 
     def state_dict(self) -> dict[str, Tensor]:
         """The live state tensors by name: "<parameter>.<what it is>"."""
@@ -38,9 +41,18 @@ class Momentum:
         self.velocities = [torch.zeros_like(parameter) for parameter in self.parameters.values()]
         self.copies: Sequence[Tensor] = ()  # bfloat16 tensors, if any, that are to follow the parameters
 
-    def step(self, gradients: Sequence[Tensor], lr: float, momentum: float) -> None:
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor], lr: float | Tensor, momentum: float | Tensor) -> None:
         parameters = list(self.parameters.values())
-        momentum_update(parameters, self.velocities, gradients, torch.tensor([lr, momentum]), self.copies)
+        if not parameters:
+            return
+        rates = _as_tensor([lr, momentum], parameters[0])
+        kind = rates.dtype in (torch.float32, torch.float64) and {(p.dtype, p.is_contiguous()) for p in parameters}
+        if kind == {(rates.dtype, True)}:
+            gradients = [gradient.contiguous() for gradient in gradients]
+            momentum_update(parameters, self.velocities, gradients, rates, self.copies)
+        else:  # half precision, channels last, and the like
+            reference.momentum_update(parameters, self.velocities, gradients, rates)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {f"{name}.velocity": v for name, v in zip(self.parameters, self.velocities, strict=True)}
@@ -55,12 +67,13 @@ class Adam:
 
     def __init__(self, module: nn.Module, betas: tuple[float, float]) -> None:
         self.parameters = trainable(module)
-        self.adam = torch.optim.Adam(self.parameters.values(), betas=betas)
+        on_cuda = any(parameter.is_cuda for parameter in self.parameters.values())
+        self.adam = torch.optim.Adam(self.parameters.values(), betas=betas, capturable=on_cuda)
 
-    def step(self, gradients: Sequence[Tensor], lr: float, momentum: float) -> None:
+    def step(self, gradients: Sequence[Tensor], lr: float | Tensor, momentum: float | Tensor) -> None:
         for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
             parameter.grad = gradient.to(parameter.dtype)
-        self.adam.param_groups[0]["lr"] = lr
+        self.adam.param_groups[0]["lr"] = lr if self.adam.defaults["capturable"] else float(lr)
         self.adam.step()
         self.adam.zero_grad()
 
@@ -79,6 +92,12 @@ def make_optimizer(module: nn.Module, recipe: Recipe) -> Optimizer:
     if recipe.optimizer == "adam":
         return Adam(module, (recipe.adam_beta1, recipe.adam_beta2))
     return Momentum(module)
+
+
+def _as_tensor(rates: Sequence[float | Tensor], like: Tensor) -> Tensor:
+    if any(isinstance(rate, Tensor) for rate in rates):
+        return torch.stack([torch.as_tensor(rate, device=like.device) for rate in rates]).to(like.dtype)
+    return torch.tensor(rates, dtype=like.dtype, device=like.device)
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from pygan import step as step_module
+from pygan.batches import Batches
 from pygan.models import Discriminator, Generator
 from pygan.recipes import Rates, Recipe
-from pygan.step import make_step, products
+from pygan.step import graph, make_step, products
 from pygan.step.fused import FusedStep
 from pygan.step.plain import PlainStep
 
@@ -180,6 +181,90 @@ def test_keeps_no_more_memory_from_step_to_step():
     play(step, chosen)
     step.statistics()
     assert tensors() == before
+
+
+# ---- CUDA graphs, as far as they can be tested without a GPU --------------------------------------------------------
+
+
+@pytest.fixture
+def captures(monkeypatch):
+    """A stand-in for CUDA's capture: it runs nothing at first, and the same Python code again at each replay."""
+    functions = []
+
+    def capture(function, device):
+        functions.append(function)
+        return function
+
+    monkeypatch.setattr(graph, "capture", capture)
+    return functions
+
+
+def graph_step(recipe, pair):
+    inner = make_step(*pair, recipe, SHAPE, CPU)
+    return graph.GraphStep(inner, pair, recipe.k, CPU)
+
+
+def image_batches(recipe):
+    images = torch.randint(256, (95, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
+    return Batches(images, recipe.batch_size, 0, CPU)
+
+
+@pytest.mark.parametrize("step", ["auto", "plain"])
+@pytest.mark.parametrize(
+    "settings", [{"updates": "simultaneous"}, {"k": 3}, {"optimizer": "adam"}, {"precision": "bf16"}], ids=str
+)
+def test_replayed_step_gives_the_same_bits(captures, settings, step):
+    chosen = recipe(**settings, step=step)
+    results = []
+    for make in (graph_step, lambda recipe, pair: make_step(*pair, recipe, SHAPE, CPU)):
+        pair = players(chosen)
+        tested, real = make(chosen, pair), image_batches(chosen)
+        torch.manual_seed(5)
+        for update in range(12):
+            tested(real, Rates(*torch.tensor(chosen.rates(update, 3)).tolist()))  # float32, as the device keeps them
+        results.append([*pair[0].parameters(), *pair[1].parameters(), tested.statistics()])
+    assert len(captures) == 1
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_graph_is_captured_anew_when_somebody_changes_a_parameter(captures):
+    chosen = recipe(precision="bf16")
+    pair = players(chosen)
+    step, real = graph_step(chosen, pair), image_batches(chosen)
+    for _ in range(6):
+        step(real, RATES[0])
+    assert len(captures) == 1
+    with torch.no_grad():
+        pair[0].output.bias.zero_()
+    for _ in range(5):
+        step(real, RATES[0])
+    assert len(captures) == 2
+
+
+def test_graph_that_cannot_be_captured_says_so_once(monkeypatch):
+    def capture(function, device):
+        raise RuntimeError("operation not permitted when stream is capturing\nlong story")
+
+    monkeypatch.setattr(graph, "capture", capture)
+    chosen = recipe()
+    step, real = graph_step(chosen, players(chosen)), image_batches(chosen)
+    play_on = [lambda: step(real, RATES[0])] * 6
+    with pytest.warns(
+        UserWarning, match="runs uncaptured: operation not permitted when stream is capturing$"
+    ) as caught:
+        [call() for call in play_on]
+    assert len(caught) == 1
+    assert step.statistics().shape == (6, 4)
+
+
+def test_images_that_are_not_on_the_device_are_not_captured(captures):
+    chosen = recipe()
+    step = play(graph_step(chosen, players(chosen)), chosen, RATES * 2)
+    assert captures == []
+    assert step.statistics().shape == (6, 4)
+
+
+# ---- which step is taken --------------------------------------------------------------------------------------------
 
 
 class OtherGenerator(Generator):

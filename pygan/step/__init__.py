@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pygan.models import Discriminator, Generator
 from pygan.recipes import Rates, Recipe
 from pygan.step.fused import FusedStep, can_fuse
+from pygan.step.graph import GraphStep
 from pygan.step.plain import PlainStep
 
 __all__ = ["STATISTICS", "Step", "make_step"]
@@ -54,15 +55,19 @@ def make_step(
         warnings.warn(
             "precision='bf16': this CPU has no bfloat16 instructions, so float32 would be faster", stacklevel=3
         )
+    if recipe.step == "plain":
+        return PlainStep(generator, discriminator, recipe, shape, device)
+    step: FusedStep | PlainStep
     if (
-        recipe.step == "auto"
-        and isinstance(generator, Generator)
+        isinstance(generator, Generator)
         and isinstance(discriminator, Discriminator)
         and recipe.gradient_penalty == recipe.instance_noise == 0
         and can_fuse(generator, discriminator, device)
     ):
-        return FusedStep(generator, discriminator, recipe)
-    return PlainStep(generator, discriminator, recipe, shape, device)
+        step = FusedStep(generator, discriminator, recipe, device)
+    else:
+        step = PlainStep(generator, discriminator, recipe, shape, device)
+    return GraphStep(step, (generator, discriminator), recipe.k, device) if device.type == "cuda" else step
 
 
 def _has_bf16() -> bool:

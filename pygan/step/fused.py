@@ -1,4 +1,4 @@
-"""The training step for the paper's own players on a CPU: the numbers of `plain.py`, to rounding, in far less time.
+"""The training step for the paper's own players: the numbers of `plain.py`, to rounding, in far less time.
 
 The backward passes are written out, to use what autograd cannot know: the derivative of a logit by everything in D is
 needed only once, whoever asks for it. The discriminator's backward pass starts from d logit = 1 for each example. A
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from pygan._build import build_info
 from pygan.models import Discriminator, Generator, sample_noise
 from pygan.nn import Maxout
 from pygan.ops.dropout import draw_seed, drop_into
@@ -33,11 +34,11 @@ _KNOWN_PARTS = (Generator, Discriminator, Maxout, nn.Linear, nn.ModuleList)
 
 
 def can_fuse(generator: nn.Module, discriminator: nn.Module, device: torch.device) -> bool:
-    """Whether both players are exactly the paper's, without hooks or frozen or replaced parts, on the CPU."""
+    """Whether both players are exactly the paper's, no part hooked, frozen or replaced, and kernels are there."""
     parts = [*generator.modules(), *discriminator.modules()]
     parameters = [*generator.parameters(), *discriminator.parameters()]
     return (
-        device.type == "cpu"
+        (device.type == "cpu" or (device.type == "cuda" and build_info()["cuda"] is not None))
         and all(type(part) in _KNOWN_PARTS for part in parts)
         and not any(part._forward_hooks or part._forward_pre_hooks for part in parts)
         and all(p.requires_grad and p.dtype == torch.float32 and p.is_contiguous() for p in parameters)
@@ -47,17 +48,23 @@ def can_fuse(generator: nn.Module, discriminator: nn.Module, device: torch.devic
 class FusedStep:
     """A `pygan.step.Step` for players that `can_fuse` accepts; its order of random draws is that of `PlainStep`."""
 
-    def __init__(self, generator: Generator, discriminator: Discriminator, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(
+        self, generator: Generator, discriminator: Discriminator, recipe: Recipe, device: torch.device
+    ) -> None:
+        self.recipe, self._device = recipe, device
         self._generator = _GeneratorPasses(generator, recipe)
         self._discriminator = _DiscriminatorPasses(discriminator, recipe)
         self._rows: list[Tensor] = []
 
-    @torch.no_grad()
     def __call__(self, real: Callable[[], Tensor], rates: Rates) -> None:
         """One iteration; see `pygan.step.Step`."""
+        self._rows.append(self.iterate(real, rates))
+
+    @torch.no_grad()
+    def iterate(self, real: Callable[[], Tensor], rates: Rates) -> Tensor:
+        """One iteration -> its row of statistics, on the device; a CUDA graph may capture it."""
         update = self._simultaneous if self.recipe.updates == "simultaneous" else self._alternating
-        self._rows.append(update(real, rates))
+        return update(real, rates)
 
     def _alternating(self, real: Callable[[], Tensor], rates: Rates) -> Tensor:
         """Algorithm 1: k steps of the discriminator, then one of the generator, each on fresh noise."""
@@ -87,7 +94,7 @@ class FusedStep:
         return statistics_row(d_loss, g_loss, real_logits, fake_logits)
 
     def _noise(self) -> Tensor:
-        return sample_noise(self.recipe.batch_size, self.recipe.noise_size, self.recipe.noise)
+        return sample_noise(self.recipe.batch_size, self.recipe.noise_size, self.recipe.noise, device=self._device)
 
     def _generator_loss(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """The loss and its derivative by each logit."""
@@ -96,7 +103,7 @@ class FusedStep:
     def statistics(self) -> Tensor:
         """See `pygan.step.Step`."""
         rows, self._rows = self._rows, []
-        return torch.stack(rows) if rows else torch.empty(0, 4, dtype=torch.float64)
+        return torch.stack(rows).cpu() if rows else torch.empty(0, 4, dtype=torch.float64)
 
     def state_dict(self) -> dict[str, Tensor]:
         """See `pygan.step.Step`."""
@@ -136,7 +143,7 @@ class _Passes:
             self._versions = versions
         return list(zip(self.operands[::2], self.operands[1::2], strict=True))
 
-    def update(self, gradients: Sequence[Tensor], lr: float, momentum: float) -> None:
+    def update(self, gradients: Sequence[Tensor], lr: float | Tensor, momentum: float | Tensor) -> None:
         """One step of the optimiser."""
         self.optimizer.step(gradients, lr, momentum)
         if isinstance(self.optimizer, Momentum):
@@ -238,4 +245,4 @@ class _DiscriminatorPasses(_Passes):
 
     def _draw(self, depth: int) -> _Mask:
         rate = self.dropouts[depth]
-        return _Mask(1 - rate, draw_seed("cpu") if rate > 0 else None)
+        return _Mask(1 - rate, draw_seed(self.operands[0].device) if rate > 0 else None)

@@ -33,8 +33,12 @@ class PlainStep:
 
     def __call__(self, real: Callable[[], Tensor], rates: Rates) -> None:
         """One iteration; see `pygan.step.Step`."""
+        self._rows.append(self.iterate(real, rates))
+
+    def iterate(self, real: Callable[[], Tensor], rates: Rates) -> Tensor:
+        """One iteration -> its row of statistics, on the device; a CUDA graph may capture it."""
         update = self._simultaneous if self.recipe.updates == "simultaneous" else self._alternating
-        self._rows.append(update(real, rates))
+        return update(real, rates)
 
     def _alternating(self, real: Callable[[], Tensor], rates: Rates) -> Tensor:
         """Algorithm 1: k steps of the discriminator, then one of the generator, each on fresh noise."""

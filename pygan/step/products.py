@@ -1,7 +1,7 @@
-"""The three matrix products of a linear layer, by the library that is fastest at them on this CPU.
+"""The three matrix products of a linear layer, by the library that is fastest at them.
 
-torch sends float32 products to MKL, which keeps to AVX2 on AMD processors; oneDNN, which torch carries too, uses
-AVX-512 there and takes half the time. Its entry point, which torch's own compiler uses, has no public name: it is
+On the CPU torch sends float32 products to MKL, which keeps to AVX2 on AMD processors; oneDNN, which torch carries too,
+uses AVX-512 there and takes half the time. Its entry point, which torch's own compiler uses, has no public name: it is
 looked for, and torch's ordinary functions serve where it is missing.
 """
 
@@ -20,7 +20,7 @@ _HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn,
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation = "none") -> Tensor:
     """activation(x weight^T + bias): x [n, in], weight [out, in], bias [out] -> [n, out], fresh."""
-    if _HAS_ONEDNN:
+    if _HAS_ONEDNN and x.device.type == "cpu":
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "")
     y = linear(x, weight, bias)
     return y if activation == "none" else getattr(y, f"{activation}_")()

@@ -1,0 +1,121 @@
+"""The training step as one CUDA graph: the whole iteration is one launch, whatever step it was captured from.
+
+Everything that changes from iteration to iteration lives on the device, at fixed addresses: the indices of the real
+images, which are gathered inside the graph from a data set that stays on the device, and the rates. Random numbers
+advance inside the graph, since torch moves its generator's offset with each replay. Nothing waits for the device:
+statistics stay there until they are asked for.
+
+A captured step gives the bits of the step that it was captured from if cuBLAS is told to use the same workspace for
+both (CUBLAS_WORKSPACE_CONFIG=:4096:8); otherwise it may choose another order of summation.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pygan.batches import Batches
+from pygan.data import as_float
+from pygan.recipes import Rates
+
+__all__ = ["GraphStep", "capture"]
+
+_WARM_UP = 3  # iterations before the capture, in which libraries and optimisers make what they keep
+
+
+class Capturable(Protocol):
+    """A step that can be captured: `iterate` neither waits for the device nor reads anything from it."""
+
+    def iterate(self, real: Callable[[], Tensor], rates: Rates) -> Tensor:
+        """One iteration -> its row of statistics; the rates may be 0-dimensional tensors on the device."""
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+def capture(function: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """What the function does on the device, to be repeated by one launch. The capture itself runs nothing."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.device(device), torch.cuda.graph(graph):
+        function()
+    return graph.replay
+
+
+class GraphStep:
+    """A `pygan.step.Step` that replays another one.
+
+    The first iterations run uncaptured, and so do all if the capture fails, which is said once, or if the real images
+    do not come from `pygan.batches.Batches`. If somebody else changes a parameter, it is captured anew.
+
+    Args:
+        step: the step to capture.
+        players: generator and discriminator, on the device.
+        k: batches of real images in one iteration.
+        device: a CUDA device.
+    """
+
+    def __init__(self, step: Capturable, players: tuple[nn.Module, nn.Module], k: int, device: torch.device) -> None:
+        self._step, self._device, self._k = step, device, k
+        self._parameters = [parameter for player in players for parameter in player.parameters()]
+        self._rates = torch.zeros(len(Rates._fields), device=device)
+        self._indices: Tensor | None = None  # [k, batch]
+        self._row = torch.zeros(4, dtype=torch.float64, device=device)
+        self._rows: list[Tensor] = []
+        self._replay: Callable[[], None] | None = None
+        self._versions: list[int] = []
+        self._uncaptured = 0  # iterations since the last reason not to replay
+        self._possible = True
+
+    def __call__(self, real: Callable[[], Tensor], rates: Rates) -> None:
+        """One iteration; see `pygan.step.Step`."""
+        if self._replay is not None and self._versions != self._current_versions():
+            self._replay, self._uncaptured = None, 0
+        if self._replay is None and self._possible and self._uncaptured >= _WARM_UP and isinstance(real, Batches):
+            self._try_capture(real)
+        if self._replay is None or not isinstance(real, Batches):
+            self._rows.append(self._step.iterate(real, rates))
+            self._uncaptured += 1
+            return
+        assert self._indices is not None
+        # Small copies from pageable memory return when they are staged: nothing waits, and nothing is overwritten.
+        self._rates.copy_(torch.tensor(rates), non_blocking=True)
+        for row in self._indices:
+            row.copy_(real.indices())
+        self._replay()
+        self._versions = self._current_versions()
+        self._rows.append(self._row.clone())
+
+    def _try_capture(self, real: Batches) -> None:
+        indices = torch.zeros(self._k, real.batch_size, dtype=torch.int64, device=self._device)
+
+        def iterate() -> None:
+            batches = iter(indices)
+            row = self._step.iterate(lambda: as_float(real.images[next(batches)]), Rates(*self._rates))
+            self._row.copy_(row)
+
+        try:
+            self._replay = capture(iterate, self._device)
+        except RuntimeError as error:
+            self._possible = False
+            reason = str(error).partition("\n")[0]
+            warnings.warn(f"this training step cannot become a CUDA graph and runs uncaptured: {reason}", stacklevel=4)
+        self._indices, self._versions = indices, self._current_versions()
+
+    def _current_versions(self) -> list[int]:
+        return [parameter._version for parameter in self._parameters]
+
+    def statistics(self) -> Tensor:
+        """See `pygan.step.Step`."""
+        rows, self._rows = self._rows, []
+        return torch.stack(rows).cpu() if rows else torch.empty(0, 4, dtype=torch.float64)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """See `pygan.step.Step`."""
+        return self._step.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """See `pygan.step.Step`; an optimiser may keep other tensors after that, so it is captured anew."""
+        self._step.load_state_dict(state)
+        self._replay, self._uncaptured = None, 0
