@@ -1,6 +1,6 @@
 """The two update rules, under one interface: rates come with each step, state is a flat dictionary of named tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pygan.ops import momentum_update, reference
 from pygan.recipes import Recipe
 
-__all__ = ["Adam", "Momentum", "Optimizer", "make_optimizer", "trainable", "with_prefix"]
+__all__ = ["Adam", "Momentum", "Optimizer", "make_optimizer", "moving_average", "trainable", "with_prefix"]
 
 
 class Optimizer(Protocol):
@@ -98,6 +98,19 @@ def _as_tensor(rates: Sequence[float | Tensor], like: Tensor) -> Tensor:
     if any(isinstance(rate, Tensor) for rate in rates):
         return torch.stack([torch.as_tensor(rate, device=like.device) for rate in rates]).to(like.dtype)
     return torch.tensor(rates, dtype=like.dtype, device=like.device)
+
+
+def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+    """Exponential average for torch's `AveragedModel`, over at most the last quarter of the updates so far.
+
+    Without that limit the weights of the start would stay in the average for several times 1 / (1 - decay) updates.
+    """
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        torch._foreach_lerp_(averaged, current, max(1 - decay, 1 / (1 + int(count) / 4)))
+
+    return update
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:

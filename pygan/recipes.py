@@ -92,7 +92,7 @@ class Recipe:
     adam_beta1: float = _setting(0.5, "Adam's decay of the mean gradient", _BELOW_ONE)
     adam_beta2: float = _setting(0.999, "Adam's decay of the mean squared gradient", _BELOW_ONE)
     averaging: float = _setting(
-        0.0, "decay per update of the averaged generator, which is then the one judged and kept; 0 = off", _BELOW_ONE
+        0.0, "decay an update of the generator's average, which is then what is judged and kept; 0 = off", _BELOW_ONE
     )
 
     precision: Literal["float32", "bf16"] = _setting(

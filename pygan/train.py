@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 import pygan.data
@@ -25,7 +25,7 @@ from pygan._session import Interrupt, find_device, forked_randomness, hardware, 
 from pygan._version import __version__
 from pygan.batches import Batches
 from pygan.data import Data, Splits, as_float
-from pygan.optim import with_prefix
+from pygan.optim import moving_average, with_prefix
 from pygan.recipes import Recipe
 from pygan.run import SIGMA_POINTS, Run, RunFolder, choose_folder, describe_data, load_weights, player_name
 from pygan.step import STATISTICS, Step, make_step
@@ -136,8 +136,9 @@ class _Game:
         models.check_players(self.generator, self.discriminator, recipe, run.shape)
         self.averaged = None
         if recipe.averaging > 0:
-            average = get_ema_multi_avg_fn(recipe.averaging)
-            self.averaged = AveragedModel(self.generator, multi_avg_fn=average, use_buffers=True)
+            self.averaged = AveragedModel(
+                self.generator, multi_avg_fn=moving_average(recipe.averaging), use_buffers=True
+            )
             run.generator = self.averaged.module
         self.step = make_step(self.generator, self.discriminator, recipe, run.shape, device)
         self.batches = Batches(splits.train, recipe.batch_size, run.seed, device)
