@@ -11,6 +11,8 @@ from pygan.recipes import Recipe
 
 __all__ = ["Adam", "Momentum", "Optimizer", "make_optimizer", "moving_average", "trainable", "with_prefix"]
 
+_Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 class Optimizer(Protocol):
     """Updates the parameters of one player in place."""
@@ -100,14 +102,14 @@ def _as_tensor(rates: Sequence[float | Tensor], like: Tensor) -> Tensor:
     return torch.tensor(rates, dtype=like.dtype, device=like.device)
 
 
-def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+def moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
     """Exponential average for torch's `AveragedModel`, over at most the last quarter of the updates so far.
 
     Without that limit the weights of the start would stay in the average for several times 1 / (1 - decay) updates.
     """
 
     @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    def update(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:
         torch._foreach_lerp_(averaged, current, max(1 - decay, 1 / (1 + int(count) / 4)))
 
     return update
