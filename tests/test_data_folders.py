@@ -145,8 +145,13 @@ def test_floats_are_refused(tmp_path):
 def test_a_photograph_held_sideways_is_turned(tmp_path):
     tags = Image.Exif()
     tags[0x0112] = 6
-    picture(0, width=40, height=20).save(tmp_path / "side.jpg", exif=tags)
-    assert folders.read(tmp_path)[0].shape == (1, 3, 40, 20)
+    sideways = np.zeros((24, 40), np.uint8)
+    sideways[:, :20] = 255  # its left is the top
+    Image.fromarray(sideways).save(tmp_path / "side.jpg", exif=tags)
+    images, _ = folders.read(tmp_path)
+    assert images.shape == (1, 1, 40, 24)
+    assert (images[0, 0, :16] > 200).all()
+    assert (images[0, 0, 24:] < 50).all()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + bytes(40)])
