@@ -16,7 +16,6 @@ from pygan.ops._library import Impl, address, dtype_code, place, use_native
 __all__ = ["momentum_update"]
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 @torch.no_grad()
 def momentum_update(
     parameters: Sequence[Tensor],
