@@ -35,6 +35,15 @@ def simd_level(request: pytest.FixtureRequest):
     _core.set_simd_level(before)
 
 
+@pytest.fixture
+def one_thread():
+    """For tests with many tiny operations, which two threads make slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of real data sets."""

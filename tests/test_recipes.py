@@ -1,0 +1,135 @@
+"""The recipes: the facts of 2014, the schedules, and what is refused."""
+
+import math
+from dataclasses import fields, replace
+
+import pytest
+
+from pygan.recipes import RECIPES, Rates, Recipe, find
+
+
+def fit(recipe=None, data="mnist", pixels=784, images=50_000, before=None, **settings):
+    return find(recipe, settings, data=data, pixels=pixels, images=images, before=before)
+
+
+def test_the_two_recipes_of_2014_differ_in_the_update_alone():
+    paper, code = RECIPES["paper2014"], RECIPES["code2014"]
+    assert replace(paper, name="", updates="simultaneous") == replace(code, name="")
+    assert (paper.updates, code.updates) == ("alternating", "simultaneous")
+
+
+def test_the_facts_of_2014():
+    code = RECIPES["code2014"]
+    assert (code.noise, code.noise_size, code.generator_hidden, code.generator_range) == ("uniform", 100, (1200, 1200), 0.05)
+    assert (code.discriminator_hidden, code.pieces, code.discriminator_range) == ((240, 240), 5, 0.005)
+    assert (code.keep_input, code.keep_hidden, code.batch_size, code.k) == (0.8, 0.5, 100, 1)
+    assert (code.generator_lr, code.discriminator_lr, code.lr_floor) == (0.1, 0.1, 1e-6)
+    assert (code.objective, code.optimizer, code.averaging, code.lr_anneal) == ("non_saturating", "momentum", 0, "none")
+
+
+def test_every_setting_says_what_it_is():
+    assert all(setting.metadata["help"] for setting in fields(Recipe))
+
+
+@pytest.mark.parametrize("update", [0, 1, 124_999, 2_878_222, 2_900_000, 10**9])
+def test_the_rate_is_divided_at_each_update_down_to_the_floor(update):
+    exact = max(0.1 * math.exp(-update * math.log1p(4e-6)), 1e-6)
+    assert RECIPES["code2014"].rates(update, 500).generator_lr == pytest.approx(exact, rel=1e-9)
+
+
+def test_momentum_rises_by_epoch():
+    code = RECIPES["code2014"]
+    momenta = [code.rates((epoch - 1) * 500 + within, 500).momentum for epoch in (1, 2, 125, 250, 300) for within in (0, 499)]
+    expected = [0.5 + 0.2 * rise for epoch in (1, 2, 125, 250, 250) for rise in [(epoch - 1) / 249] * 2]
+    assert momenta == pytest.approx(expected, rel=1e-12)
+    assert Recipe(momentum_epochs=1).rates(0, 500).momentum == 0.7
+
+
+@pytest.mark.parametrize(("anneal", "half"), [("linear", 0.5), ("cosine", 0.5)])
+def test_an_annealed_rate_falls_to_zero_at_the_end_of_the_run(anneal, half):
+    recipe = Recipe(lr_anneal=anneal, lr_decay=1, epochs=10, generator_lr=0.1, discriminator_lr=0.3)
+    assert recipe.rates(0, 7) == Rates(0.1, 0.3, 0.5)
+    assert recipe.rates(35, 7)[:2] == pytest.approx((0.1 * half, 0.3 * half))
+    assert recipe.rates(70, 7)[:2] == pytest.approx((0, 0), abs=1e-15)
+    falling = [recipe.rates(update, 7).generator_lr for update in range(71)]
+    assert falling == sorted(falling, reverse=True)
+
+
+def test_both_players_have_rates_of_their_own():
+    assert Recipe(generator_lr=0.2, discriminator_lr=0.1).rates(0, 1)[:2] == (0.2, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"k": 0}, "k must be at least 1, got 0"),
+        ({"k": 2}, "k must be 1 with simultaneous updates, got 2; updates='alternating' takes any k"),
+        ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
+        ({"objective": "hinge"}, "objective must be one of 'non_saturating', 'saturating', 'minimax', got 'hinge'"),
+        ({"keep_hidden": 0.0}, "keep_hidden must be in (0, 1], got 0.0"),
+        ({"averaging": 1.0}, "averaging must be in [0, 1), got 1.0"),
+        ({"generator_lr": math.nan}, "generator_lr must be finite, got nan"),
+        ({"generator_lr": 1e-9}, "lr_floor must be at most the learning rates, 1e-09 and 0.1, got 1e-06"),
+        ({"lr_decay": 0.5}, "lr_decay must be at least 1, got 0.5"),
+        ({"pieces": 257}, "pieces must be in 1..256, got 257"),
+        ({"generator_hidden": ()}, "generator_hidden must be at least one size, each at least 1, got ()"),
+    ],
+)
+def test_an_impossible_value_is_refused(settings, message):
+    with pytest.raises(ValueError) as error:
+        Recipe(**settings)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"k": 1.5}, "k must be int, got 1.5"),
+        ({"k": True}, "k must be int, got True"),
+        ({"generator_lr": "fast"}, "generator_lr must be float, got 'fast'"),
+        ({"deterministic": 1}, "deterministic must be bool, got 1"),
+        ({"generator_hidden": (1.5,)}, "generator_hidden must be a tuple of ints, got (1.5,)"),
+    ],
+)
+def test_a_wrong_type_is_refused(settings, message):
+    with pytest.raises(TypeError) as error:
+        Recipe(**settings)
+    assert str(error.value) == message
+
+
+def test_convenient_types_are_taken():
+    recipe = Recipe(generator_lr=1, generator_hidden=[5, 6], discriminator_hidden=7, objective="minimax")
+    assert (recipe.generator_lr, recipe.generator_hidden, recipe.discriminator_hidden) == (1.0, (5, 6), (7,))
+    assert type(recipe.generator_lr) is float
+    assert recipe.objective == "saturating"
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    with pytest.raises(TypeError, match="unknown setting 'bach_size'; did you mean 'batch_size'"):
+        fit(bach_size=3)
+    with pytest.raises(ValueError, match="unknown recipe 'paper2015'; did you mean 'paper2014'"):
+        fit("paper2015")
+    with pytest.raises(ValueError, match="unknown recipe 'xyz'; there are paper2014, "):
+        fit("xyz")
+
+
+def test_a_named_recipe_is_fitted_to_the_data():
+    cifar = fit("code2014", "cifar10", 3072, 40_000)
+    assert cifar.generator_lr == cifar.discriminator_lr == pytest.approx(0.025, rel=0.03)  # The authors' rate.
+    assert fit("code2014", "digits", 64, 1437).generator_lr == 0.1
+    assert fit("code2014", "folder", 784, 30).batch_size == 30
+    assert fit("code2014", "folder", 784, 30, batch_size=20).batch_size == 20
+    with pytest.raises(ValueError, match="batch_size must be at most 30, the number of training images, got 100"):
+        fit("code2014", "folder", 784, 30, batch_size=100)
+
+
+def test_the_default_is_the_datas_own():
+    assert fit(None, "digits", 64, 1437).name == "digits"
+    assert fit(Recipe(name="mine", batch_size=7)).batch_size == 7
+
+
+def test_a_resumed_run_keeps_what_is_left_open():
+    before = Recipe(batch_size=7, epochs=3)
+    assert fit(before=before) == before
+    assert fit(before=before, epochs=5) == replace(before, epochs=5)
+    assert fit("code2014", before=before) == replace(RECIPES["code2014"], epochs=3)

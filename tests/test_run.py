@@ -1,0 +1,295 @@
+"""The run folder: nothing is lost, nothing is overwritten, and a resumed run is the uninterrupted one."""
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import threading
+import time
+import tomllib
+
+import pytest
+import tiny
+import torch
+from torch import nn
+
+from pygan.health import NonFiniteError
+from pygan.run import RunFolder, load
+from pygan.train import train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TIMES = ("seconds", "times")
+
+
+def everything(path):
+    """All that a run folder says but how long it took."""
+    folder, said = RunFolder(path), {}
+    for name in ("last", "best"):
+        tensors, progress = folder.read_checkpoint(name)
+        said[name] = {key: tensor for key, tensor in tensors.items()}, without_times(progress)
+    said["log"] = [without_times(json.loads(line)) for line in (path / "log.jsonl").read_text().splitlines()]
+    said["result"] = without_times(json.loads((path / "result.json").read_text()))
+    return said
+
+
+def without_times(table):
+    return {key: value for key, value in table.items() if key not in TIMES}
+
+
+def assert_same(one, other):
+    for name in ("last", "best"):
+        (tensors, progress), (other_tensors, other_progress) = one[name], other[name]
+        assert progress == other_progress
+        assert tensors.keys() == other_tensors.keys()
+        assert [key for key in tensors if not torch.equal(tensors[key], other_tensors[key])] == []
+    assert (one["log"], one["result"]) == (other["log"], other["result"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"updates": "alternating", "k": 3},
+        {"optimizer": "adam", "noise": "normal"},
+        {"averaging": 0.9, "precision": "bf16"},
+    ],
+)
+def test_ten_epochs_are_five_and_five(tmp_path, settings):
+    settings = {"evaluate_every": 5, **settings}
+    tiny.run(tmp_path / "straight", epochs=10, **settings)
+    tiny.run(tmp_path / "halves", epochs=5, **settings)
+    halves = tiny.run(tmp_path / "halves", epochs=10, resume=True, **settings)
+    straight = load(tmp_path / "straight", "last")
+    assert halves.history == straight.history
+    assert len(halves.history) == 10
+    assert_same(everything(tmp_path / "halves"), everything(tmp_path / "straight"))
+
+
+def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(tmp_path):
+    """At least 20 kills; the shortest leave no checkpoint or not even a configuration, the longest a finished run."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tiny"])
+    settings = {"epochs": 12, "evaluate_every": 3, "averaging": 0.9, "checkpoint_seconds": 0.05, "resume": True}
+
+    def start(path):
+        process = processes.Process(target=tiny.run_in_one_thread, args=(path,), kwargs=settings)
+        process.start()
+        return process
+
+    began = time.monotonic()
+    start(tmp_path / "straight").join()
+    longest = time.monotonic() - began
+    straight = everything(tmp_path / "straight")
+
+    chance, kills, finished = random.Random(0), 0, 0
+    while kills < 20 or not finished:
+        path = tmp_path / "killed"
+        process = start(path)
+        process.join(chance.uniform(0, 0.6 * longest))
+        if process.is_alive():
+            process.kill()
+            process.join()
+            assert process.exitcode == -signal.SIGKILL
+            kills += 1
+            if path.exists():
+                folder = RunFolder(path)
+                for name in ("last", "best"):
+                    folder.read_checkpoint(name)  # The old one or the new one, never half of one.
+        else:
+            assert process.exitcode == 0
+            assert_same(everything(path), straight)
+            finished += 1
+            shutil.rmtree(path)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys):
+    def interrupt(run):
+        if len(run.history) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.run(tmp_path / "run", epochs=6, checkpoint_every=100, on_epoch=interrupt)
+    assert signal.getsignal(signal.SIGINT) is handler
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "resume=True" in said
+    assert str(tmp_path / "run") in said
+    assert not (tmp_path / "run" / "result.json").exists()
+    tiny.run(tmp_path / "run", epochs=6, checkpoint_every=100, resume=True)
+    tiny.run(tmp_path / "straight", epochs=6, checkpoint_every=100)
+    assert_same(everything(tmp_path / "run"), everything(tmp_path / "straight"))
+
+
+def test_training_works_in_a_thread(tmp_path):
+    """Where no signal handler can be set."""
+    thread = threading.Thread(target=tiny.run, args=(tmp_path / "run",))
+    thread.start()
+    thread.join()
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_checkpoints_are_made_within_an_epoch_too(tmp_path):
+    class Stop(Exception):
+        pass
+
+    class Stopping(nn.Sequential):
+        calls = 0
+
+        def forward(self, images):
+            Stopping.calls += self.training
+            if Stopping.calls > 8:
+                raise Stop
+            return super().forward(images)
+
+    player = Stopping(nn.Flatten(), nn.Linear(16, 1))
+    with pytest.raises(Stop):
+        tiny.run(tmp_path / "run", discriminator=player, epochs=9, checkpoint_every=100, checkpoint_seconds=1e-9)
+    _, progress = RunFolder(tmp_path / "run").read_checkpoint("last")
+    assert progress["update"] == 4  # Two passes, real and fake, in each of the updates before the ninth pass.
+
+
+def test_a_second_process_is_refused(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    with folder.locked():
+        with pytest.raises(RuntimeError, match="another process is training in .*run"):
+            tiny.run(tmp_path / "run", resume=True)
+    tiny.run(tmp_path / "run", resume=True)
+
+
+def test_nothing_is_overwritten(tmp_path):
+    tiny.run(tmp_path / "run")
+    before = everything(tmp_path / "run")
+    with pytest.raises(ValueError, match="holds a run; resume=True continues it"):
+        tiny.run(tmp_path / "run")
+    assert_same(everything(tmp_path / "run"), before)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    for resume in (False, True):
+        with pytest.raises(ValueError, match="is not empty and holds no run"):
+            tiny.run(tmp_path / "other", resume=resume)
+
+
+def test_a_finished_run_is_returned_as_it_is(tmp_path):
+    first = tiny.run(tmp_path / "run")
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    again = tiny.run(tmp_path / "run", resume=True)
+    assert stamps == {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert again.history == first.history
+    assert torch.equal(again.sample(5, seed=0), first.sample(5, seed=0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 5}, "batch_size was 10 in .*, got 5; to resume, only epochs may change"),
+        ({"seed": 1}, "seed was 0 in .*, got 1"),
+        ({"epochs": 1}, "epochs was 2 in .*, got 1; to resume, epochs may only grow"),
+        ({"recipe": "paper2014"}, "name was 'code2014' in .*, got 'paper2014'"),
+        ({"discriminator": nn.Sequential(nn.Flatten(), nn.Linear(16, 1))}, "discriminator was \"the recipe's\" in .*Seq"),
+        ({"data": tiny.images(seed=1)}, "data must be those that the run in .* was begun with"),
+    ],
+)
+def test_a_changed_setting_is_refused_by_name(tmp_path, settings, message):
+    tiny.run(tmp_path / "run")
+    with pytest.raises(ValueError, match=message):
+        tiny.run(tmp_path / "run", resume=True, **settings)
+
+
+def test_what_is_left_open_stays_when_resumed(tmp_path):
+    tiny.run(tmp_path / "run")
+    run = train(tiny.images(), out=tmp_path / "run", resume=True, progress=False)
+    assert (run.recipe.epochs, run.recipe.batch_size) == (2, 10)
+
+
+def test_folders_are_named_after_the_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = [str(tiny.run(None).path) for _ in range(3)]
+    assert paths == ["runs/tensor", "runs/tensor-2", "runs/tensor-3"]
+    assert str(tiny.run(None, resume=True, epochs=3).path) == "runs/tensor-3"
+
+
+def test_what_the_folder_holds(tmp_path):
+    run = tiny.run(tmp_path / "run", epochs=4, samples_every=3, evaluate_every=3, seed=5)
+    path = run.path
+    assert sorted(file.name for file in path.iterdir()) == [
+        ".lock", "checkpoints", "config.toml", "log.jsonl", "result.json", "samples",
+    ]  # fmt: skip
+    assert sorted(file.name for file in (path / "samples").iterdir()) == ["0003.png", "0004.png"]
+    config = tomllib.loads((path / "config.toml").read_text())
+    assert (config["seed"], config["recipe"]["batch_size"], config["data"]["shape"]) == (5, 10, [1, 4, 4])
+    log = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in log] == [1, 2, 3, 4]
+    assert [line["log_likelihood"] is not None for line in log] == [False, False, True, True]
+    result = json.loads((path / "result.json").read_text())
+    estimate = run.log_likelihood()
+    assert (result["log_likelihood"], result["standard_error"]) == (estimate.mean, estimate.standard_error)
+    assert result["validation_log_likelihood"] == max(line["log_likelihood"] for line in log[2:])
+    for key in ("protocol", "splits", "sigma", "versions", "hardware", "seconds", "recipe", "n_test", "n_samples"):
+        assert key in result
+
+
+def test_load_gives_the_best_or_the_last(tmp_path):
+    trained = tiny.run(tmp_path / "run", epochs=6, evaluate_every=1, generator_lr=2.0)
+    judged = [entry["log_likelihood"] for entry in trained.history]
+    assert judged.index(max(judged)) < 5, "the test needs a run whose best epoch is not the last"
+    best, last = load(tmp_path / "run"), load(tmp_path / "run", "last")
+    assert best.history == last.history == trained.history
+    assert best.recipe == trained.recipe
+    assert torch.equal(best.sample(20, seed=3), trained.sample(20, seed=3))
+    assert not torch.equal(best.sample(20, seed=3), last.sample(20, seed=3))
+    assert not best.generator.training
+
+
+def test_averaged_weights_are_what_is_judged_and_kept(tmp_path):
+    run = tiny.run(tmp_path / "run", averaging=0.9, generator_lr=2.0, discriminator_range=0.3)
+    tensors, _ = RunFolder(run.path).read_checkpoint("best")
+    for name, weight in run.generator.state_dict().items():
+        assert torch.equal(weight, tensors[f"averaged.module.{name}"])
+        assert not torch.equal(weight, tensors[f"generator.{name}"])
+
+
+def test_runs_of_named_data_find_them_again(tmp_path):
+    settings = {**tiny.SETTINGS, "recipe": "digits", "epochs": 1, "evaluate_every": 1}
+    run = train("digits", out=tmp_path / "run", **settings)
+    loaded = load(tmp_path / "run")
+    assert loaded.log_likelihood() == run.log_likelihood()
+    tiny.run(tmp_path / "memory")
+    with pytest.raises(RuntimeError, match="were given in memory"):
+        load(tmp_path / "memory").log_likelihood()
+
+
+def test_load_says_what_is_wrong(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        load(tmp_path)
+    run = tiny.run(tmp_path / "run")
+    with pytest.raises(ValueError, match="checkpoint must be 'best' or 'last', got 'first'"):
+        load(run.path, "first")
+    best = run.path / "checkpoints" / "best.safetensors"
+    whole = best.read_bytes()
+    for damaged in (b"", whole[:100], b"\xff" * 64, whole[:-7]):
+        best.write_bytes(damaged)
+        with pytest.raises(ValueError, match="best.safetensors is not a checkpoint of pygan, or damaged"):
+            load(run.path)
+    best.unlink()
+    with pytest.raises(FileNotFoundError, match="no checkpoint 'best' yet"):
+        load(run.path)
+    (run.path / "config.toml").write_text("seed = [")
+    with pytest.raises(ValueError, match="config.toml is malformed"):
+        load(run.path)
+
+
+def test_no_checkpoint_holds_a_nan(tmp_path):
+    def poison(run):
+        if len(run.history) == 3:
+            with torch.no_grad():
+                run.generator.output.bias[2] = float("nan")
+
+    with pytest.raises(NonFiniteError):
+        tiny.run(tmp_path / "run", epochs=9, on_epoch=poison)
+    tensors, progress = RunFolder(tmp_path / "run").read_checkpoint("last")
+    assert len(progress["history"]) == 2
+    assert all(tensor.isfinite().all() for tensor in tensors.values() if tensor.is_floating_point())
