@@ -5,11 +5,12 @@ ran. They differ in the update: the paper's alternates, each player on noise of 
 at once, from one batch of samples.
 """
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
+
+from pygan._nearest import nearest
 
 __all__ = ["RECIPES", "Rates", "Recipe", "find"]
 
@@ -131,7 +132,7 @@ class Recipe:
         known = [setting.name for setting in fields(self)]
         for name in settings:
             if name not in known:
-                raise TypeError(f"unknown setting {name!r}{_nearest(name, known)}")
+                raise TypeError(f"unknown setting {name!r}{nearest(name, known)}")
         return replace(self, **settings)
 
     def rates(self, update: int, updates_per_epoch: int) -> Rates:
@@ -166,11 +167,6 @@ def _of_type(name: str, value: Any, hint: Any) -> Any:
         return value
     expected = "a tuple of ints" if get_origin(hint) is tuple else hint.__name__
     raise TypeError(f"{name} must be {expected}, got {value!r}")
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
 
 
 RECIPES: dict[str, Recipe] = {
@@ -238,7 +234,7 @@ def find(
 
 def _fitted(name: str, pixels: int, images: int) -> Recipe:
     if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}{_nearest(name, list(RECIPES))}")
+        raise ValueError(f"unknown recipe {name!r} ({', '.join(RECIPES)}){nearest(name, RECIPES)}")
     recipe = RECIPES[name]
     scale = min(1.0, MNIST_PIXELS / pixels)
     return replace(

@@ -64,7 +64,9 @@ def test_dropout_keeps_the_published_shares_and_scales():
 
 
 def test_recipes_reach_the_players():
-    recipe = Recipe(noise_size=7, generator_hidden=(5,), discriminator_hidden=(3, 4, 2), pieces=2, keep_input=0.9, keep_hidden=0.6)
+    recipe = Recipe(
+        noise_size=7, generator_hidden=(5,), discriminator_hidden=(3, 4, 2), pieces=2, keep_input=0.9, keep_hidden=0.6
+    )
     generator, discriminator = make_players(recipe, (3, 2, 2))
     assert generator.hidden[0].weight.shape == (5, 7)
     assert [tuple(layer.weight.shape) for layer in discriminator.hidden] == [(3, 2, 12), (4, 2, 3), (2, 2, 4)]
@@ -102,8 +104,16 @@ def test_evaluating_restores_the_mode():
 @pytest.mark.parametrize(
     ("generator", "discriminator", "message"),
     [
-        (nn.Linear(4, 7), nn.Linear(6, 1), r"generator must map noise \[2, 4\] to images \[2, 1, 2, 3\] or \[2, 6\], got \[2, 7\]"),
-        (nn.Sequential(nn.Linear(4, 6), nn.Hardtanh(3, 4)), nn.Flatten(), r"generator must give images in \[0, 1\].*got \[3, 3\]"),
+        (
+            nn.Linear(4, 7),
+            nn.Linear(6, 1),
+            r"generator must map noise \[2, 4\] to images \[2, 1, 2, 3\] or \[2, 6\], got \[2, 7\]",
+        ),
+        (
+            nn.Sequential(nn.Linear(4, 6), nn.Hardtanh(3, 4)),
+            nn.Flatten(),
+            r"generator must give images in \[0, 1\].*got \[3, 3\]",
+        ),
         (
             nn.Sequential(nn.Linear(4, 6), nn.Sigmoid()),
             nn.Flatten(),

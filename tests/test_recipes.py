@@ -1,6 +1,7 @@
 """The recipes: the facts of 2014, the schedules, and what is refused."""
 
 import math
+import re
 from dataclasses import fields, replace
 
 import pytest
@@ -20,7 +21,12 @@ def test_the_two_recipes_of_2014_differ_in_the_update_alone():
 
 def test_the_facts_of_2014():
     code = RECIPES["code2014"]
-    assert (code.noise, code.noise_size, code.generator_hidden, code.generator_range) == ("uniform", 100, (1200, 1200), 0.05)
+    assert (code.noise, code.noise_size, code.generator_hidden, code.generator_range) == (
+        "uniform",
+        100,
+        (1200, 1200),
+        0.05,
+    )
     assert (code.discriminator_hidden, code.pieces, code.discriminator_range) == ((240, 240), 5, 0.005)
     assert (code.keep_input, code.keep_hidden, code.batch_size, code.k) == (0.8, 0.5, 100, 1)
     assert (code.generator_lr, code.discriminator_lr, code.lr_floor) == (0.1, 0.1, 1e-6)
@@ -39,7 +45,9 @@ def test_the_rate_is_divided_at_each_update_down_to_the_floor(update):
 
 def test_momentum_rises_by_epoch():
     code = RECIPES["code2014"]
-    momenta = [code.rates((epoch - 1) * 500 + within, 500).momentum for epoch in (1, 2, 125, 250, 300) for within in (0, 499)]
+    momenta = [
+        code.rates((epoch - 1) * 500 + within, 500).momentum for epoch in (1, 2, 125, 250, 300) for within in (0, 499)
+    ]
     expected = [0.5 + 0.2 * rise for epoch in (1, 2, 125, 250, 250) for rise in [(epoch - 1) / 249] * 2]
     assert momenta == pytest.approx(expected, rel=1e-12)
     assert Recipe(momentum_epochs=1).rates(0, 500).momentum == 0.7
@@ -76,9 +84,8 @@ def test_both_players_have_rates_of_their_own():
     ],
 )
 def test_an_impossible_value_is_refused(settings, message):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Recipe(**settings)
-    assert str(error.value) == message
 
 
 @pytest.mark.parametrize(
@@ -92,9 +99,8 @@ def test_an_impossible_value_is_refused(settings, message):
     ],
 )
 def test_a_wrong_type_is_refused(settings, message):
-    with pytest.raises(TypeError) as error:
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         Recipe(**settings)
-    assert str(error.value) == message
 
 
 def test_convenient_types_are_taken():
@@ -107,10 +113,8 @@ def test_convenient_types_are_taken():
 def test_an_unknown_name_is_refused_with_the_nearest():
     with pytest.raises(TypeError, match="unknown setting 'bach_size'; did you mean 'batch_size'"):
         fit(bach_size=3)
-    with pytest.raises(ValueError, match="unknown recipe 'paper2015'; did you mean 'paper2014'"):
+    with pytest.raises(ValueError, match=r"unknown recipe 'paper2015' \(.*digits.*\); did you mean 'paper2014'"):
         fit("paper2015")
-    with pytest.raises(ValueError, match="unknown recipe 'xyz'; there are paper2014, "):
-        fit("xyz")
 
 
 def test_a_named_recipe_is_fitted_to_the_data():

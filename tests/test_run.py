@@ -29,7 +29,7 @@ def everything(path):
     folder, said = RunFolder(path), {}
     for name in ("last", "best"):
         tensors, progress = folder.read_checkpoint(name)
-        said[name] = {key: tensor for key, tensor in tensors.items()}, without_times(progress)
+        said[name] = tensors, without_times(progress)
     said["log"] = [without_times(json.loads(line)) for line in (path / "log.jsonl").read_text().splitlines()]
     said["result"] = without_times(json.loads((path / "result.json").read_text()))
     return said
@@ -153,10 +153,11 @@ def test_checkpoints_are_made_within_an_epoch_too(tmp_path):
 
 
 def test_a_second_process_is_refused(tmp_path):
-    folder = RunFolder(tmp_path / "run")
-    with folder.locked():
-        with pytest.raises(RuntimeError, match="another process is training in .*run"):
-            tiny.run(tmp_path / "run", resume=True)
+    with (
+        RunFolder(tmp_path / "run").locked(),
+        pytest.raises(RuntimeError, match=r"another process is training in .*run"),
+    ):
+        tiny.run(tmp_path / "run", resume=True)
     tiny.run(tmp_path / "run", resume=True)
 
 
@@ -189,7 +190,10 @@ def test_a_finished_run_is_returned_as_it_is(tmp_path):
         ({"seed": 1}, "seed was 0 in .*, got 1"),
         ({"epochs": 1}, "epochs was 2 in .*, got 1; to resume, epochs may only grow"),
         ({"recipe": "paper2014"}, "name was 'code2014' in .*, got 'paper2014'"),
-        ({"discriminator": nn.Sequential(nn.Flatten(), nn.Linear(16, 1))}, "discriminator was \"the recipe's\" in .*Seq"),
+        (
+            {"discriminator": nn.Sequential(nn.Flatten(), nn.Linear(16, 1))},
+            'discriminator was "the recipe\'s" in .*Seq',
+        ),
         ({"data": tiny.images(seed=1)}, "data must be those that the run in .* was begun with"),
     ],
 )
@@ -272,13 +276,13 @@ def test_load_says_what_is_wrong(tmp_path):
     whole = best.read_bytes()
     for damaged in (b"", whole[:100], b"\xff" * 64, whole[:-7]):
         best.write_bytes(damaged)
-        with pytest.raises(ValueError, match="best.safetensors is not a checkpoint of pygan, or damaged"):
+        with pytest.raises(ValueError, match=r"best\.safetensors is not a checkpoint of pygan, or damaged"):
             load(run.path)
     best.unlink()
     with pytest.raises(FileNotFoundError, match="no checkpoint 'best' yet"):
         load(run.path)
     (run.path / "config.toml").write_text("seed = [")
-    with pytest.raises(ValueError, match="config.toml is malformed"):
+    with pytest.raises(ValueError, match=r"config\.toml is malformed"):
         load(run.path)
 
 

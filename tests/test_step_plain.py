@@ -78,13 +78,17 @@ def test_alternating_is_algorithm_1():
     for real in reals:
         fakes = twin_g(sample_noise(8, 4)).detach()
         loss = (softplus(-twin_d(real)).mean() + softplus(twin_d(fakes)).mean()) / 2
-        for p, v, g in zip(twin_d.parameters(), velocities, torch.autograd.grad(loss, list(twin_d.parameters())), strict=True):
+        for p, v, g in zip(
+            twin_d.parameters(), velocities, torch.autograd.grad(loss, list(twin_d.parameters())), strict=True
+        ):
             v.copy_(0.5 * v - 0.1 * g)
             p.data += v
     loss = softplus(-twin_d(twin_g(sample_noise(8, 4)))).mean()
     for p, g in zip(twin_g.parameters(), torch.autograd.grad(loss, list(twin_g.parameters())), strict=True):
         p.data -= 0.2 * g
-    for ours, hand in zip(parameters(generator) + parameters(discriminator), parameters(twin_g) + parameters(twin_d), strict=True):
+    for ours, hand in zip(
+        parameters(generator) + parameters(discriminator), parameters(twin_g) + parameters(twin_d), strict=True
+    ):
         torch.testing.assert_close(ours, hand)
 
 
@@ -212,7 +216,7 @@ def test_bf16_stays_near_float32():
     losses = []
     for precision in ("float32", "bf16"):
         torch.manual_seed(1)
-        generator, discriminator, step = game(small(precision=precision, batch_size=64))
+        generator, _, step = game(small(precision=precision, batch_size=64))
         real = batch(64)
         for _ in range(5):
             step(lambda real=real: real, RATES)
