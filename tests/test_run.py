@@ -71,7 +71,7 @@ def test_ten_epochs_are_five_and_five(tmp_path, settings):
 def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(tmp_path):
     """At least 20 kills; the shortest leave no checkpoint or not even a configuration, the longest a finished run."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tiny"])
+    processes.set_forkserver_preload(["pygan.train"])  # so that each start is a fork, not an import of torch
     settings = {"epochs": 12, "evaluate_every": 3, "averaging": 0.9, "checkpoint_seconds": 0.05, "resume": True}
 
     def start(path):
