@@ -25,7 +25,7 @@ import pygan
 from pygan import optim
 from pygan.models import make_players
 from pygan.recipes import RECIPES, Rates, Recipe
-from pygan.step import fused, make_step
+from pygan.step import fused, make_step, products
 
 SHAPE, PIXELS, NOISE, EPOCH_IMAGES = (1, 28, 28), 784, 100, 50_000
 CPU = torch.device("cpu")
@@ -116,6 +116,16 @@ def pygan_step(images: Tensor, batch: int, **settings: object) -> Callable[[], N
     step = make_step(*make_players(recipe, SHAPE, torch.full(SHAPE, 0.1)), recipe, SHAPE, CPU)
     pictures, rates = images.view(-1, *SHAPE), Rates(0.1, 0.1, 0.5)
     return lambda: step(lambda: pictures[torch.randint(len(pictures), (batch,))], rates)
+
+
+def by_mkl(step: Callable[[], None]) -> Callable[[], None]:
+    """The step with torch's ordinary products, which MKL computes on x86."""
+
+    def run() -> None:
+        with mock.patch.object(products, "_HAS_ONEDNN", False):
+            step()
+
+    return run
 
 
 # ---- timing ---------------------------------------------------------------------------------------------------------
@@ -280,7 +290,8 @@ def main() -> None:
     baselines = list(theirs)
     theirs["torch, eager, tuned"] = tuned_step(images, args.batch)
     theirs["pygan's plain step, alternating"] = pygan_step(images, args.batch, updates="alternating", step="plain")
-    report_steps(theirs | ours, baselines, "torch, eager, tuned", args)
+    others = {f"{name}, MKL's products": by_mkl(step) for name, step in ours.items() if "float32" in name}
+    report_steps(theirs | ours | others, baselines, "torch, eager, tuned", args)
     report_parts(ours, args)
     if args.time_to is not None:
         report_time_to(args.time_to, args)

@@ -203,7 +203,7 @@ class _DiscriminatorPasses(_Passes):
         x = parts[0].new_empty(sum(map(len, parts)), parts[0].shape[1], dtype=output[0].dtype)
         first = 0
         for part in parts:
-            self.masks[0].drop(part.to(x.dtype), x[first : first + len(part)], first)
+            self.masks[0].drop(part.to(x.dtype).contiguous(), x[first : first + len(part)], first)
             first += len(part)
         self.inputs, self.winners = [x], []
         for depth, (weight, bias) in enumerate(hidden, start=1):
