@@ -54,7 +54,8 @@ class Run:
         path: the run folder.
         seed: of the run; evaluation draws its samples by it.
         shape: (C, H, W) of the images.
-        splits: the data; None in a loaded run whose data were in memory only.
+        splits: the data; None in a loaded run until they are needed.
+        data: what config.toml says of them.
     """
 
     generator: nn.Module = field(repr=False)
@@ -65,6 +66,7 @@ class Run:
     seed: int
     shape: tuple[int, ...]
     splits: Splits | None = field(repr=False)
+    data: Mapping[str, Any] = field(repr=False)
 
     def sample(self, n: int, seed: int | None = None) -> Tensor:
         """n samples [n, C, H, W] in [0, 1], float32 on the CPU: the same for the same seed, new ones for None."""
@@ -78,7 +80,8 @@ class Run:
     def log_likelihood(self) -> ParzenEstimate:
         """Mean log-likelihood of the test split in nats, by the protocol of 2014: sigma from the validation split.
 
-        Raises RuntimeError if the run was loaded and its data were in memory only.
+        Raises, if the run was loaded, RuntimeError where its data were in memory only, and ValueError where they are
+        not the same any more.
         """
         return self.window().score(as_float(self._splits().test))
 
@@ -88,10 +91,15 @@ class Run:
 
     def _splits(self) -> Splits:
         if self.splits is None:
-            raise RuntimeError(
-                f"run: the data of {self.path} were given in memory and are not stored with it; "
-                "use pygan.ParzenWindow(run.sample(10_000)).fit(valid).score(test)"
-            )
+            if "sources" not in self.data:
+                raise RuntimeError(
+                    f"run: the data of {self.path} were given in memory and are not stored with it; "
+                    "use pygan.ParzenWindow(run.sample(10_000)).fit(valid).score(test)"
+                )
+            splits = pygan.data.load(**self.data["sources"], seed=self.seed)
+            if _checksum(splits) != self.data["checksum"]:
+                raise ValueError(f"run: {self.data['sources']['data']} has changed since {self.path} was trained on it")
+            self.splits = splits
         return self.splits
 
 
@@ -132,7 +140,8 @@ def load(
         folder.path,
         config["seed"],
         tuple(data["shape"]),
-        pygan.data.load(data["source"], root=data.get("root"), seed=config["seed"]) if "source" in data else None,
+        None,
+        data,
     )
 
 
@@ -279,10 +288,12 @@ def choose_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
     return folder
 
 
-def describe_data(splits: Splits, source: Any, root: str | Path | None) -> dict[str, Any]:
-    """The data as config.toml has them: enough to know them again, and to load them if `source` is a path or a name.
+def describe_data(splits: Splits, **sources: Any) -> dict[str, Any]:
+    """The data as config.toml has them: enough to know them again, and to load them if they came from files.
 
-    The checksum is that of the training images.
+    Args:
+        splits: the data.
+        **sources: arguments of `pygan.data.load` that led to them.
     """
     described: dict[str, Any] = {
         "name": splits.name,
@@ -290,14 +301,22 @@ def describe_data(splits: Splits, source: Any, root: str | Path | None) -> dict[
         "train": len(splits.train),
         "valid": len(splits.valid),
         "test": len(splits.test),
-        "checksum": hashlib.sha256(splits.train.contiguous().numpy().data).hexdigest(),
+        "checksum": _checksum(splits),
         "protocol": splits.protocol,
     }
-    if isinstance(source, str | Path):
-        described["source"] = str(source)
-        if root is not None:
-            described["root"] = str(root)
+    given = {name: source for name, source in sources.items() if source is not None}
+    if all(isinstance(source, str | Path) for source in given.values()):
+        # Absolute, so that the run can be evaluated from another folder.
+        described["sources"] = {
+            name: source if source in pygan.data.NAMES else str(Path(source).expanduser().absolute())
+            for name, source in given.items()
+        }
     return described
+
+
+def _checksum(splits: Splits) -> str:
+    """The sha256 of the training images."""
+    return hashlib.sha256(splits.train.contiguous().numpy().data).hexdigest()
 
 
 def player_name(player: nn.Module | None) -> str:

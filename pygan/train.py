@@ -94,10 +94,11 @@ def train(
             images=len(splits.train),
             before=Recipe(**before["recipe"]) if before is not None else None,
         )
+        described = describe_data(splits, data=data, valid=valid, test=test, root=root)
         config = {
             "seed": seed,
             "recipe": asdict(chosen),
-            "data": describe_data(splits, None if valid is not None or test is not None else data, root),
+            "data": described,
             "players": {"generator": player_name(generator), "discriminator": player_name(discriminator)},
         }
         if before is not None:
@@ -107,7 +108,8 @@ def train(
             mean_image = as_float(splits.train).mean(0)
             shape = tuple(mean_image.shape)
             own = models.make_players(chosen, shape, mean_image)
-            run = Run(generator or own[0], discriminator or own[1], chosen, [], folder.path, seed, shape, splits)
+            players = generator or own[0], discriminator or own[1]
+            run = Run(*players, chosen, [], folder.path, seed, shape, splits, described)
             game = _Game(run, splits, folder, place, on_epoch)
             game.restore()
             if game.update < game.updates or not folder.is_finished():

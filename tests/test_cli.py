@@ -223,15 +223,31 @@ def test_train_makes_the_run_and_says_where(call, tmp_path, monkeypatch):
     assert "runs/digits/samples/0002.png" in out
 
 
-def test_train_takes_a_folder_and_given_splits(call, tmp_path):
+def test_a_run_on_folders_is_evaluated_from_anywhere(call, tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
     for name, n in (("images", 30), ("valid", 5), ("test", 4)):
         (tmp_path / name).mkdir()
         for i in range(n):
-            Image.fromarray(np.full((4, 6, 3), 8 * i, np.uint8)).save(tmp_path / name / f"{i}.png")
-    words = ["--valid", tmp_path / "valid", "--test", tmp_path / "test", "--out", tmp_path / "run", "--epochs", "1"]
-    code, _, err = call("train", tmp_path / "images", *words, *SMALL)
+            Image.fromarray(random.integers(0, 256, (4, 6, 3), dtype=np.uint8)).save(tmp_path / name / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    words = ["images", "--valid", "valid", "--test", "test", "--out", "run", "--epochs", "1"]
+    code, _, err = call("train", *words, *SMALL)
     assert code == 0, err
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["n_test"] == 4
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["n_test"] == 4
+
+    monkeypatch.chdir("/")
+    code, out, err = call("evaluate", tmp_path / "run")
+    assert code == 0, err
+    assert f"{result['log_likelihood']:.2f} +-" in out
+
+    (tmp_path / "images" / "3.png").unlink()
+    code, _, err = call("evaluate", tmp_path / "run")
+    assert (code, err) == (
+        1,
+        f"pygan: error: run: {tmp_path}/images has changed since {tmp_path}/run was trained on it\n",
+    )
+    assert call("sample", tmp_path / "run", "-o", tmp_path / "x.png")[0] == 0, "samples need no data"
 
 
 def test_sample_writes_a_picture_or_an_array(call, trained, tmp_path):
