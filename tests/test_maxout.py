@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerances import assert_no_worse_than_torch
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pygan.ops import maxout, maxout_pool, reference
 
@@ -330,6 +332,26 @@ def test_func_grad() -> None:
     z = torch.randn(3, 6)
     ours = torch.func.grad(lambda z: maxout_pool(z, 3).square().sum())(z)
     assert torch.equal(ours, torch.func.grad(lambda z: reference.maxout_pool(z, 3).square().sum())(z))
+
+
+def test_modes_see_the_ops() -> None:
+    """Eager calls of plain tensors skip the dispatcher; whoever watches it must not be skipped."""
+    seen = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+            seen.append(str(op))
+            return op(*args, **(kwargs or {}))
+
+    tensors = needing_gradients(layer(6, 4, 3, 2))
+    with Watch():
+        maxout(*tensors).sum().backward()
+    expected = ["pygan.maxout.default", "pygan.maxout_grad_input.default", "pygan.maxout_grad_weight.default"]
+    assert [op for op in seen if op.startswith("pygan")] == expected
+    with FakeTensorMode() as mode:
+        y = maxout(*(mode.from_tensor(tensor) for tensor in tensors))
+        assert y.shape == (6, 3)
+        y.sum().backward()
 
 
 def test_autocast_computes_in_its_dtype() -> None:

@@ -20,7 +20,7 @@ from torch.autograd import forward_ad
 from pygan import _core
 from pygan._build import build_info
 
-__all__ = ["Impl", "address", "define", "dtype_code", "place", "under_autocast", "use_native"]
+__all__ = ["Function", "Impl", "address", "define", "dtype_code", "place", "under_autocast", "use_native"]
 
 Impl = Literal["auto", "native", "reference"]
 
@@ -31,15 +31,20 @@ _NATIVE_DTYPES = {
 }
 _HAS_CUDA = build_info()["cuda"] is not None
 _LIBRARY = torch.library.Library("pygan", "DEF")
+_PLAIN = (Tensor, torch.nn.Parameter)
 _noticed: set[str] = set()
 
 
-def define(schema: str, body: Callable[..., Any], fake: Callable[..., Any]) -> None:
-    """Registers `pygan::<schema>` with one body for CPU and CUDA, a fake kernel, and a derivative that raises."""
+def define(schema: str, body: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:
+    """Registers `pygan::<schema>` with one body for CPU and CUDA, a fake kernel, and a derivative that raises.
+
+    Returns what a `Function` calls: the operator; its body at once where nothing else of torch would see the call.
+    """
     name = schema.partition("(")[0]
     _LIBRARY.define(schema, tags=torch.Tag.pt2_compliant_tag)
+    run = _without_autocast(body)
     for key in ("CPU", "CUDA"):
-        _LIBRARY.impl(name, _without_autocast(body), key)
+        _LIBRARY.impl(name, run, key)
     torch.library.register_fake(f"pygan::{name}", fake)
     op = getattr(torch.ops.pygan, name).default
 
@@ -55,6 +60,34 @@ def define(schema: str, body: Callable[..., Any], fake: Callable[..., Any]) -> N
         return op.redispatch(keyset & torch._C._after_autograd_keyset, *args)
 
     _LIBRARY.impl(name, refuse_derivative, "Autograd", with_keyset=True)
+
+    def call(*args: Any) -> Any:
+        return run(*args) if _plain(args) else op(*args)
+
+    return call
+
+
+class Function(torch.autograd.Function):
+    """An autograd.Function with `setup_context`, for positional arguments only.
+
+    Where no transform of torch.func is active it skips torch's binding of default arguments by `inspect`: 8 us a call.
+    """
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        if not _plain(args):
+            return super().apply(*args)
+        return super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]
+
+
+def _plain(args: tuple[Any, ...]) -> bool:
+    """Whether these are ordinary tensors in eager mode: no compiler, no transform, no mode, no subclass looks on."""
+    return (
+        not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and all(type(arg) in _PLAIN or not isinstance(arg, Tensor) for arg in args)
+    )
 
 
 def _without_autocast(body: Callable[..., Any]) -> Callable[..., Any]:

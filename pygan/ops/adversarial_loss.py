@@ -11,7 +11,7 @@ from torch import Tensor
 from pygan import _core
 from pygan.ops import reference
 from pygan.ops._checks import check_dtype, check_same, check_tensor
-from pygan.ops._library import Impl, address, define, dtype_code, place, under_autocast, use_native
+from pygan.ops._library import Function, Impl, address, define, dtype_code, place, under_autocast, use_native
 
 __all__ = ["Objective", "discriminator_loss", "generator_loss"]
 
@@ -142,12 +142,12 @@ def _gradient_like(logits: Tensor, wanted: bool) -> Tensor:
     return logits.new_empty(logits.shape if wanted else (0,))
 
 
-define(
+_discriminator_loss_op = define(
     "discriminator_loss(Tensor real, Tensor fake, bool with_gradient) -> (Tensor, Tensor, Tensor)",
     _discriminator_loss,
     _discriminator_loss_fake,
 )
-define(
+_generator_loss_op = define(
     "generator_loss(Tensor fake, bool saturating, bool with_gradient) -> (Tensor, Tensor)",
     _generator_loss,
     _generator_loss_fake,
@@ -157,12 +157,12 @@ define(
 # ---- derivatives ----------------------------------------------------------------------------------------------------
 
 
-class _DiscriminatorLoss(torch.autograd.Function):
+class _DiscriminatorLoss(Function):
     """(real, fake) -> loss, and the loss's gradient by each logit, computed in the same pass."""
 
     @staticmethod
     def forward(real: Tensor, fake: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
-        return torch.ops.pygan.discriminator_loss(real, fake, with_gradient)
+        return _discriminator_loss_op(real, fake, with_gradient)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -185,12 +185,12 @@ class _DiscriminatorLoss(torch.autograd.Function):
         )
 
 
-class _GeneratorLoss(torch.autograd.Function):
+class _GeneratorLoss(Function):
     """fake -> loss, and the loss's gradient by each logit, computed in the same pass."""
 
     @staticmethod
     def forward(fake: Tensor, saturating: bool, with_gradient: bool) -> tuple[Tensor, Tensor]:
-        return torch.ops.pygan.generator_loss(fake, saturating, with_gradient)
+        return _generator_loss_op(fake, saturating, with_gradient)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -213,7 +213,7 @@ def _scaled(grad: Tensor, logits: Tensor, gradient: Tensor, curvature: int) -> T
     return grad * gradient
 
 
-class _ScaledGradient(torch.autograd.Function):
+class _ScaledGradient(Function):
     """grad * gradient, where gradient is d loss / d logits and d^2 loss / d logits^2 = curvature D (1 - D) / size."""
 
     @staticmethod

@@ -8,7 +8,7 @@ from torch import Tensor
 from pygan import _core
 from pygan.ops import reference
 from pygan.ops._checks import check_device, check_dtype, check_tensor
-from pygan.ops._library import Impl, address, define, dtype_code, place, use_native
+from pygan.ops._library import Function, Impl, address, define, dtype_code, place, use_native
 
 __all__ = ["draw_seed", "dropout"]
 
@@ -76,15 +76,15 @@ def _dropout_fake(x: Tensor, seed: Tensor, keep: float) -> Tensor:
     return x.new_empty(x.shape)
 
 
-define("dropout(Tensor x, Tensor seed, float keep) -> Tensor", _dropout, _dropout_fake)
+_dropout_op = define("dropout(Tensor x, Tensor seed, float keep) -> Tensor", _dropout, _dropout_fake)
 
 
-class _Dropout(torch.autograd.Function):
+class _Dropout(Function):
     """Linear in x, and its own transpose: the derivative applies the same mask."""
 
     @staticmethod
     def forward(x: Tensor, seed: Tensor, keep: float) -> Tensor:
-        return torch.ops.pygan.dropout(x, seed, keep)
+        return _dropout_op(x, seed, keep)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

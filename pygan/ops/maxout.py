@@ -18,7 +18,7 @@ from torch.nn.functional import linear
 from pygan import _core
 from pygan.ops import reference
 from pygan.ops._checks import check_dtype, check_same, check_shape, check_tensor
-from pygan.ops._library import Impl, address, define, dtype_code, place, under_autocast, use_native
+from pygan.ops._library import Function, Impl, address, define, dtype_code, place, under_autocast, use_native
 
 __all__ = ["maxout", "maxout_pool"]
 
@@ -247,15 +247,17 @@ def _winners_only(grad: Tensor, size: int, pieces: int, of_weight: bool) -> bool
     return pieces >= fewest and (len(grad) >= _FEWEST_EXAMPLES or not of_weight)
 
 
-define("maxout(Tensor x, Tensor weight, Tensor? bias) -> (Tensor, Tensor)", _maxout, _maxout_fake)
-define("maxout_pool(Tensor x, int pieces) -> (Tensor, Tensor)", _maxout_pool, _maxout_pool_fake)
-define("maxout_spread(Tensor grad, Tensor index, int pieces) -> Tensor", _maxout_spread, _maxout_spread_fake)
-define(
+_maxout_op = define("maxout(Tensor x, Tensor weight, Tensor? bias) -> (Tensor, Tensor)", _maxout, _maxout_fake)
+_maxout_pool_op = define("maxout_pool(Tensor x, int pieces) -> (Tensor, Tensor)", _maxout_pool, _maxout_pool_fake)
+_maxout_spread_op = define(
+    "maxout_spread(Tensor grad, Tensor index, int pieces) -> Tensor", _maxout_spread, _maxout_spread_fake
+)
+_maxout_grad_input_op = define(
     "maxout_grad_input(Tensor grad, Tensor weight, Tensor index) -> Tensor",
     _maxout_grad_input,
     _maxout_grad_input_fake,
 )
-define(
+_maxout_grad_weight_op = define(
     "maxout_grad_weight(Tensor grad, Tensor x, Tensor index, int pieces) -> (Tensor, Tensor)",
     _maxout_grad_weight,
     _maxout_grad_weight_fake,
@@ -272,21 +274,21 @@ def _output(x: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor) -> Te
 
 
 def _by_input(grad: Tensor, weight: Tensor, index: Tensor) -> Tensor:
-    function = _GradInput.apply if torch.is_grad_enabled() else torch.ops.pygan.maxout_grad_input
+    function = _GradInput.apply if torch.is_grad_enabled() else _maxout_grad_input_op
     return function(grad, weight, index)
 
 
 def _by_weight(grad: Tensor, x: Tensor, index: Tensor, pieces: int) -> tuple[Tensor, Tensor]:
-    function = _GradWeight.apply if torch.is_grad_enabled() else torch.ops.pygan.maxout_grad_weight
+    function = _GradWeight.apply if torch.is_grad_enabled() else _maxout_grad_weight_op
     return function(grad, x, index, pieces)
 
 
-class _Maxout(torch.autograd.Function):
+class _Maxout(Function):
     """(x, weight, bias) -> output, index."""
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        return torch.ops.pygan.maxout(x, weight, bias)
+        return _maxout_op(x, weight, bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -308,12 +310,12 @@ class _Maxout(torch.autograd.Function):
         return grad_x, grad_weight if by_weight else None, grad_bias if by_bias else None
 
 
-class _GradInput(torch.autograd.Function):
+class _GradInput(Function):
     """(grad, weight) -> the derivative of T by x."""
 
     @staticmethod
     def forward(grad: Tensor, weight: Tensor, index: Tensor) -> Tensor:
-        return torch.ops.pygan.maxout_grad_input(grad, weight, index)
+        return _maxout_grad_input_op(grad, weight, index)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -333,12 +335,12 @@ class _GradInput(torch.autograd.Function):
         )
 
 
-class _GradWeight(torch.autograd.Function):
+class _GradWeight(Function):
     """(grad, x) -> the derivatives of T by weight and bias."""
 
     @staticmethod
     def forward(grad: Tensor, x: Tensor, index: Tensor, pieces: int) -> tuple[Tensor, Tensor]:
-        return torch.ops.pygan.maxout_grad_weight(grad, x, index, pieces)
+        return _maxout_grad_weight_op(grad, x, index, pieces)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -357,12 +359,12 @@ class _GradWeight(torch.autograd.Function):
         )
 
 
-class _MaxoutPool(torch.autograd.Function):
+class _MaxoutPool(Function):
     """x -> maximum, index."""
 
     @staticmethod
     def forward(x: Tensor, pieces: int) -> tuple[Tensor, Tensor]:
-        return torch.ops.pygan.maxout_pool(x, pieces)
+        return _maxout_pool_op(x, pieces)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -377,12 +379,12 @@ class _MaxoutPool(torch.autograd.Function):
         return None if grad is None else _Spread.apply(grad, index, ctx.pieces), None
 
 
-class _Spread(torch.autograd.Function):
+class _Spread(Function):
     """grad -> grad where a piece won, zero elsewhere: the transpose of picking the winners."""
 
     @staticmethod
     def forward(grad: Tensor, index: Tensor, pieces: int) -> Tensor:
-        return torch.ops.pygan.maxout_spread(grad, index, pieces)
+        return _maxout_spread_op(grad, index, pieces)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
