@@ -110,7 +110,10 @@ def moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int],
 
     @torch.no_grad()
     def update(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:
-        torch._foreach_lerp_(averaged, current, max(1 - decay, 1 / (1 + int(count) / 4)))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, max(1 - decay, 1 / (1 + int(count) / 4)))
+        else:  # a counter, such as batch norm's
+            torch._foreach_copy_(averaged, current)
 
     return update
 

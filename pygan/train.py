@@ -29,6 +29,7 @@ from pygan.optim import moving_average, with_prefix
 from pygan.recipes import Recipe
 from pygan.run import SIGMA_POINTS, Run, RunFolder, choose_folder, describe_data, load_weights, player_name
 from pygan.step import STATISTICS, Step, make_step
+from pygan.tensorboard import Board
 
 __all__ = ["train"]
 
@@ -81,6 +82,8 @@ def train(
         pygan.health.NonFiniteError: a NaN or an infinity appeared; the last checkpoint is from before.
         KeyboardInterrupt: after Ctrl-C, when the run has been saved.
     """
+    if type(seed) is not int or seed < 0:
+        raise ValueError(f"train: seed must be an int of at least 0, got {seed!r}")
     splits = pygan.data.load(data, root=root, seed=seed, valid=valid, test=test)
     place = find_device(device)
     folder = choose_folder(out, splits.name, resume)
@@ -154,6 +157,7 @@ class _Game:
         self.times: list[float] = []  # seconds at the end of each epoch
         self.seconds = 0.0
         self.warned: list[str] = []
+        self.board: Board | None = None
 
     def play(self, show: bool) -> None:
         """Train to the end of the last epoch; save as the recipe says, and when interrupted."""
@@ -200,6 +204,8 @@ class _Game:
         self.history.append(entry)
         self.times.append(round(self.seconds, 3))
         self.folder.append_log({**entry, "seconds": self.times[-1]})
+        if self.board is not None:
+            self.board.write(entry)
         if last or epoch % self.recipe.samples_every == 0:
             pictures.save_png(self.folder.samples(epoch), self.run.sample(_PICTURES, self.run.seed))
         if entry["log_likelihood"] is not None and (self.best is None or entry["log_likelihood"] > self.best):
@@ -275,6 +281,8 @@ class _Game:
             torch.set_rng_state(tensors["random.cpu"])
             if self.device.type == "cuda" and "random.cuda" in tensors:
                 torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+        if self.recipe.tensorboard:
+            self.board = Board(self.folder.path, len(self.history))
         self.folder.write_log([{**e, "seconds": s} for e, s in zip(self.history, self.times, strict=True)])
 
     def best_run(self) -> Run:

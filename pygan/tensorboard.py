@@ -1,0 +1,29 @@
+"""TensorBoard files of a run, for those who have installed the extra "tensorboard"."""
+
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Board"]
+
+
+class Board:
+    """Writes what the log says to `folder`/tensorboard; a resumed run takes back what it does again.
+
+    Raises RuntimeError if TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path, epochs: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise RuntimeError(
+                "train: tensorboard=True needs the extra of that name: pip install '.[tensorboard]'"
+            ) from error
+        self._writer = SummaryWriter(folder / "tensorboard", purge_step=epochs + 1)
+
+    def write(self, entry: dict[str, Any]) -> None:
+        """One epoch of `Run.history`."""
+        for name, value in entry.items():
+            if name != "epoch" and value is not None:
+                self._writer.add_scalar(name, value, entry["epoch"])
+        self._writer.flush()

@@ -1,0 +1,274 @@
+"""Training end to end: reproducible, isolated, watchful; users' own modules and data."""
+
+import json
+import random
+import sys
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from torch import nn
+
+import pygan
+from pygan.batches import Batches
+from pygan.data import as_float
+from pygan.evaluate import ParzenWindow
+from pygan.health import HealthWarning, NonFiniteError, diagnose
+from pygan.step import STATISTICS
+from pygan.train import train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def weights(run):
+    return [*run.generator.state_dict().values(), *run.discriminator.state_dict().values()]
+
+
+def same(one, other):
+    return all(map(torch.equal, weights(one), weights(other))) and one.history == other.history
+
+
+def test_the_seed_decides_everything(tmp_path):
+    first, again, other = (tiny.run(tmp_path / str(i), seed=seed) for i, seed in enumerate((3, 3, 4)))
+    assert same(first, again)
+    assert not same(first, other)
+
+
+def test_the_callers_random_state_neither_matters_nor_changes(tmp_path):
+    first = tiny.run(tmp_path / "first")
+    torch.manual_seed(99)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert same(first, tiny.run(tmp_path / "again"))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]  # noqa: NPY002
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    assert same(first, tiny.run(tmp_path / "deterministic", deterministic=True))
+    assert torch.are_deterministic_algorithms_enabled() == deterministic
+
+
+def test_looking_at_a_run_does_not_change_it(tmp_path):
+    seen = []
+
+    def look(run):
+        seen.append((run.history[-1]["epoch"], run.sample(3).shape))
+        torch.randn(10)
+
+    looked = tiny.run(tmp_path / "looked", epochs=4, on_epoch=look, evaluate_every=1, samples_every=1)
+    plain = tiny.run(tmp_path / "plain", epochs=4, evaluate_every=4)
+    assert seen == [(epoch, (3, 1, 4, 4)) for epoch in (1, 2, 3, 4)]
+    assert [entry["d_loss"] for entry in looked.history] == [entry["d_loss"] for entry in plain.history]
+
+
+def test_history_holds_the_means_of_each_epoch(tmp_path):
+    run = tiny.run(tmp_path / "run", epochs=3, evaluate_every=2)
+    assert [entry["epoch"] for entry in run.history] == [1, 2, 3]
+    assert [entry["update"] for entry in run.history] == [4, 8, 12]
+    assert [entry["log_likelihood"] is None for entry in run.history] == [True, False, False]
+    first = run.history[0]
+    assert set(STATISTICS) <= set(first)
+    assert first["d_loss"] == pytest.approx(np.log(2), abs=0.01)
+    assert first["d_real"] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"objective": "saturating"},
+        {"noise": "normal"},
+        {"updates": "alternating"},
+        {"updates": "alternating", "k": 2},
+        {"optimizer": "adam"},
+        {"generator_lr": 0.2},
+        {"discriminator_lr": 0.2},
+        {"lr_decay": 1.1},
+        {"lr_anneal": "linear"},
+        {"momentum": 0.2},
+        {"momentum_epochs": 2},
+        {"averaging": 0.9},
+        {"precision": "bf16"},
+        {"keep_input": 0.7},
+        {"keep_hidden": 0.7},
+        {"generator_range": 0.1},
+        {"discriminator_range": 0.1},
+        {"batch_size": 12},
+        {"instance_noise": 0.1},
+        {"gradient_penalty": 1.0},
+    ],
+    ids=str,
+)
+def test_every_setting_changes_the_run(tmp_path, setting):
+    """A setting that is read but not used would give the same weights."""
+    base = tiny.run(tmp_path / "base", discriminator_range=0.2)
+    changed = tiny.run(tmp_path / "changed", **{"discriminator_range": 0.2, **setting})
+    assert not all(map(torch.equal, weights(base), weights(changed)))
+
+
+def test_a_gan_learns(tmp_path):
+    """Stripes, bright or dark first, half the images each: the generator finds both, and how bright they are."""
+    stripes = torch.tensor([1.0, -1.0, 1.0, -1.0]).expand(1, 4, 4)
+    sign = torch.where(torch.rand(600, 1, 1, 1) < 0.5, 1.0, -1.0)
+    data = (0.5 + 0.25 * sign * stripes + 0.1 * torch.randn(600, 1, 4, 4)).clamp(0, 1)
+    sizes = {"generator_hidden": (32,), "discriminator_hidden": (16,), "evaluation_samples": 500, "batch_size": 50}
+    rates = {"optimizer": "adam", "generator_lr": 0.005, "discriminator_lr": 0.005, "discriminator_range": 0.1}
+    run = tiny.run(tmp_path / "run", data, epochs=60, evaluate_every=10, seed=1, **sizes, **rates)
+    found = (run.sample(500, seed=0) * stripes).mean((1, 2, 3))
+    assert 0.3 < (found > 0).float().mean() < 0.7
+    assert found.abs().mean().item() == pytest.approx(0.25, abs=0.08)
+    assert run.log_likelihood().mean > 4  # The data themselves, as samples, give 12.
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_modules_of_ones_own(tmp_path, flat):
+    generator = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.Sigmoid())
+    if not flat:
+        generator.append(nn.Unflatten(1, (1, 4, 4)))
+    discriminator = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
+    before = generator[0].weight.detach().clone()
+    settings = {"generator": generator, "discriminator": discriminator, "averaging": 0.9}
+    run = tiny.run(tmp_path / "run", **settings)
+    assert run.generator is generator
+    assert run.discriminator is discriminator
+    assert run.sample(3).shape == (3, 1, 4, 4)
+    assert not torch.equal(generator[0].weight, before)
+    with pytest.raises(ValueError, match="Sequential; pass one as generator="):
+        pygan.load(run.path)
+
+
+def test_modules_that_do_not_fit_are_refused_before_training(tmp_path):
+    with pytest.raises(ValueError, match=r"generator must map noise \[2, 4\] to images \[2, 1, 4, 4\] or \[2, 16\]"):
+        tiny.run(tmp_path / "run", generator=nn.Linear(4, 15))
+
+
+@pytest.mark.parametrize("part", ["generator.output.weight", "discriminator.hidden.0.bias"])
+def test_a_nan_stops_the_run_and_is_named(tmp_path, part):
+    def poison(run):
+        if len(run.history) == 2:
+            with torch.no_grad():
+                dict(
+                    nn.ModuleDict({"generator": run.generator, "discriminator": run.discriminator}).named_parameters()
+                )[part].view(-1)[0] = float("nan")
+
+    with pytest.raises(NonFiniteError, match="after update 8") as error:
+        tiny.run(tmp_path / "run", epochs=9, on_epoch=poison)
+    assert part in str(error.value)
+
+
+def test_a_nan_between_looks_names_its_update(tmp_path):
+    class Poisoned(nn.Sequential):
+        passes = 0
+
+        def forward(self, images):
+            self.passes += self.training
+            logits = super().forward(images)
+            return logits * float("inf") if self.passes == 13 else logits  # the first pass of update 7
+
+    with pytest.raises(NonFiniteError) as error:
+        tiny.run(tmp_path / "run", epochs=9, discriminator=Poisoned(nn.Flatten(), nn.Linear(16, 1)))
+    assert "update 7" in str(error.value)
+    assert not (tmp_path / "run" / "checkpoints" / "best.safetensors").exists()
+
+
+def entry(**values):
+    healthy = {"epoch": 5, "d_loss": 0.6, "g_loss": 0.8, "d_real": 0.6, "d_fake": 0.4, "spread": None}
+    return {**healthy, **values}
+
+
+@pytest.mark.parametrize(
+    ("history", "names"),
+    [
+        ([entry()] * 9, []),
+        ([entry(d_real=0.999, d_fake=0.001)] * 2, []),
+        ([entry(d_real=0.999, d_fake=0.001)] * 3, ["discriminator wins"]),
+        ([entry(d_real=0.999, d_fake=0.001), entry(), entry(d_real=0.999, d_fake=0.001)], []),
+        ([entry(g_loss=80.0)], ["divergence"]),
+        ([entry(g_loss=-80.0)], ["divergence"]),
+        ([entry(spread=0.01), entry(spread=0.02)], []),  # A young generator varies little.
+        ([entry(spread=0.8), entry(), entry(spread=0.05)], ["collapse"]),
+        ([entry(spread=0.8), entry(spread=0.7)], []),
+    ],
+)
+def test_what_is_diagnosed(history, names):
+    assert list(diagnose(history)) == names
+
+
+def test_a_warning_comes_once_with_advice_and_not_again_after_a_resume(tmp_path):
+    loud = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
+    nn.init.constant_(loud[1].weight, 100.0)
+    settings = {"discriminator": loud, "discriminator_lr": 1e-6, "generator_lr": 1e-6}
+    with pytest.warns(HealthWarning, match="losses diverge.*Lower both learning rates") as record:
+        tiny.run(tmp_path / "run", epochs=3, **settings)
+    assert len([w for w in record if "diverge" in str(w.message)]) == 1
+    tiny.run(tmp_path / "run", epochs=4, resume=True, **settings)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_batches_are_a_permutation_of_the_data_in_each_epoch(dtype):
+    images = tiny.images(25)
+    images = images if dtype == torch.uint8 else as_float(images)
+    batches = Batches(images, 10, seed=3, device=torch.device("cpu"))
+    assert batches.per_epoch == 2
+    epochs = [[batches.indices() for _ in range(2)] for _ in range(3)]
+    for epoch in epochs:
+        assert len(set(torch.cat(epoch).tolist())) == 20
+    assert not torch.equal(torch.cat(epochs[0]), torch.cat(epochs[1]))
+    batches.position = 3
+    assert torch.equal(batches(), as_float(images[epochs[1][1]]))
+    assert not torch.equal(Batches(images, 10, seed=4, device=torch.device("cpu")).indices(), epochs[0][0])
+
+
+def test_k_batches_make_one_update(tmp_path):
+    run = tiny.run(tmp_path / "run", updates="alternating", k=2)
+    assert [entry["update"] for entry in run.history] == [2, 4]
+
+
+def test_the_test_split_is_read_once_at_the_end(tmp_path, monkeypatch):
+    reads = []
+
+    class Watched(ParzenWindow):
+        def score(self, test):
+            reads.append((len(test), (tmp_path / "run" / "log.jsonl").read_text().count("\n")))
+            return super().score(test)
+
+    monkeypatch.setattr("pygan.run.ParzenWindow", Watched)
+    tiny.run(tmp_path / "run", epochs=4, evaluate_every=1)
+    assert reads == [(6, 4)]
+
+
+def test_silence(tmp_path, capsys):
+    tiny.run(tmp_path / "run", progress=True)  # Not a terminal here.
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_line_on_a_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    tiny.run(tmp_path / "run", progress=True)
+    said = capsys.readouterr().err
+    assert "epoch 2/2" in said
+    assert "D(x) 0.50" in said
+    assert "nats on the test split" in said
+
+
+def test_small_data_train_by_default(tmp_path):
+    run = train(tiny.images(30), out=tmp_path / "run", epochs=1, progress=False, evaluation_samples=20)
+    assert run.recipe.batch_size == 24
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert np.isfinite(result["log_likelihood"])
+
+
+@pytest.mark.parametrize("bad", [-1, 1.5, "0"])
+def test_a_seed_is_a_number_from_0_on(tmp_path, bad):
+    with pytest.raises((TypeError, ValueError), match="seed"):
+        tiny.run(tmp_path / "run", seed=bad)
+
+
+def test_an_unknown_setting_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(TypeError, match="unknown setting 'nois'; did you mean 'noise'"):
+        tiny.run(tmp_path / "run", nois="normal")
+    assert not (tmp_path / "run" / "config.toml").exists()
+
+
+def test_tensorboard_says_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(RuntimeError, match=r"tensorboard=True needs .*\[tensorboard\]"):
+        tiny.run(tmp_path / "run", tensorboard=True)
