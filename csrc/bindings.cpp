@@ -14,6 +14,7 @@
 #include "dropout/dropout.h"
 #include "maxout/maxout.h"
 #include "momentum/momentum.h"
+#include "parzen/parzen.h"
 
 namespace py = pybind11;
 
@@ -163,6 +164,63 @@ void maxout_grad_weight(Address grad, Address index, Address x, Address grad_wei
                   pointer(scratch), threads);
 }
 
+// ---- Parzen window
+// ---------------------------------------------------------------------------------------------------
+
+void parzen_centre(Address rows, Address centre, Address scale, std::int64_t n, std::int64_t d, Address moved,
+                   Address norms, int dtype, int device, Address stream, int threads) {
+#if defined(PYGAN_WITH_CUDA)
+  if (device >= 0)
+    return cuda::parzen_centre(dtype_of(dtype, device), pointer(rows), pointer(centre), pointer<double>(scale), n, d,
+                               pointer(moved), pointer<double>(norms), device, stream);
+#endif
+  (void)stream;
+  PYGAN_SIMD_CALL(parzen_centre_cpu, dtype_of(dtype, device), pointer(rows), pointer(centre), pointer<double>(scale), n,
+                  d, pointer(moved), pointer<double>(norms), threads);
+}
+
+ParzenTile parzen_tile(Address x, Address samples, Address x_norms, Address sample_norms, Address products,
+                       Address rates, Address scale, double product_unit, std::int64_t rows, std::int64_t columns,
+                       std::int64_t d, std::int64_t sigmas, std::int64_t stride) {
+  return {pointer(x),
+          pointer(samples),
+          pointer<double>(x_norms),
+          pointer(sample_norms),
+          pointer(products),
+          pointer<double>(rates),
+          pointer<double>(scale),
+          product_unit,
+          rows,
+          columns,
+          d,
+          sigmas,
+          stride};
+}
+
+void parzen_accumulate(const ParzenTile& tile, Address peak, Address sum, int dtype, int device, Address stream,
+                       int threads) {
+#if defined(PYGAN_WITH_CUDA)
+  if (device >= 0)
+    return cuda::parzen_accumulate(dtype_of(dtype, device), tile, pointer<double>(peak), pointer<double>(sum), device,
+                                   stream);
+#endif
+  (void)stream;
+  PYGAN_SIMD_CALL(parzen_accumulate_cpu, dtype_of(dtype, device), tile, pointer<double>(peak), pointer<double>(sum),
+                  threads);
+}
+
+void parzen_weights(const ParzenTile& tile, Address grad, Address log_sum, Address mean_square, int dtype, int device,
+                    Address stream, int threads) {
+#if defined(PYGAN_WITH_CUDA)
+  if (device >= 0)
+    return cuda::parzen_weights(dtype_of(dtype, device), tile, pointer<double>(grad), pointer<double>(log_sum),
+                                pointer<double>(mean_square), device, stream);
+#endif
+  (void)stream;
+  PYGAN_SIMD_CALL(parzen_weights_cpu, dtype_of(dtype, device), tile, pointer<double>(grad), pointer<double>(log_sum),
+                  pointer<double>(mean_square), threads);
+}
+
 // ---- what was built
 // ---------------------------------------------------------------------------------------------------
 
@@ -215,4 +273,9 @@ PYBIND11_MODULE(_core, m) {
   m.def("maxout_spread", &maxout_spread, no_gil);
   m.def("maxout_grad_input", &maxout_grad_input, no_gil);
   m.def("maxout_grad_weight", &maxout_grad_weight, no_gil);
+
+  py::class_<ParzenTile>(m, "ParzenTile").def(py::init(&parzen_tile));
+  m.def("parzen_centre", &parzen_centre, no_gil);
+  m.def("parzen_accumulate", &parzen_accumulate, no_gil);
+  m.def("parzen_weights", &parzen_weights, no_gil);
 }

@@ -123,3 +123,51 @@ def maxout_grad_weight(
     threads: int,
     /,
 ) -> None: ...
+
+class ParzenTile:
+    def __init__(
+        self,
+        x: int,
+        samples: int,
+        x_norms: int,
+        sample_norms: int,
+        products: int,
+        rates: int,
+        scale: int,
+        product_unit: float,
+        rows: int,
+        columns: int,
+        d: int,
+        sigmas: int,
+        stride: int,
+        /,
+    ) -> None: ...
+
+def parzen_centre(
+    rows: int,
+    centre: int,
+    scale: int,
+    n: int,
+    d: int,
+    moved: int,
+    norms: int,
+    dtype: int,
+    device: int,
+    stream: int,
+    threads: int,
+    /,
+) -> None: ...
+def parzen_accumulate(
+    tile: ParzenTile, peak: int, sum: int, dtype: int, device: int, stream: int, threads: int, /
+) -> None: ...
+def parzen_weights(
+    tile: ParzenTile,
+    grad: int,
+    log_sum: int,
+    mean_square: int,
+    dtype: int,
+    device: int,
+    stream: int,
+    threads: int,
+    /,
+) -> None: ...

@@ -240,6 +240,15 @@ EXAMPLES = {
     "pygan::maxout_grad_weight": lambda: (normal(4, 2), normal(4, 3), torch.zeros(4, 2, dtype=torch.uint8), 5),
     "pygan::maxout_pool": lambda: (normal(4, 10), 5),
     "pygan::maxout_spread": lambda: (normal(4, 2), torch.zeros(4, 2, dtype=torch.uint8), 5),
+    "pygan::parzen_logsumexp": lambda: (normal(5, 3), normal(4, 3), normal(2).exp(), "split"),
+    "pygan::parzen_logsumexp_backward": lambda: (
+        normal(2, 5),
+        normal(5, 3),
+        normal(4, 3),
+        normal(2).exp(),
+        normal(2, 5),
+        "split",
+    ),
 }
 
 

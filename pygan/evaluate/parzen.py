@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pygan.ops import parzen_logsumexp
+
 __all__ = ["PAPER_SIGMAS", "ParzenEstimate", "ParzenWindow"]
 
 PAPER_SIGMAS: tuple[float, ...] = tuple(np.logspace(-1, 0, 10).tolist())
@@ -66,7 +68,7 @@ class ParzenWindow:
         sigmas = torch.as_tensor(sigma, dtype=torch.float64)
         if sigmas.ndim > 1 or not bool((sigmas > 0).all() and sigmas.isfinite().all()):
             raise ValueError(f"ParzenWindow: sigma must be positive and finite, one number or a sequence, got {sigma}")
-        log_sum = _logsumexp(x, self.samples, sigmas.reshape(-1))
+        log_sum = parzen_logsumexp(x, self.samples, sigmas.reshape(-1).to(x.device))
         count, d = self.samples.shape
         log_normaliser = math.log(count) + d * (sigmas.reshape(-1, 1).log() + math.log(2 * math.pi) / 2)
         density = (log_sum.double() - log_normaliser.to(log_sum.device)).to(log_sum.dtype)
@@ -125,7 +127,7 @@ class ParzenWindow:
                 f"ParzenWindow: {name} must have {self.samples.shape[1]} values a row, as the samples, "
                 f"got {rows.shape[1]}"
             )
-        return rows.to(self.samples.device)
+        return rows.to(self.samples)
 
 
 def _rows(name: str, array: Tensor | np.ndarray[Any, Any]) -> Tensor:
@@ -147,18 +149,3 @@ def _share_points(a: Tensor, b: Tensor) -> bool:
 
     (a_start, a_stop), (b_start, b_stop) = span(a), span(b)
     return (a_start < b_stop and b_start < a_stop) or torch.equal(a, b)
-
-
-def _logsumexp(x: Tensor, samples: Tensor, sigmas: Tensor, strip: int = 256) -> Tensor:
-    """log sum_i exp(-|x - s_i|^2 / 2 sigma^2), [S, n], over strips of x so that no [n, N] matrix exists."""
-    dtype = torch.float64 if samples.dtype == torch.float64 else torch.float32
-    centre = samples.to(dtype).mean(0)
-    samples = samples.to(dtype) - centre
-    norms = samples.square().sum(1)
-    out = torch.empty(len(sigmas), len(x), dtype=dtype, device=samples.device)
-    for start in range(0, len(x), strip):
-        rows = x[start : start + strip].to(dtype) - centre
-        squared = (rows.square().sum(1, keepdim=True) + norms - 2 * rows @ samples.T).clamp_(min=0)
-        for k, sigma in enumerate(sigmas.tolist()):
-            out[k, start : start + strip] = torch.logsumexp(squared * (-1 / (2 * sigma**2)), dim=1)
-    return out

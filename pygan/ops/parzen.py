@@ -1,14 +1,322 @@
-"""The Parzen-window estimate's inner sum (section 5 of the paper)."""
+"""The inner sum of the Parzen-window estimate (section 5 of the paper), for all bandwidths in one pass over distances.
 
-from collections.abc import Sequence
+|x - s|^2 = |x|^2 + |s|^2 - 2 x . s: the inner products of a strip of points with a block of samples are one matrix
+product of torch's, into a buffer that stays in cache; one native pass over that buffer does the rest. Memory is
+O(n + N): no [n, N] matrix ever exists.
+"""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
 from torch import Tensor
 
+from pygan import _core
 from pygan.ops import reference
+from pygan.ops._checks import check_device, check_dtype, check_same, check_shape, check_tensor
+from pygan.ops._library import Impl, address, define, dtype_code, place, use_native
 
-__all__ = ["parzen_logsumexp"]
+__all__ = ["Precision", "parzen_logsumexp"]
+
+Precision = Literal["split", "float32", "tf32"]
+
+_BLOCK_BYTES = 32 << 20  # of samples, moved to their mean
+_BUFFER_BYTES = 10 << 20  # of inner products
+_SUM_LENGTH = 128  # of the gradients' products
+_HALF_SCALE = 256.0  # keeps the low parts of float16 pairs above its smallest numbers
 
 
-def parzen_logsumexp(x: Tensor, samples: Tensor, sigmas: Tensor | Sequence[float]) -> Tensor:
-    """log sum_i exp(-|x - s_i|^2 / (2 sigma^2)): x [n, d], samples [N, d], sigmas [S] -> [S, n]."""
-    return reference.parzen_logsumexp(x, samples, sigmas)
+def parzen_logsumexp(
+    x: Tensor,
+    samples: Tensor,
+    sigmas: Tensor | Sequence[float],
+    *,
+    impl: Impl = "auto",
+    precision: Precision = "split",
+) -> Tensor:
+    """log sum_i exp(-|x - s_i|^2 / (2 sigma^2)), without normaliser, for every sigma.
+
+    Args:
+        x: [n, d] points; float16, bfloat16, float32 or float64.
+        samples: [N, d], same dtype and device.
+        sigmas: [S] bandwidths, positive and finite; a tensor on the same device or a sequence of floats.
+        impl: "auto", "native" or "reference" (plain torch, which stores the [S, n, N] matrix).
+        precision: of float32 inner products on CUDA; elsewhere they are float32's own. "split" takes the product of
+            numbers split in two halves of 11 bits each, on tensor cores; "float32" the plain product; "tf32" the
+            product of numbers rounded to 11 bits, TF32's, good for means and off by some hundredths of a nat a point.
+
+    Returns:
+        [S, n] in nats; float64 for float64 inputs, float32 for all others. -inf only where no exponent is
+        representable or N = 0. Once differentiable by x, samples and sigmas, without storing the [n, N] matrix.
+        float32 results are as exact as differences taken in float32, whatever the user has chosen for
+        `torch.set_float32_matmul_precision`, near the origin and far from it.
+
+    Raises:
+        TypeError: not tensors, not floating point, or of different dtypes.
+        ValueError: wrong shapes, different devices, an unknown `impl`; a sigma that is not positive and finite (on
+            CUDA, where looking would wait for the device, such a sigma gives NaN).
+    """
+    op = "parzen_logsumexp"
+    check_tensor(op, "x", x)
+    check_tensor(op, "samples", samples)
+    if not isinstance(sigmas, Tensor):
+        sigmas = torch.tensor(sigmas, dtype=torch.float64, device=x.device)
+    check_shape(op, "x", x, "[n, d]", x.ndim == 2)
+    check_shape(op, "samples", samples, f"[N, {x.shape[1]}]", samples.ndim == 2 and samples.shape[1] == x.shape[1])
+    check_shape(op, "sigmas", sigmas, "[S]", sigmas.ndim == 1)
+    check_dtype(op, "x", x)
+    check_dtype(op, "sigmas", sigmas)
+    check_same(op, "samples", samples, "x", x)
+    check_device(op, "sigmas", sigmas, "x", x)
+    if x.dtype is not torch.float64:
+        x, samples = x.float(), samples.float()
+    if precision not in ("split", "float32", "tf32"):
+        raise ValueError(f"{op}: precision must be 'split', 'float32' or 'tf32', got {precision!r}")
+    if not use_native(op, impl, x, samples):
+        return reference.parzen_logsumexp(x, samples, sigmas)
+    return _ParzenLogsumexp.apply(x, samples, sigmas.double(), precision)[0]
+
+
+# ---- the pairs, a tile at a time ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A strip of points and a block of samples, both moved to the samples' mean and scaled, and their products."""
+
+    rows: slice
+    columns: slice
+    x: Tensor  # [rows, d]
+    samples: Tensor  # [columns, d]
+    products: Tensor  # [rows, columns]
+    native: _core.ParzenTile
+
+
+class _Pairs:
+    """All pairs of a point and a sample, as tiles; every tile reuses the memory of the one before."""
+
+    def __init__(self, x: Tensor, samples: Tensor, sigmas: Tensor, precision: str) -> None:
+        self.x, self.samples = x.contiguous(), samples.contiguous()
+        self.centre = self.samples.mean(0).nan_to_num_(0, 0, 0)
+        good = (sigmas > 0) & sigmas.isfinite()
+        if not x.is_cuda and not bool(good.all()):
+            raise ValueError(f"parzen_logsumexp: sigmas must be positive and finite, got {sigmas.tolist()}")
+        # A power of two that brings the largest sigma to [1/4, 1/2), where 2 sigma^2 < 1: then a squared distance
+        # overflows only where its exponent does.
+        exponent = torch.frexp(sigmas.where(good, 0).amax()).exponent
+        self.scale = torch.ldexp(sigmas.new_ones(()), -1 - exponent)
+        self.rates = (0.5 / (sigmas * self.scale).square()).where(good, torch.nan)
+        self.halves = x.is_cuda and x.dtype is torch.float32 and precision != "float32" and _half_products_are_exact()
+        self.split = precision == "split"
+
+    def __iter__(self) -> Iterator[_Tile]:
+        (n, d), count = self.x.shape, len(self.samples)
+        size = self.x.element_size()
+        columns = min(count, max(64, _BLOCK_BYTES // (size * max(d, 1))), _BUFFER_BYTES // (64 * size))
+        rows = min(n, _BUFFER_BYTES // (size * columns))
+        moved_samples, moved_x = self.samples.new_empty(columns, d), self.x.new_empty(rows, d)
+        buffer = self.x.new_empty(rows * columns)
+        for left in range(0, count, columns):
+            block = self.samples[left : left + columns]
+            samples, sample_norms = self._move(block, moved_samples)
+            sample_norms = sample_norms.to(samples.dtype)
+            right = _halves(samples, self.split, (0, 1, 0)).t() if self.halves else samples.t()
+            for top in range(0, n, rows):
+                strip = self.x[top : top + rows]
+                x, x_norms = self._move(strip, moved_x)
+                products = buffer[: len(x) * len(samples)].view(len(x), len(samples))
+                if self.halves:
+                    torch.mm(_halves(x, self.split, (0, 0, 1)), right, out_dtype=torch.float32, out=products)
+                else:
+                    multiply(x, right, products)
+                native = _core.ParzenTile(
+                    address(strip),
+                    address(block),
+                    address(x_norms),
+                    address(sample_norms),
+                    address(products),
+                    address(self.rates),
+                    address(self.scale),
+                    _HALF_SCALE**-2 if self.halves else 1.0,
+                    len(x),
+                    len(samples),
+                    d,
+                    len(self.rates),
+                    n,
+                )
+                yield _Tile(slice(top, top + len(x)), slice(left, left + len(samples)), x, samples, products, native)
+
+    def _move(self, rows: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+        """(rows - centre) * scale, in the memory of `moved`, and the squared norms in float64."""
+        n, d = rows.shape
+        norms = rows.new_empty(n, dtype=torch.float64)
+        _core.parzen_centre(
+            address(rows),
+            address(self.centre),
+            address(self.scale),
+            n,
+            d,
+            address(moved),
+            address(norms),
+            dtype_code(rows),
+            *place(rows),
+        )
+        return moved[:n], norms
+
+
+def multiply(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """out = a b, to float32's accuracy whatever the user allows float32 products of his own to lose."""
+    if a.dtype is torch.float64 or _float32_products_are_exact(a):
+        torch.mm(a, b, out=out)
+    else:  # the switches do not reach float64
+        out.copy_(torch.mm(a.double(), b.double()))
+
+
+def _float32_products_are_exact(tensor: Tensor) -> bool:
+    if tensor.is_cuda:
+        return not torch.backends.cuda.matmul.allow_tf32
+    matmul = getattr(torch.backends.mkldnn, "matmul", None)  # since torch 2.9
+    precision = torch.get_float32_matmul_precision() if matmul is None else matmul.fp32_precision
+    return precision in ("highest", "ieee", "none")
+
+
+def _half_products_are_exact() -> bool:
+    """Whether torch multiplies float16 numbers into float32 sums (since torch 2.8), and the user left them so."""
+    return hasattr(torch.ops.aten.mm, "dtype_out") and not torch.backends.cuda.matmul.allow_fp16_accumulation
+
+
+def _halves(rows: Tensor, split: bool, order: tuple[int, int, int]) -> Tensor:
+    """`rows` as float16, in which products need none of the user's switches for TF32, times _HALF_SCALE.
+
+    Split in two, a number is high + low, and the columns of (high, high, low) and (high, low, high) side by side make
+    one product of all but low . low. What exceeds float16 becomes infinite and then goes through differences.
+    """
+    scaled = rows * _HALF_SCALE
+    high = scaled.half()
+    if not split:
+        return high
+    parts = (high, (scaled - high.float()).half())
+    return torch.cat([parts[part] for part in order], 1)
+
+
+# ---- the ops --------------------------------------------------------------------------------------------------------
+
+
+def _parzen_logsumexp(x: Tensor, samples: Tensor, sigmas: Tensor, precision: str) -> tuple[Tensor, Tensor]:
+    out, log_sum = _parzen_logsumexp_fake(x, samples, sigmas, precision)
+    if out.numel() == 0 or len(samples) == 0:
+        return out.fill_(-torch.inf), log_sum.fill_(-torch.inf)
+    peak, total = torch.full_like(log_sum, -torch.inf), torch.zeros_like(log_sum)
+    for tile in _Pairs(x, samples, sigmas, precision):
+        at = tile.rows.start
+        _core.parzen_accumulate(tile.native, address(peak[:, at:]), address(total[:, at:]), dtype_code(x), *place(x))
+    torch.add(peak, total.log_(), out=log_sum)
+    return out.copy_(log_sum), log_sum
+
+
+def _parzen_logsumexp_fake(x: Tensor, samples: Tensor, sigmas: Tensor, precision: str) -> tuple[Tensor, Tensor]:
+    shape = (sigmas.shape[0], x.shape[0])
+    return x.new_empty(shape), x.new_empty(shape, dtype=torch.float64)
+
+
+def _parzen_logsumexp_backward(
+    grad: Tensor, x: Tensor, samples: Tensor, sigmas: Tensor, log_sum: Tensor, precision: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    grad_x, grad_samples, grad_sigmas = (
+        torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (x, samples, sigmas)
+    )
+    if log_sum.numel() == 0 or len(samples) == 0:
+        return grad_x, grad_samples, grad_sigmas
+    pairs = _Pairs(x, samples, sigmas, precision)
+    grad = grad.double().contiguous()
+    mean_square = torch.zeros_like(log_sum)
+    for tile in pairs:
+        at = tile.rows.start
+        _core.parzen_weights(
+            tile.native,
+            address(grad[:, at:]),
+            address(log_sum[:, at:]),
+            address(mean_square[:, at:]),
+            dtype_code(x),
+            *place(x),
+        )
+        weights = tile.products  # now w[j, i] = sum_s grad[s, j] / sigma_s^2 p[s, j, i]
+        grad_x[tile.rows] += _pull(weights, tile.samples, tile.x)
+        grad_samples[tile.columns] += _pull(weights.t(), tile.x, tile.samples)
+    scaled = sigmas * pairs.scale
+    grad_sigmas.copy_((grad * mean_square).sum(1) * pairs.scale / scaled**3)
+    return grad_x.mul_(pairs.scale), grad_samples.mul_(pairs.scale), grad_sigmas
+
+
+def _pull(weights: Tensor, targets: Tensor, points: Tensor) -> Tensor:
+    """sum_i weights[j, i] (targets[i] - points[j]), in float64."""
+    pull, part = torch.zeros_like(points, dtype=torch.float64), torch.empty_like(points)
+    total = pull.new_zeros(len(points), 1)
+    # A product adds its terms one after another: short ones, summed up in float64, lose less.
+    for some, others in zip(weights.split(_SUM_LENGTH, 1), targets.split(_SUM_LENGTH), strict=True):
+        multiply(some, others, part)
+        pull += part
+        total += some.sum(1, keepdim=True)
+    return pull.addcmul_(total, points.double(), value=-1)
+
+
+def _parzen_logsumexp_backward_fake(
+    grad: Tensor, x: Tensor, samples: Tensor, sigmas: Tensor, log_sum: Tensor, precision: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    return x.new_empty(x.shape), samples.new_empty(samples.shape), sigmas.new_empty(sigmas.shape)
+
+
+define(
+    "parzen_logsumexp(Tensor x, Tensor samples, Tensor sigmas, str precision) -> (Tensor, Tensor)",
+    _parzen_logsumexp,
+    _parzen_logsumexp_fake,
+)
+define(
+    "parzen_logsumexp_backward(Tensor grad, Tensor x, Tensor samples, Tensor sigmas, Tensor log_sum, str precision)"
+    " -> (Tensor, Tensor, Tensor)",
+    _parzen_logsumexp_backward,
+    _parzen_logsumexp_backward_fake,
+)
+
+
+# ---- derivatives ----------------------------------------------------------------------------------------------------
+
+
+class _ParzenLogsumexp(torch.autograd.Function):
+    """(x, samples, sigmas) -> the sums, in the dtype of x and in float64."""
+
+    @staticmethod
+    def forward(x: Tensor, samples: Tensor, sigmas: Tensor, precision: str) -> tuple[Tensor, Tensor]:
+        return torch.ops.pygan.parzen_logsumexp(x, samples, sigmas, precision)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        *tensors, ctx.precision = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return None, None, None, None
+        return *_Gradient.apply(grad, *ctx.saved_tensors, ctx.precision), None
+
+
+class _Gradient(torch.autograd.Function):
+    """The gradients of `_ParzenLogsumexp`, which cannot be differentiated again."""
+
+    @staticmethod
+    def forward(
+        grad: Tensor, x: Tensor, samples: Tensor, sigmas: Tensor, log_sum: Tensor, precision: str
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return torch.ops.pygan.parzen_logsumexp_backward(grad, x, samples, sigmas, log_sum, precision)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[None, ...]:
+        raise RuntimeError("parzen_logsumexp: no second derivative; use impl='reference', which has one")

@@ -1,0 +1,260 @@
+#include "common/cuda.h"
+#include "parzen/parzen.h"
+#include "parzen/parzen_math.h"
+
+namespace pygan {
+namespace cuda {
+namespace {
+
+using namespace PYGAN_SIMD_LEVEL;
+
+constexpr int kWarp = 32;
+constexpr int kThreads = 256;  // one block for a row
+constexpr int kWarps = kThreads / kWarp;
+constexpr int kSigmaGroup = 8;  // sigmas whose partial sums a thread keeps in registers
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+// Folds the values of all threads in a fixed order; every thread gets the result. The whole block must come.
+template <class V, class Fold>
+__device__ V block_fold(V value, Fold fold) {
+  PYGAN_SHARED(V, of_warp, [kWarps]);
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) value = fold(value, __shfl_xor_sync(kAllLanes, value, offset));
+  if (threadIdx.x % kWarp == 0) of_warp[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  value = of_warp[0];
+  for (int warp = 1; warp < kWarps; ++warp) value = fold(value, of_warp[warp]);
+  __syncthreads();  // before the next fold writes
+  return value;
+}
+
+template <class V>
+__device__ V block_sum(V value) {
+  return block_fold(value, [](V a, V b) { return a + b; });
+}
+
+template <class V>
+__device__ V block_minimum(V value) {
+  return block_fold(value, [](V a, V b) { return b < a ? b : a; });
+}
+
+template <class T>
+struct Row {
+  const T* x;             // [d]
+  const T* samples;       // [n, d]
+  const T* sample_norms;  // [n]
+  double x_norm;
+  T* d2;  // [n] inner products, then squared distances; thread t alone touches columns t, t + kThreads, ...
+  std::int64_t n, d;
+  double scale;
+};
+
+template <class T>
+__device__ Row<T> tile_row(const ParzenTile& tile, std::int64_t j) {
+  return {static_cast<const T*>(tile.x) + j * tile.d,
+          static_cast<const T*>(tile.samples),
+          static_cast<const T*>(tile.sample_norms),
+          tile.x_norms[j],
+          static_cast<T*>(tile.products) + j * tile.columns,
+          tile.columns,
+          tile.d,
+          *tile.scale};
+}
+
+// Takes the wanted distances again from the differences, a warp for each.
+template <class T, class Wanted>
+__device__ void replace(const Row<T>& row, Wanted wanted) {
+  const int lane = threadIdx.x % kWarp;
+  for (std::int64_t base = threadIdx.x - lane; base < row.n; base += kThreads) {
+    const std::int64_t i = base + lane;
+    unsigned rest = __ballot_sync(kAllLanes, i < row.n && wanted(i));
+    for (int owner = 0; rest != 0; ++owner, rest >>= 1) {
+      if ((rest & 1u) == 0) continue;
+      const T* s = row.samples + (base + owner) * row.d;
+      double sum = 0;
+      for (std::int64_t k = lane; k < row.d; k += kWarp) {
+        const double difference = (static_cast<double>(row.x[k]) - static_cast<double>(s[k])) * row.scale;
+        sum += difference * difference;
+      }
+      for (int offset = kWarp / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(kAllLanes, sum, offset);
+      if (lane == owner) row.d2[i] = static_cast<T>(sum);
+    }
+  }
+}
+
+template <class T>
+__device__ T minimum(const Row<T>& row) {
+  T least = infinity<T>();
+  for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) least = row.d2[i] < least ? row.d2[i] : least;
+  return block_minimum(least);
+}
+
+// As its namesake in parzen_cpu.cpp: inner products become squared distances; returns their minimum or NaN.
+template <class T>
+__device__ T squared_distances(const Row<T>& row, double smallest_rate, double product_unit) {
+  const T x_norm = static_cast<T>(row.x_norm);
+  const T rest = static_cast<T>(row.x_norm - static_cast<double>(x_norm));
+  const T twice = static_cast<T>(2 * product_unit);
+  T zero = 0;
+  for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) {
+    const T value = squared_distance(x_norm, rest, row.sample_norms[i], twice * row.d2[i]);
+    row.d2[i] = value;
+    zero += value * 0;
+  }
+  if (block_sum(zero) != 0) {
+    replace(row, [&](std::int64_t i) { return !(row.d2[i] < infinity<T>()); });
+    int nans = 0;
+    for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) nans += row.d2[i] != row.d2[i];
+    if (block_sum(nans) != 0) return -infinity<T>() + infinity<T>();
+  }
+  const T least = minimum(row);
+  if (least == infinity<T>()) return least;
+  const auto lossy = [&](double reach, double part) {
+    const T farthest = least + static_cast<T>(reach / smallest_rate);
+    return [&row, x_norm, farthest, part](std::int64_t i) {
+      return is_lossy(row.d2[i], x_norm + row.sample_norms[i], farthest, static_cast<T>(part));
+    };
+  };
+  replace(row, lossy(kAlwaysDirect.reach, kAlwaysDirect.part));
+  double reach = kSeldomDirect.reach;
+  for (; least + static_cast<T>(reach / smallest_rate) > least; reach /= 4) {
+    const auto wanted = lossy(reach, kSeldomDirect.part);
+    std::int64_t count = 0;
+    for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) count += wanted(i);
+    if (block_sum(count) <= kFewTerms) break;
+  }
+  replace(row, lossy(reach, kSeldomDirect.part));
+  return minimum(row);
+}
+
+__device__ double smallest(const double* rates, std::int64_t n) {
+  double least = rates[0];
+  for (std::int64_t s = 1; s < n; ++s) least = rates[s] < least ? rates[s] : least;
+  return least;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    centre_kernel(const T* rows, const T* centre, const double* scale, std::int64_t d, T* moved, double* norms) {
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * d;
+  const T factor = static_cast<T>(*scale);
+  double norm = 0;
+  for (std::int64_t k = threadIdx.x; k < d; k += kThreads) {
+    const T value = (rows[first + k] - centre[k]) * factor;
+    moved[first + k] = value;
+    norm += static_cast<double>(value) * static_cast<double>(value);
+  }
+  norm = block_sum(norm);
+  if (threadIdx.x == 0) norms[blockIdx.x] = norm;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) accumulate_kernel(ParzenTile tile, double* peak, double* sum) {
+  const std::int64_t j = blockIdx.x;
+  const Row<T> row = tile_row<T>(tile, j);
+  const T least = squared_distances(row, smallest(tile.rates, tile.sigmas), tile.product_unit);
+  if (least == infinity<T>()) return;  // every term is 0
+  for (std::int64_t group = 0; group < tile.sigmas; group += kSigmaGroup) {
+    T rates[kSigmaGroup], partial[kSigmaGroup];
+    for (int s = 0; s < kSigmaGroup; ++s) {
+      rates[s] = group + s < tile.sigmas ? static_cast<T>(tile.rates[group + s] * kLog2e) : T(0);
+      partial[s] = 0;
+    }
+    for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) {
+      const T nearer = least - row.d2[i];
+      for (int s = 0; s < kSigmaGroup; ++s) partial[s] += exp2_nonpositive(nearer * rates[s]);
+    }
+    for (int s = 0; s < kSigmaGroup && group + s < tile.sigmas; ++s) {
+      const double total = block_sum(static_cast<double>(partial[s]));
+      if (threadIdx.x != 0) continue;
+      const std::int64_t at = (group + s) * tile.stride + j;
+      const LogSum merged = merge({peak[at], sum[at]}, {-tile.rates[group + s] * static_cast<double>(least), total});
+      peak[at] = merged.peak;
+      sum[at] = merged.sum;
+    }
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    weights_kernel(ParzenTile tile, const double* grad, const double* log_sum, double* mean_square) {
+  const std::int64_t j = blockIdx.x;
+  const Row<T> row = tile_row<T>(tile, j);
+  const T least = squared_distances(row, smallest(tile.rates, tile.sigmas), tile.product_unit);
+  for (std::int64_t s = 0; s < tile.sigmas; ++s) {  // the terms' mean squares, while the distances are still there
+    const std::int64_t at = s * tile.stride + j;
+    const T rate = static_cast<T>(tile.rates[s] * kLog2e);
+    double square = 0;
+    for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) {
+      const T term = exp2_nonpositive((least - row.d2[i]) * rate);
+      square += term > 0 ? static_cast<double>(term) * static_cast<double>(row.d2[i]) : 0.0;
+    }
+    square = block_sum(square);
+    if (threadIdx.x == 0)
+      mean_square[at] += share_of_largest(tile.rates[s], static_cast<double>(least), log_sum[at]) * square;
+  }
+  for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) {
+    T weight = 0;
+    for (std::int64_t s = 0; s < tile.sigmas; ++s) {
+      const std::int64_t at = s * tile.stride + j;
+      const double share = share_of_largest(tile.rates[s], static_cast<double>(least), log_sum[at]);
+      const T term = exp2_nonpositive((least - row.d2[i]) * static_cast<T>(tile.rates[s] * kLog2e));
+      weight += static_cast<T>(grad[at] * 2 * tile.rates[s] * share) * term;
+    }
+    row.d2[i] = weight;
+  }
+}
+
+// A row is a block, and grids have at most 2^31 - 1 blocks: more rows than that never come in one tile.
+template <class T>
+void centre(const T* rows, const T* middle, const double* scale, std::int64_t n, std::int64_t d, T* moved,
+            double* norms, cudaStream_t stream) {
+  PYGAN_LAUNCH((centre_kernel<T>), static_cast<unsigned>(n), kThreads, 0, stream, rows, middle, scale, d, moved, norms);
+  check_launch("parzen centre_kernel");
+}
+
+template <class T>
+void accumulate(const ParzenTile& tile, double* peak, double* sum, cudaStream_t stream) {
+  PYGAN_LAUNCH((accumulate_kernel<T>), static_cast<unsigned>(tile.rows), kThreads, 0, stream, tile, peak, sum);
+  check_launch("parzen accumulate_kernel");
+}
+
+template <class T>
+void weights(const ParzenTile& tile, const double* grad, const double* log_sum, double* mean_square,
+             cudaStream_t stream) {
+  PYGAN_LAUNCH((weights_kernel<T>), static_cast<unsigned>(tile.rows), kThreads, 0, stream, tile, grad, log_sum,
+               mean_square);
+  check_launch("parzen weights_kernel");
+}
+
+}  // namespace
+
+void parzen_centre(DType dtype, const void* rows, const void* middle, const double* scale, std::int64_t n,
+                   std::int64_t d, void* moved, double* norms, int device, std::uintptr_t stream) {
+  const DeviceGuard guard(device);
+  const auto s = reinterpret_cast<cudaStream_t>(stream);
+  if (dtype == DType::float64) {
+    return centre(static_cast<const double*>(rows), static_cast<const double*>(middle), scale, n, d,
+                  static_cast<double*>(moved), norms, s);
+  }
+  centre(static_cast<const float*>(rows), static_cast<const float*>(middle), scale, n, d, static_cast<float*>(moved),
+         norms, s);
+}
+
+void parzen_accumulate(DType dtype, const ParzenTile& tile, double* peak, double* sum, int device,
+                       std::uintptr_t stream) {
+  const DeviceGuard guard(device);
+  const auto s = reinterpret_cast<cudaStream_t>(stream);
+  if (dtype == DType::float64) return accumulate<double>(tile, peak, sum, s);
+  accumulate<float>(tile, peak, sum, s);
+}
+
+void parzen_weights(DType dtype, const ParzenTile& tile, const double* grad, const double* log_sum, double* mean_square,
+                    int device, std::uintptr_t stream) {
+  const DeviceGuard guard(device);
+  const auto s = reinterpret_cast<cudaStream_t>(stream);
+  if (dtype == DType::float64) return weights<double>(tile, grad, log_sum, mean_square, s);
+  weights<float>(tile, grad, log_sum, mean_square, s);
+}
+
+}  // namespace cuda
+}  // namespace pygan

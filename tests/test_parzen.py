@@ -1,0 +1,362 @@
+"""The Parzen sums: accuracy everywhere, gradients, and every way torch calls an op."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tolerances import assert_no_worse_than_torch
+from torch import Tensor
+
+from pygan.ops import parzen, parzen_logsumexp, reference
+
+PAPER_SIGMAS = np.logspace(-1, 0, 10).tolist()
+SHAPES = [(1, 1, 1), (3, 5, 2), (33, 70, 20), (7, 1, 784), (130, 700, 65), (2, 3000, 3)]
+
+
+def exact_values(x: Tensor, samples: Tensor, sigmas) -> Tensor:
+    """The sums in numpy's long double, rounded to float64: 11 bits better than float64 where the machine has them."""
+    wide, others = x.cpu().numpy().astype(np.longdouble), samples.cpu().numpy().astype(np.longdouble)
+    squared = np.stack([np.square(row - others).sum(1) for row in wide])
+    least = squared.min(1)
+    terms = [-(squared - least[:, None]) / (2 * np.longdouble(sigma) ** 2) for sigma in sigmas]
+    peaks = [-least / (2 * np.longdouble(sigma) ** 2) for sigma in sigmas]
+    rows = [peak + np.log(np.exp(term).sum(1)) for peak, term in zip(peaks, terms, strict=True)]
+    return torch.from_numpy(np.stack(rows).astype(np.float64)).to(x.device)
+
+
+def assert_accurate(x: Tensor, samples: Tensor, sigmas) -> None:
+    ours = parzen_logsumexp(x, samples, sigmas, impl="native")
+    torchs = reference.parzen_logsumexp(x, samples, sigmas)
+    assert_no_worse_than_torch(ours, torchs, exact_values(x, samples, sigmas))
+
+
+def clusters(n: int, d: int, width: float, centres: Tensor) -> Tensor:
+    return centres[torch.arange(n) % len(centres)] + width * torch.randn(n, d)
+
+
+@pytest.mark.usefixtures("simd_level")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_values_are_no_worse_than_torch(device: str, dtype: torch.dtype, shape: tuple[int, int, int]) -> None:
+    n, count, d = shape
+    x, samples = torch.rand(n, d, dtype=dtype, device=device), torch.rand(count, d, dtype=dtype, device=device)
+    assert_accurate(x, samples, PAPER_SIGMAS)
+
+
+@pytest.mark.usefixtures("simd_level")
+@pytest.mark.parametrize("sigma", [0.02, 0.1, 0.3, 1.0, 10.0])
+@pytest.mark.parametrize("width", [0.2, 0.05, 1e-4])
+def test_accurate_inside_tight_clusters(sigma: float, width: float) -> None:
+    """Where points and samples lie close together and far from the mean, inner products cancel."""
+    centres = torch.rand(10, 100)
+    assert_accurate(clusters(50, 100, width, centres), clusters(1000, 100, width, centres), [sigma])
+
+
+def test_exact_for_duplicates() -> None:
+    samples = torch.rand(300, 784)
+    values = parzen_logsumexp(samples[:40], samples, [0.02])
+    assert torch.equal(values, torch.zeros(1, 40))
+    same = samples[:1].expand(2000, 784)
+    torch.testing.assert_close(parzen_logsumexp(same[:3], same, [0.02]), torch.full((1, 3), math.log(2000)))
+
+
+def test_accurate_far_from_the_origin() -> None:
+    assert_accurate(100 + torch.rand(50, 784), 100 + torch.rand(500, 784), [0.02, 0.2, 2.0])
+
+
+def test_shifting_everything_changes_nothing_but_the_rounding_of_the_inputs() -> None:
+    x, samples = torch.rand(50, 784), torch.rand(500, 784)
+    shifted_x, shifted_samples = x + 100, samples + 100
+    ours = parzen_logsumexp(shifted_x, shifted_samples, PAPER_SIGMAS) - parzen_logsumexp(x, samples, PAPER_SIGMAS)
+    rounding = exact_values(shifted_x, shifted_samples, PAPER_SIGMAS) - exact_values(x, samples, PAPER_SIGMAS)
+    ulp = torch.finfo(torch.float32).eps * exact_values(x, samples, PAPER_SIGMAS).abs().amax(1, keepdim=True)
+    assert ((ours - rounding).abs() <= 4 * ulp).all()
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+@pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")
+def test_precision_switches_neither_matter_nor_change(precision: str) -> None:
+    x, samples = torch.rand(40, 300), torch.rand(600, 300)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision)
+        assert_accurate(x, samples, [0.05, 0.5])
+        x.requires_grad_()
+        parzen_logsumexp(x, samples, [0.3]).sum().backward()
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+    x64 = x.detach().double().requires_grad_()
+    reference.parzen_logsumexp(x64, samples.double(), [0.3]).sum().backward()
+    torch.testing.assert_close(x.grad.double(), x64.grad, rtol=0, atol=2e-5 * x64.grad.abs().max().item())
+
+
+def test_lossy_float32_products_are_never_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands for a processor whose float32 products do become bfloat16 ones."""
+    monkeypatch.setattr(parzen, "_float32_products_are_exact", lambda tensor: False)
+    plain = torch.mm
+
+    def lossy(a: Tensor, b: Tensor, **kwargs: Tensor) -> Tensor:
+        return plain(a, b, **kwargs) if a.dtype is torch.float64 else plain(a.bfloat16(), b.bfloat16()).float()
+
+    monkeypatch.setattr(torch, "mm", lossy)
+    assert_accurate(torch.rand(20, 50), torch.rand(30, 50), [0.1])
+
+
+@pytest.mark.parametrize("shift", [0, 3, 1000])
+def test_split_halves_are_as_exact_as_float32(shift: float) -> None:
+    """What the CUDA path multiplies: exact products of float16 numbers, here summed in float64."""
+    a, b = torch.randn(30, 100) + shift, torch.randn(40, 100) + shift
+    if shift == 1000:
+        assert parzen._halves(a, True, (0, 0, 1)).isinf().any()  # goes through differences
+        return
+    left, right = parzen._halves(a, True, (0, 0, 1)), parzen._halves(b, True, (0, 1, 0))
+    products = (left.double() @ right.double().t()) / parzen._HALF_SCALE**2
+    exact = a.double() @ b.double().t()
+    assert (products - exact).abs().max() <= 2**-22 * (a.abs().double() @ b.abs().double().t()).max()
+
+
+def test_many_tiles_give_the_same_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, samples = torch.rand(300, 20), torch.rand(900, 20)
+    whole = parzen_logsumexp(x, samples, PAPER_SIGMAS)
+    monkeypatch.setattr(parzen, "_BUFFER_BYTES", 4 * 64 * 100)
+    monkeypatch.setattr(parzen, "_BLOCK_BYTES", 4 * 20 * 100)
+    torch.testing.assert_close(parzen_logsumexp(x, samples, PAPER_SIGMAS), whole, rtol=1e-6, atol=1e-6)
+    for a, b in zip(
+        gradients(x, samples, [0.3, 0.6], "native"), gradients(x, samples, [0.3, 0.6], "reference"), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+# ---- the ends of the range ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("simd_level")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_infinite_only_where_the_exponent_overflows(dtype: torch.dtype) -> None:
+    largest = torch.finfo(dtype).max
+    x = torch.tensor([[0.0], [largest**0.5 * 1.3], [largest**0.5 * 1.5], [largest]], dtype=dtype)
+    values = parzen_logsumexp(x, torch.zeros(1, 1, dtype=dtype), [1.0])[0]
+    assert values.isinf().tolist() == [False, False, True, True]
+    torch.testing.assert_close(values[1], -x[1, 0] * (x[1, 0] / 2), rtol=1e-6, atol=0)
+    # sums of squares overflow on the way, exponents do not
+    wide = parzen_logsumexp(x[:, :1] / 2, -x / 2, [largest / 4])
+    torch.testing.assert_close(wide[0].double(), exact_wide(x, largest), rtol=1e-5, atol=1e-5)
+
+
+def exact_wide(x: Tensor, largest: float) -> Tensor:
+    unit = x.double() / largest
+    return torch.logsumexp(-8 * ((unit + unit.T) / 2) ** 2, dim=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_nan_row_poisons_itself_only(dtype: torch.dtype) -> None:
+    x, samples = torch.rand(9, 6, dtype=dtype), torch.rand(40, 6, dtype=dtype)
+    clean = parzen_logsumexp(x, samples, PAPER_SIGMAS)
+    x[4, 2] = math.nan
+    values = parzen_logsumexp(x, samples, PAPER_SIGMAS)
+    assert values[:, 4].isnan().all()
+    rest = [i for i in range(9) if i != 4]
+    assert torch.equal(values[:, rest], clean[:, rest])
+    samples[3, 3] = math.nan
+    assert parzen_logsumexp(x, samples, PAPER_SIGMAS).isnan().all()
+
+
+def test_infinite_rows_count_for_nothing() -> None:
+    x, samples = torch.rand(5, 6), torch.rand(40, 6)
+    far = torch.cat([samples, torch.full((1, 6), math.inf), torch.full((1, 6), 1e30)])
+    torch.testing.assert_close(parzen_logsumexp(x, far, [0.3]), parzen_logsumexp(x, samples, [0.3]))
+    x[2, 0] = -math.inf
+    assert parzen_logsumexp(x, samples, [0.3])[0].isinf().tolist() == [False, False, True, False, False]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    scale=st.floats(1e-15, 1e15),
+    shift=st.floats(-1e3, 1e3),
+    sigma=st.floats(1e-3, 1e3),
+    sizes=st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(0, 12)),
+    seed=st.integers(0, 1000),
+)
+def test_properties(scale: float, shift: float, sigma: float, sizes: tuple[int, int, int], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    n, count, d = sizes
+    x, samples = ((torch.randn(m, d, generator=generator) + shift) * scale for m in (n, count))
+    values = parzen_logsumexp(x, samples, [sigma * scale, 2 * sigma * scale])
+    assert not values.isnan().any()
+    assert (values <= math.log(count) + 1e-5).all()
+    assert (values[1] >= values[0]).all()
+    twice = parzen_logsumexp(x, samples.repeat(2, 1), [sigma * scale, 2 * sigma * scale])
+    finite = values.isfinite()
+    torch.testing.assert_close(twice[finite], values[finite] + math.log(2), rtol=1e-5, atol=1e-5)
+
+
+def test_empty() -> None:
+    x, samples = torch.rand(3, 4), torch.rand(5, 4)
+    assert parzen_logsumexp(x, samples[:0], [0.1]).tolist() == [[-math.inf] * 3]
+    assert parzen_logsumexp(x[:0], samples, [0.1, 0.2]).shape == (2, 0)
+    assert parzen_logsumexp(x, samples, []).shape == (0, 3)
+    no_values = parzen_logsumexp(x[:, :0], samples[:, :0], [0.1])
+    torch.testing.assert_close(no_values, torch.full((1, 3), math.log(5)))
+    for gradient in gradients(x, samples[:0], [0.1], "native"):
+        assert (gradient == 0).all()
+
+
+# ---- gradients ------------------------------------------------------------------------------------------------------
+
+
+def gradients(x: Tensor, samples: Tensor, sigmas, impl: str) -> tuple[Tensor, ...]:
+    x, samples = x.clone().requires_grad_(), samples.clone().requires_grad_()
+    sigmas = torch.tensor(sigmas, dtype=x.dtype, requires_grad=True)
+    values = parzen_logsumexp(x, samples, sigmas, impl=impl)
+    weight = torch.linspace(1, 2, values.numel(), dtype=values.dtype).view_as(values)
+    return torch.autograd.grad((values * weight).sum(), (x, samples, sigmas))
+
+
+@pytest.mark.usefixtures("simd_level")
+def test_gradcheck(device: str) -> None:
+    x, samples = (torch.randn(m, 3, dtype=torch.float64, device=device, requires_grad=True) for m in (4, 6))
+    sigmas = torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64, device=device, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda *a: parzen_logsumexp(*a, impl="native"), (x, samples, sigmas))
+
+
+@pytest.mark.usefixtures("simd_level")
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shift", [0, 10])
+def test_gradients_are_no_worse_than_torch(shape: tuple[int, int, int], shift: float) -> None:
+    n, count, d = shape
+    x, samples, sigmas = torch.rand(n, d) + shift, torch.rand(count, d) + shift, [0.2, 0.5, 1.0]
+    ours, torchs = gradients(x, samples, sigmas, "native"), gradients(x, samples, sigmas, "reference")
+    exact = gradients(x.double(), samples.double(), sigmas, "reference")
+    for triple in zip(ours, torchs, exact, strict=True):
+        assert_no_worse_than_torch(*triple)
+
+
+def test_second_order_raises_and_names_the_reference() -> None:
+    x = torch.randn(3, 2, requires_grad=True)
+    (gradient,) = torch.autograd.grad(parzen_logsumexp(x, x.detach(), [0.5]).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="impl='reference'"):
+        gradient.sum().backward()
+    (gradient,) = torch.autograd.grad(
+        parzen_logsumexp(x, x.detach(), [0.5], impl="reference").sum(), x, create_graph=True
+    )
+    gradient.sum().backward()
+
+
+def test_gradient_where_everything_underflows_is_finite() -> None:
+    x = torch.full((1, 2), 1e30, requires_grad=True)
+    value = parzen_logsumexp(x, torch.zeros(3, 2), [1e-3])
+    assert value.item() == -math.inf
+    (gradient,) = torch.autograd.grad(value.sum(), x)
+    assert torch.equal(gradient, torch.zeros(1, 2))
+
+
+# ---- every way torch calls an op ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_inputs_compute_in_float32(dtype: torch.dtype) -> None:
+    x, samples = torch.rand(5, 30).to(dtype).requires_grad_(), torch.rand(9, 30).to(dtype)
+    values = parzen_logsumexp(x, samples, [0.1])
+    assert values.dtype is torch.float32
+    assert torch.equal(values, parzen_logsumexp(x.float(), samples.float(), [0.1]))
+    assert torch.autograd.grad(values.sum(), x)[0].dtype is dtype
+
+
+def test_autocast_changes_nothing() -> None:
+    x, samples = torch.rand(5, 30), torch.rand(9, 30)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = parzen_logsumexp(x, samples, [0.1])
+    assert torch.equal(inside, parzen_logsumexp(x, samples, [0.1]))
+
+
+def test_non_contiguous() -> None:
+    base = torch.rand(12, 40)
+    x, samples = base.t()[::2], base.t()[1::2]
+    assert torch.equal(
+        parzen_logsumexp(x, samples, [0.3]), parzen_logsumexp(x.contiguous(), samples.contiguous(), [0.3])
+    )
+    for a, b in zip(
+        gradients(x, samples, [0.3], "native"),
+        gradients(x.contiguous(), samples.contiguous(), [0.3], "native"),
+        strict=True,
+    ):
+        assert torch.equal(a, b)
+
+
+def test_sigmas_may_be_a_tensor_a_list_or_an_array() -> None:
+    x, samples = torch.rand(5, 3), torch.rand(9, 3)
+    for sigmas in ([0.1, 0.2], np.array([0.1, 0.2]), torch.tensor([0.1, 0.2], dtype=torch.float64)):
+        assert torch.equal(parzen_logsumexp(x, samples, sigmas), parzen_logsumexp(x, samples, (0.1, 0.2)))
+
+
+def test_thread_count_does_not_change_the_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, samples, products = torch.rand(90, 50), torch.rand(500, 50), torch.rand(90, 500)
+    # torch's own product may differ in its last bits from one number of threads to another
+    monkeypatch.setattr(parzen, "multiply", lambda a, b, out: out.copy_(products))
+    before, results = torch.get_num_threads(), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        results.append(parzen_logsumexp(x, samples, PAPER_SIGMAS))
+    torch.set_num_threads(before)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+def test_compiles_without_graph_break() -> None:
+    x, samples = torch.rand(5, 3, requires_grad=True), torch.rand(9, 3)
+    compiled = torch.compile(lambda a, b: parzen_logsumexp(a, b, [0.1, 0.5]).sum(), fullgraph=True, backend="aot_eager")
+    (ours,) = torch.autograd.grad(compiled(x, samples), x)
+    (plain,) = torch.autograd.grad(parzen_logsumexp(x, samples, [0.1, 0.5]).sum(), x)
+    torch.testing.assert_close(ours, plain)
+
+
+def test_func_grad() -> None:
+    x, samples = torch.rand(5, 3), torch.rand(9, 3)
+    sigmas = torch.tensor([0.1, 0.5])
+    for argument in range(3):
+        ours = torch.func.grad(lambda *a: parzen_logsumexp(*a).sum(), argument)(x, samples, sigmas)
+        plain = torch.func.grad(lambda *a: parzen_logsumexp(*a, impl="reference").sum(), argument)(x, samples, sigmas)
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_opcheck(device: str, dtype: torch.dtype) -> None:
+    x, samples = torch.rand(5, 3, dtype=dtype, device=device), torch.rand(9, 3, dtype=dtype, device=device)
+    sigmas = torch.tensor([0.3, 0.6], dtype=torch.float64, device=device)
+    torch.library.opcheck(torch.ops.pygan.parzen_logsumexp.default, (x, samples, sigmas, "split"))
+    values, log_sum = torch.ops.pygan.parzen_logsumexp(x, samples, sigmas, "split")
+    torch.library.opcheck(
+        torch.ops.pygan.parzen_logsumexp_backward.default,
+        (torch.ones_like(values), x, samples, sigmas, log_sum, "split"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "arguments"),
+    [
+        (TypeError, "x must be a tensor, got list", ([[1.0]], torch.zeros(1, 1), [1.0])),
+        (ValueError, r"x must have shape \[n, d\], got \[3\]", (torch.zeros(3), torch.zeros(1, 1), [1.0])),
+        (ValueError, r"samples must have shape \[N, 3\], got \[2, 4\]", (torch.zeros(1, 3), torch.zeros(2, 4), [1.0])),
+        (ValueError, r"sigmas must have shape \[S\], got \[\]", (torch.zeros(1, 3), torch.zeros(2, 3), 1.0)),
+        (TypeError, "x must be float16, .* got torch.int64", (torch.ones(1, 3).long(), torch.zeros(2, 3), [1.0])),
+        (TypeError, "samples must have the dtype of x", (torch.ones(1, 3), torch.zeros(2, 3).double(), [1.0])),
+        (
+            ValueError,
+            "sigmas must be on the device of x",
+            (torch.ones(1, 3), torch.zeros(2, 3), torch.zeros(1, device="meta")),
+        ),
+        (
+            ValueError,
+            r"sigmas must be positive and finite, got \[0.5, 0.0\]",
+            (torch.ones(1, 3), torch.ones(2, 3), [0.5, 0.0]),
+        ),
+        (ValueError, "sigmas must be positive and finite", (torch.ones(1, 3), torch.ones(2, 3), [math.nan])),
+    ],
+)
+def test_bad_arguments(error: type[Exception], message: str, arguments: tuple[object, ...]) -> None:
+    with pytest.raises(error, match="parzen_logsumexp: " + message):
+        parzen_logsumexp(*arguments)
