@@ -177,7 +177,7 @@ MUTATIONS = {
         ("every piece takes the first weight", "u * op.pieces + index[u]", "u * op.pieces"),
         ("the last unit is omitted", "u < op.units; ++u", "u + 1 < op.units; ++u"),
         (
-            "sums in the storage type",
+            "float64 is summed in float32",
             "    C sum = 0;",
             "    typename std::conditional<sizeof(T) == 4, C, float>::type sum = 0;",
         ),

@@ -1,0 +1,92 @@
+"""gpu_check on a machine without a GPU: its refusal, its report, how it runs commands, the calls it makes on a GPU."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pygan import gpu_check
+from pygan.gpu_check import Check, Report, Stage
+
+ROOT = Path(__file__).parents[1]
+MACHINE = {"GPU": "NVIDIA H100 (80GB)", "commit": "0123abc", "date": "2026-11-20T12:00:00+00:00"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("command", [["-m", "pygan.gpu_check"], ["pygan/gpu_check.py"]], ids=" ".join)
+def test_without_a_gpu_it_says_so_and_writes_nothing(command: list[str]) -> None:
+    def results() -> list[Path]:
+        return sorted(gpu_check.RESULTS.glob("gpu-*"))
+
+    before = results()
+    run = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stdout == ""
+    assert run.stderr.startswith("gpu_check: this machine has no GPU that torch 2.")
+    assert run.stderr.count("\n") == 1
+    assert results() == before
+
+
+def test_the_report(tmp_path: Path) -> None:
+    report = Report(MACHINE)
+    report.stages += [
+        Stage("floors", "passed", 1.25, "python floors", figures={"copy, TB/s": 4.3}),
+        Stage("memcheck", "skipped", 0, "", note="compute-sanitizer is not installed"),
+    ]
+    assert report.passed
+    assert "nothing failed, 1 skipped" in report.markdown()
+    report.stages.append(Stage("tests", "failed", 3, "pytest", note="1 failed"))
+    paths = report.write(tmp_path)
+    assert [path.name for path in paths] == [f"gpu-nvidia-h100--80gb-2026-11-20{s}" for s in (".json", ".md")]
+    content = json.loads(paths[0].read_text())
+    assert content["passed"] is False
+    assert content["machine"] == MACHINE
+    assert content["stages"][0]["figures"] == {"copy, TB/s": 4.3}
+    text = paths[1].read_text()
+    for words in (
+        "something failed",
+        "* GPU: NVIDIA H100 (80GB)",
+        "| floors | passed | 1.2 |",
+        "* copy, TB/s: 4.3",
+        "1 failed",
+    ):
+        assert words in text
+
+
+def run_one(code: str, seconds: float = 60, limit: float = 60) -> Stage:
+    report = Report(MACHINE)
+    Check(report, limit).run("stage", [sys.executable, "-c", code], seconds)
+    return report.stages[0]
+
+
+def test_figures_are_the_last_line_of_a_passed_command() -> None:
+    stage = run_one("print('words'); print('{\"a\": 1}')")
+    assert (stage.status, stage.figures, stage.note) == ("passed", {"a": 1}, "")
+    stage = run_one("print('words')")
+    assert (stage.status, stage.figures, stage.note) == ("passed", {}, "words")
+
+
+def test_failures_are_recorded() -> None:
+    stage = run_one("raise SystemExit('what went wrong')")
+    assert (stage.status, stage.note) == ("failed", "what went wrong")
+    stage = run_one("import time; print('begun', flush=True); time.sleep(60)", seconds=3)
+    assert stage.status == "failed"
+    assert stage.note == "begun\nended after 3 s"
+    report = Report(MACHINE)
+    assert not Check(report).run("stage", ["/no/such/program"], 5)
+    assert not report.passed
+
+
+def test_what_finds_no_time_is_skipped() -> None:
+    stage = run_one("pass", limit=1)
+    assert (stage.status, stage.note) == ("skipped", "no time was left")
+
+
+def test_the_calls_of_every_operator() -> None:
+    for name, op in gpu_check.operations(torch.float32, batch=20, device="cpu").items():
+        results = op()
+        assert len(results) >= 2, name
+        assert all(torch.isfinite(t).all() for t in results), name
