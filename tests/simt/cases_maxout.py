@@ -8,7 +8,7 @@ from simt_host import DTYPES, EPSILON, Cases, Host, empty, load, pointer, sparse
 
 RNG = np.random.default_rng(0)
 POOLS = ((1, 1, 1, 1), (3, 2, 5, 1), (2, 3, 4, 7), (1, 2, 256, 3), (301, 1, 2, 1))  # outer, units, pieces, inner
-LAYERS = ((1, 1, 1, 1), (5, 3, 2, 7), (9, 4, 5, 130), (3, 2, 17, 127), (4, 3, 256, 5))  # batch, units, pieces, in
+LAYERS = ((1, 1, 1, 1), (5, 3, 2, 7), (9, 4, 5, 130), (3, 2, 17, 128), (4, 3, 256, 5))  # batch, units, pieces, in
 
 
 class Pool(ctypes.Structure):
