@@ -5,9 +5,9 @@
 
 Needs a GPU, nvcc, and in this Python torch with CUDA, pip, cmake, ninja, pybind11, scikit-build-core, pytest and the
 dependencies of pygan; no network. Builds the clone without isolation into build/gpu_check, then runs the GPU tests,
-CUDA graphs and streams, floors and kernels, the kernels under compute-sanitizer, a short training on GPU and CPU, and the
-benchmarks. The report, one JSON and one Markdown file, goes to benchmarks/results/. Exit code 0 if nothing failed; 1 if
-something did, or if there is no GPU: then nothing is checked or written.
+CUDA graphs and streams, floors and kernels, the kernels under compute-sanitizer, a short training on GPU and CPU, and
+the benchmarks. The report, one JSON and one Markdown file, goes to benchmarks/results/. Exit code 0 if nothing failed;
+1 if something did, or if there is no GPU: then nothing is checked or written.
 """
 
 import argparse

@@ -81,8 +81,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("families", nargs="*", choices=[[], *MUTATIONS], default=[])
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", default="", metavar="TEXT", help="only mistakes whose description contains TEXT")
     arguments = parser.parse_args()
-    work = [(family, m) for family in arguments.families or MUTATIONS for m in MUTATIONS[family]]
+    families = arguments.families or MUTATIONS
+    work = [(family, m) for family in families for m in MUTATIONS[family] if arguments.only in m.what]
     started = time.perf_counter()
     survivors = 0
     noticed_by: collections.Counter[str] = collections.Counter()
