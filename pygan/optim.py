@@ -70,7 +70,7 @@ class Adam:
     def __init__(self, module: nn.Module, betas: tuple[float, float]) -> None:
         self.parameters = trainable(module)
         on_cuda = any(parameter.is_cuda for parameter in self.parameters.values())
-        self.adam = torch.optim.Adam(self.parameters.values(), betas=betas, capturable=on_cuda)
+        self.adam = torch.optim.Adam(self.parameters.values(), betas=betas, capturable=on_cuda, fused=True)
 
     def step(self, gradients: Sequence[Tensor], lr: float | Tensor, momentum: float | Tensor) -> None:
         for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
@@ -86,7 +86,7 @@ class Adam:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         for name, parameter in self.parameters.items():
             keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in state]
-            self.adam.state[parameter] = {key: state[f"{name}.{key}"].clone() for key in keys}
+            self.adam.state[parameter] = {key: state[f"{name}.{key}"].to(parameter.device, copy=True) for key in keys}
 
 
 def make_optimizer(module: nn.Module, recipe: Recipe) -> Optimizer:

@@ -59,7 +59,7 @@ def test_adam_is_torchs_with_the_rate_of_each_step():
             parameter.grad = gradient
         reference.step()
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-        assert torch.equal(one, other)
+        torch.testing.assert_close(one, other)
 
 
 def test_alternating_is_algorithm_1():
