@@ -126,7 +126,10 @@ def load(
     config = folder.read_config()
     recipe, data = Recipe(**config["recipe"]), config["data"]
     own = models.make_players(recipe, data["shape"])
-    players = {"generator": generator or own[0], "discriminator": discriminator or own[1]}
+    players = {
+        "generator": own[0] if generator is None else generator,
+        "discriminator": own[1] if discriminator is None else discriminator,
+    }
     for role, given in (("generator", generator), ("discriminator", discriminator)):
         if given is None and config["players"][role] != OWN_PLAYER:
             raise ValueError(f"load: {path} was trained with {config['players'][role]}; pass one as {role}=")

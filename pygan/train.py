@@ -111,7 +111,7 @@ def train(
             mean_image = as_float(splits.train).mean(0)
             shape = tuple(mean_image.shape)
             own = models.make_players(chosen, shape, mean_image)
-            players = generator or own[0], discriminator or own[1]
+            players = (own[0] if generator is None else generator, own[1] if discriminator is None else discriminator)
             run = Run(*players, chosen, [], folder.path, seed, shape, splits, described)
             game = _Game(run, splits, folder, place, on_epoch)
             game.restore()

@@ -1,5 +1,6 @@
 """Training end to end: reproducible, isolated, watchful; users' own modules and data."""
 
+import copy
 import json
 import random
 import sys
@@ -133,6 +134,11 @@ def test_modules_of_ones_own(tmp_path, flat):
     assert not torch.equal(generator[0].weight, before)
     with pytest.raises(ValueError, match="Sequential; pass one as generator="):
         pygan.load(run.path)
+    fresh = {role: copy.deepcopy(settings[role]) for role in ("generator", "discriminator")}
+    for player in fresh.values():
+        for parameter in player.parameters():
+            nn.init.zeros_(parameter)
+    assert torch.equal(pygan.load(run.path, **fresh).sample(3, seed=0), run.sample(3, seed=0))
 
 
 def test_modules_that_do_not_fit_are_refused_before_training(tmp_path):
