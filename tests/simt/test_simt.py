@@ -8,9 +8,10 @@ from pathlib import Path
 import cases_selftest
 import pytest
 import simt_build
+from mutations import MUTATIONS, Mutation
 
 HERE = Path(__file__).resolve().parent
-FAMILIES = sorted(path.stem for path in HERE.glob("shims/*.cpp"))
+FAMILIES = sorted(path.parent.name for path in simt_build.ROOT.glob("csrc/*/*_cuda.cu"))
 SECONDS = 240
 
 
@@ -40,6 +41,23 @@ def test_the_host_finds_each_planted_mistake(name: str, build: str, words: str) 
     result = run("selftest", build, "--only", name)
     assert result.returncode != 0
     assert re.search(words, result.stdout + result.stderr), report(result)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_has_cases_and_planted_mistakes(family: str) -> None:
+    assert (HERE / "shims" / f"{family}.cpp").exists()
+    assert (HERE / f"cases_{family}.py").exists()
+    assert len(MUTATIONS[family]) >= 10
+
+
+@pytest.mark.parametrize(
+    "mutation", [m for family in FAMILIES for m in MUTATIONS.get(family, [])], ids=lambda m: m.what
+)
+def test_each_planted_mistake_still_fits_the_source(mutation: Mutation) -> None:
+    """That the suite notices each is shown by mutate.py, which takes minutes."""
+    family = next(name for name, mutations in MUTATIONS.items() if mutation in mutations)
+    text = (simt_build.ROOT / "csrc" / family / mutation.file).read_text()
+    assert text.count(mutation.old) == 1
 
 
 @pytest.mark.parametrize("build", simt_build.BUILDS)

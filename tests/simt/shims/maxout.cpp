@@ -19,6 +19,5 @@ extern "C" int maxout_grad_input(int dtype, const MaxoutBackward* op, const void
 
 extern "C" int maxout_grad_weight(int dtype, const MaxoutBackward* op, const void* x, void* grad_weight,
                                   void* grad_bias, int device, std::uintptr_t stream) {
-  return guarded(
-      [&] { cuda::maxout_grad_weight(DType(dtype), *op, x, grad_weight, grad_bias, device, stream); });
+  return guarded([&] { cuda::maxout_grad_weight(DType(dtype), *op, x, grad_weight, grad_bias, device, stream); });
 }

@@ -1,0 +1,220 @@
+"""The Parzen window's kernels against sums over differences in float64."""
+
+import ctypes
+import functools
+
+import numpy as np
+from simt_host import DTYPES, EPSILON, Cases, Host, assert_close, pointer, sparse, store
+
+RNG = np.random.default_rng(0)
+SIZES = ((1, 1, 1, 1), (3, 300, 5, 10), (2, 31, 33, 8), (4, 257, 70, 1), (2, 700, 2, 17))  # rows, columns, d, sigmas
+UNIT = 0.5  # what the products are to be multiplied by
+I64 = ctypes.c_int64
+
+
+class Tile(ctypes.Structure):
+    """ParzenTile of csrc/parzen/parzen.h."""
+
+    _fields_ = (
+        ("x", ctypes.c_void_p),
+        ("samples", ctypes.c_void_p),
+        ("x_norms", ctypes.c_void_p),
+        ("sample_norms", ctypes.c_void_p),
+        ("products", ctypes.c_void_p),
+        ("rates", ctypes.c_void_p),
+        ("scale", ctypes.c_void_p),
+        ("product_unit", ctypes.c_double),
+        ("rows", ctypes.c_int64),
+        ("columns", ctypes.c_int64),
+        ("d", ctypes.c_int64),
+        ("sigmas", ctypes.c_int64),
+        ("stride", ctypes.c_int64),
+    )
+
+
+class Problem:
+    """Points against samples: the tile's operands, and the distances that it stands for."""
+
+    def __init__(self, dtype: str, x: np.ndarray, samples: np.ndarray, rates: np.ndarray, scale: float = 2.0) -> None:
+        self.dtype = dtype
+        self.x, self.samples = store(x, dtype), store(samples, dtype)
+        self.rates, self.scale = rates.astype(np.float64), np.array([scale])
+        with np.errstate(over="ignore", invalid="ignore"):
+            centre = self.samples.sum(0) / max(1, len(samples)) if np.isfinite(samples).all() else np.zeros(x.shape[1])
+            moved = (self.x.astype(np.float64) - centre) * scale
+            moved_samples = (self.samples.astype(np.float64) - centre) * scale
+            self.x_norms = (moved**2).sum(1)
+            self.sample_norms = store((moved_samples**2).sum(1), dtype)
+            self.products = store(moved @ moved_samples.T / UNIT, dtype)
+            differences = (self.x[:, None].astype(np.float64) - self.samples.astype(np.float64)) * scale
+            self.d2 = (differences**2).sum(2)
+
+    def tile(self, columns: slice = slice(None)) -> Tile:
+        """Of the samples in `columns`; the arrays that it points to live as long as this problem."""
+        self.used = self.samples[columns], self.sample_norms[columns], self.products[:, columns].copy()
+        samples, sample_norms, products = self.used
+        arrays = (self.x, samples, self.x_norms, sample_norms, products, self.rates, self.scale)
+        sizes = (len(self.x), len(samples), self.x.shape[1], len(self.rates), len(self.x))
+        return Tile(*map(pointer, arrays), UNIT, *sizes)
+
+    def log_sums(self) -> np.ndarray:
+        """log sum_i exp(-rate d2): [sigmas, rows]."""
+        exponents = -self.rates[:, None, None] * self.d2
+        peak = exponents.max(2, keepdims=True, initial=-np.inf)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(np.isneginf(peak), peak, peak + np.log(np.exp(exponents - peak).sum(2, keepdims=True)))[
+                ..., 0
+            ]
+
+
+def ordinary(dtype: str, rows: int, columns: int, d: int, sigmas: int) -> Problem:
+    rates = 1 / (2 * np.geomspace(0.3, 3, sigmas) ** 2 * d)
+    return Problem(dtype, RNG.standard_normal((rows, d)), RNG.standard_normal((columns, d)), rates)
+
+
+def launch(host: Host, function: str, problem: Problem, tile: Tile, *arrays: np.ndarray, **where: int) -> None:
+    place = where.get("device", 0), ctypes.c_size_t(where.get("stream", 0))
+    host.call(function, DTYPES[problem.dtype], ctypes.byref(tile), *map(pointer, arrays), *place)
+
+
+def accumulated(host: Host, problem: Problem, *parts: slice) -> np.ndarray:
+    """log_sums() by the kernel, over the samples in parts."""
+    peak = np.full((len(problem.rates), len(problem.x)), -np.inf)
+    total = np.zeros_like(peak)
+    for part in parts or (slice(None),):
+        launch(host, "parzen_accumulate", problem, problem.tile(part), peak, total)
+    with np.errstate(divide="ignore"):
+        return peak + np.log(total)
+
+
+def tolerance(dtype: str) -> float:
+    return 64 * EPSILON[dtype]
+
+
+def centre(host: Host, dtype: str) -> None:
+    for n, d in ((1, 1), (3, 257), (5, 40)):
+        rows, middle = store(RNG.standard_normal((n, d)) + 5, dtype), store(RNG.standard_normal(d) + 5, dtype)
+        moved, norms, scale = np.full_like(rows, np.nan), np.full(n, np.nan), np.array([0.25])
+        host.call("parzen_centre", DTYPES[dtype], *map(pointer, (rows, middle, scale)), I64(n), I64(d),
+                  pointer(moved), pointer(norms), 0, ctypes.c_size_t(0))  # fmt: skip
+        np.testing.assert_array_equal(moved, (rows - middle) * rows.dtype.type(0.25))
+        assert_close(norms, (moved.astype(np.float64) ** 2).sum(1), 1e-12)
+
+
+def accumulate(host: Host, dtype: str) -> None:
+    for sizes in SIZES:
+        problem = ordinary(dtype, *sizes)
+        expected = problem.log_sums()
+        assert_close(accumulated(host, problem), expected, tolerance(dtype), tolerance(dtype))
+        halves = slice(0, sizes[1] // 3), slice(sizes[1] // 3, None)  # the first is empty where there is one sample
+        assert_close(accumulated(host, problem, *halves), expected, tolerance(dtype), tolerance(dtype))
+
+
+def far_from_the_origin(host: Host, dtype: str) -> None:
+    """Distances much smaller than the norms are taken from the differences; x is among the samples."""
+    samples = RNG.standard_normal((300, 9)) * 1e-3 + RNG.integers(0, 2, (300, 1)) * 50
+    problem = Problem(dtype, samples[:3], samples, np.array([1e5, 1e3]))
+    assert_close(accumulated(host, problem), problem.log_sums(), tolerance(dtype), 1e3 * tolerance(dtype))
+
+
+def overflow_and_nan(host: Host, dtype: str) -> None:
+    """Norms that overflow while a distance is finite; infinite samples; a NaN poisons its own row only."""
+    huge = float(np.finfo(dtype).max) / 8
+    x, samples = RNG.standard_normal((4, 5)), RNG.standard_normal((40, 5))
+    x[1] = samples[7] = huge
+    x[2] = -huge
+    x[3, 2] = np.nan
+    samples[9, 0] = np.inf
+    problem = Problem(dtype, x, samples, np.array([0.5, 2.0]), scale=1.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = problem.log_sums()
+    assert_close(expected[:, 1], np.zeros(2), 0)
+    expected[expected < -np.finfo(dtype).max] = -np.inf  # distances are of the dtype
+    assert np.isneginf(expected[:, 2]).all()
+    expected[:, 3] = np.nan
+    assert_close(accumulated(host, problem), expected, tolerance(dtype), tolerance(dtype))
+
+
+def no_samples(host: Host, dtype: str) -> None:
+    problem = Problem(dtype, RNG.standard_normal((2, 3)), np.zeros((0, 3)), np.array([1.0]))
+    assert np.isneginf(accumulated(host, problem, slice(0, 0))).all()
+
+
+def weights(host: Host, dtype: str) -> None:
+    for sizes in SIZES:
+        problem = ordinary(dtype, *sizes)
+        log_sum, grad = problem.log_sums(), RNG.standard_normal((sizes[3], sizes[0]))
+        mean_square = np.ones_like(grad)
+        launch(host, "parzen_weights", problem, problem.tile(), grad, log_sum, mean_square)
+        exponents = problem.rates[:, None, None] * problem.d2
+        share = np.exp(-exponents - log_sum[..., None])
+        assert_close(mean_square, 1 + (share * problem.d2).sum(2), tolerance(dtype), tolerance(dtype))
+        terms = grad[..., None] * 2 * problem.rates[:, None, None] * share
+        error = abs(problem.used[2] - terms.sum(0))
+        allowed = tolerance(dtype) * (abs(terms) * (1 + exponents)).sum(0)  # an exponent's error is relative to it
+        assert (error <= allowed).all(), f"largest error {error.max()}"
+
+
+def many_products(host: Host) -> None:
+    """4,194,304 rows of 600 products: of the blocks, one for a row, only the last runs."""
+    rows, columns = 1 << 22, 600
+    x, norms, products = sparse(rows, "float32"), sparse(rows, "float64"), sparse(rows * columns, "float32")
+    peak, total = sparse(rows, "float64"), sparse(rows, "float64")
+    x[-1], norms[-1], peak[-1] = 3, 9, -np.inf
+    samples, one, unused = np.zeros(columns, np.float32), np.ones(1), np.zeros(columns, np.float32)
+    arrays = (x, samples, norms, unused, products, one, one)
+    tile = Tile(*map(pointer, arrays), 1.0, rows, columns, 1, 1, rows)
+    host.select_blocks(rows - 1, 1)
+    try:
+        host.call("parzen_accumulate", 0, ctypes.byref(tile), pointer(peak), pointer(total), 0, ctypes.c_size_t(0))
+    finally:
+        host.select_blocks(0, 0)
+    assert_close(peak[-2:] + np.log(np.maximum(total[-2:], 1)), [0, -9 + np.log(columns)], 1e-6)
+
+
+def many_rows_of_centre(host: Host) -> None:
+    n, d = 1 << 24, 130
+    rows, moved, norms = sparse(n * d, "float32"), sparse(n * d, "float32"), sparse(n, "float64")
+    rows[-d:] = 3
+    middle, scale = np.ones(d, np.float32), np.ones(1)
+    host.select_blocks(n - 1, 1)
+    try:
+        host.call("parzen_centre", 0, *map(pointer, (rows, middle, scale)), I64(n), I64(d), pointer(moved),
+                  pointer(norms), 0, ctypes.c_size_t(0))  # fmt: skip
+    finally:
+        host.select_blocks(0, 0)
+    np.testing.assert_array_equal(moved[-d - 1 :], np.r_[0, np.full(d, 2)])
+    assert_close(norms[-2:], [0, 4 * d], 1e-12)
+
+
+def streams_devices_errors(host: Host) -> None:
+    problem = ordinary("float32", 2, 40, 3, 2)
+    of_sigma = [np.zeros((2, 2)) for _ in range(3)]
+    moved, norms = np.zeros_like(problem.x), np.zeros(2)
+
+    def centre_two_rows(device: int = 0, stream: int = 0) -> None:
+        operands = map(pointer, (problem.x, problem.samples, problem.scale))
+        place = device, ctypes.c_size_t(stream)
+        host.call("parzen_centre", 0, *operands, I64(2), I64(3), pointer(moved), pointer(norms), *place)
+
+    launches = {
+        "accumulate": lambda **w: launch(host, "parzen_accumulate", problem, problem.tile(), *of_sigma[:2], **w),
+        "weights": lambda **w: launch(host, "parzen_weights", problem, problem.tile(), *of_sigma, **w),
+        "centre": centre_two_rows,
+    }
+    for name, call in launches.items():
+        host.lib.simt_clear()
+        call(device=1, stream=0xABC0)
+        assert [text.split()[-2:] for text in host.launches()] == [["stream=0xabc0", "device=1"]], host.launches()
+        assert host.lib.simt_device() == 0
+        host.fail_launch()
+        assert host.error(call) == f"parzen {name}_kernel: invalid configuration argument"
+
+
+def cases() -> Cases:
+    for dtype in ("float32", "float64"):
+        for case in (centre, accumulate, far_from_the_origin, overflow_and_nan, no_samples, weights):
+            yield f"{case.__name__} {dtype}", functools.partial(case, dtype=dtype)
+    yield "more than 2^31 products", many_products
+    yield "more than 2^31 numbers to centre", many_rows_of_centre
+    yield "streams, devices, launch errors", streams_devices_errors
