@@ -15,10 +15,13 @@ __all__ = ["Interrupt", "find_device", "forked_randomness", "hardware", "own_ran
 
 
 def find_device(device: str | torch.device) -> torch.device:
-    """The device itself; "auto" is CUDA if there is one, else the CPU."""
+    """The device itself; "auto" is CUDA if there is one, else the CPU. Raises RuntimeError if it is not there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+    try:
+        return torch.empty(0, device=device).device
+    except (AssertionError, RuntimeError) as error:  # torch without CUDA asserts
+        raise RuntimeError(f"device: {device} cannot be used: {error}") from error
 
 
 def hardware(device: torch.device) -> str:

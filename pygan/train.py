@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +87,20 @@ def train(
         raise ValueError(f"train: seed must be an int of at least 0, got {seed!r}")
     splits = pygan.data.load(data, root=root, seed=seed, valid=valid, test=test)
     place = find_device(device)
+    find_recipe = partial(
+        recipes.find,
+        recipe,
+        settings if epochs is None else {**settings, "epochs": epochs},
+        data=splits.name,
+        pixels=splits.train[0].numel(),
+        images=len(splits.train),
+    )
+    if not resume:
+        find_recipe()  # A mistyped setting is to be found before a folder is made.
     folder = choose_folder(out, splits.name, resume)
     with folder.locked():
         before = folder.read_config() if folder.holds_run() else None
-        chosen = recipes.find(
-            recipe,
-            settings if epochs is None else {**settings, "epochs": epochs},
-            data=splits.name,
-            pixels=splits.train[0].numel(),
-            images=len(splits.train),
-            before=Recipe(**before["recipe"]) if before is not None else None,
-        )
+        chosen = find_recipe(before=None if before is None else Recipe(**before["recipe"]))
         described = describe_data(splits, data=data, valid=valid, test=test, root=root)
         config = {
             "seed": seed,

@@ -193,6 +193,8 @@ def test_a_wrong_command_line_is_one_line_and_2(call, words, answer):
         ),
         (["train", "--recipe", "papr2014"], "pygan: error: unknown recipe 'papr2014'"),
         (["train", "--k", "0"], "pygan: error: k must be at least 1, got 0"),
+        (["train", "--device", "abacus"], "pygan: error: device: abacus cannot be used: "),
+        (["train", "--seed", "-1"], "pygan: error: train: seed must be "),
         (["sample", "missing"], "pygan: error: load: missing holds no run"),
         (["evaluate", "missing.npy", "digits"], "pygan: error: [Errno 2] No such file or directory: 'missing.npy'"),
     ],
@@ -203,6 +205,7 @@ def test_an_error_is_one_line_and_1(call, tmp_path, monkeypatch, words, answer):
     assert (code, out) == (1, "")
     assert err.startswith(answer)
     assert err.count("\n") == 1
+    assert not any(tmp_path.iterdir()), "nothing may be left behind"
 
 
 # Commands

@@ -54,7 +54,8 @@ def download(data_set: str, remote: Remote, folder: Path) -> Path:
             failures.append(f"{urlsplit(url).hostname}: {type(error).__name__}")
     raise FileNotFoundError(
         f"{data_set}: {remote.name} is not on this machine and could not be downloaded ({'; '.join(failures)}). "
-        f"Fetch {remote.urls[0]} elsewhere (sha256 {remote.sha256}) and put it at {folder / remote.name}"
+        f"Fetch {remote.urls[0]} elsewhere (sha256 {remote.sha256}) and put it at {folder / remote.name}; or set "
+        f"$PYGAN_DATA to a folder that holds {data_set}/"
     )
 
 
