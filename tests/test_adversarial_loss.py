@@ -251,3 +251,16 @@ def test_bad_objective_and_impl() -> None:
         generator_loss(torch.zeros(1), "wasserstein")
     with pytest.raises(ValueError, match="impl must be 'auto', 'native' or 'reference', got 'fast'"):
         generator_loss(torch.zeros(1), impl="fast")
+
+
+def test_gradients_may_be_changed_in_place_between_two_backward_passes() -> None:
+    """A backward pass with gradient 1 hands out what the forward pass stored."""
+    logits = torch.randn(5, requires_grad=True)
+    loss = generator_loss(logits)
+    loss.backward(retain_graph=True)
+    once = logits.grad.clone()
+    logits.grad.zero_()
+    loss.backward(retain_graph=True)
+    assert torch.equal(logits.grad, once)
+    loss.backward()
+    assert torch.equal(logits.grad, 2 * once)

@@ -11,7 +11,7 @@ from torch import Tensor
 from pygan import _core
 from pygan.ops import reference
 from pygan.ops._checks import check_dtype, check_same, check_tensor
-from pygan.ops._library import Function, Impl, address, define, dtype_code, place, under_autocast, use_native
+from pygan.ops._library import Function, Impl, address, define, dtype_code, place, plain, under_autocast, use_native
 
 __all__ = ["Objective", "discriminator_loss", "generator_loss"]
 
@@ -139,7 +139,7 @@ def _generator_loss_fake(fake: Tensor, saturating: bool, with_gradient: bool) ->
 
 
 def _gradient_like(logits: Tensor, wanted: bool) -> Tensor:
-    return logits.new_empty(logits.shape if wanted else (0,))
+    return torch.empty_like(logits, memory_format=torch.contiguous_format) if wanted else logits.new_empty(0)
 
 
 _discriminator_loss_op = define(
@@ -210,6 +210,8 @@ class _GeneratorLoss(Function):
 def _scaled(grad: Tensor, logits: Tensor, gradient: Tensor, curvature: int) -> Tensor:
     if torch.is_grad_enabled():  # create_graph=True
         return _ScaledGradient.apply(grad, logits, gradient, curvature)
+    if plain(grad) and grad.device.type == "cpu" and grad.item() == 1:  # loss.backward(); on CUDA this would wait
+        return gradient
     return grad * gradient
 
 
