@@ -123,6 +123,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         run = load(options.samples, checkpoint=options.checkpoint)
         if options.data is not None:
             run.splits = pygan.data.load(options.data, root=options.root, seed=run.seed)
+        elif options.root is not None and "sources" in run.data:
+            run.data = {**run.data, "sources": {**run.data["sources"], "root": options.root}}
         run.generator.to(device)
         window = run.window()
         assert run.splits is not None  # or window() would have raised
@@ -238,7 +240,7 @@ def _parser() -> _Parser:
     add("samples", type=Path, metavar="RUN|FILE.npy", help="run folder, or samples [N, ...], floats in [0, 1] or uint8")
     add("data", nargs="?", metavar="DATA", help=f"{_DATA_HELP} (default: those of the run)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    add("--seed", type=int, default=0, metavar="N", help="of the split of data that bring none (default: 0)")
+    add("--seed", type=int, default=0, metavar="N", help="of the split, for samples in a file (default: 0)")
     add("--root", metavar="FOLDER", help=_ROOT_HELP)
     add("--checkpoint", choices=("best", "last"), default="best", help="weights of a run to use (default: best)")
 

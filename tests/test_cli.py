@@ -282,6 +282,19 @@ def test_evaluate_a_run(call, trained):
     assert "split 80/10/10 at random by seed 3" in out
 
 
+def test_evaluate_a_run_whose_data_lie_elsewhere(call, trained, monkeypatch):
+    received = {}
+    load_data = data.load
+
+    def remember(data, **keywords):
+        received.update(keywords, data=data)
+        return load_data(data, **keywords)
+
+    monkeypatch.setattr(pygan.data, "load", remember)
+    assert call("evaluate", trained, "--root", "elsewhere")[0] == 0
+    assert received == {"data": "digits", "root": "elsewhere", "seed": 3}
+
+
 @pytest.mark.filterwarnings("ignore:the best bandwidth")
 def test_evaluate_samples_from_elsewhere(call, tmp_path):
     splits = data.load("digits")

@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import hashlib
 import io
-import os
 import re
 import struct
 import tarfile
@@ -311,20 +310,16 @@ def test_fuzzed_npy_gives_an_array_or_a_value_error(tmp_path_factory, noise, sta
 # The real files
 
 
-def test_real_mnist():
-    root = os.environ.get("PYGAN_DATA", "")
-    if not os.path.isfile(os.path.join(root, "mnist", "train-images-idx3-ubyte.gz")):
-        pytest.skip("$PYGAN_DATA holds no mnist/")
-    splits = data.load("mnist")
+def test_real_mnist(data_root):
+    splits = data.load("mnist", root=data_root)
     images = data.as_float(torch.cat([splits.train, splits.valid]))
     assert images.mean().item() == pytest.approx(0.1307, abs=5e-5)
     assert images.std().item() == pytest.approx(0.3081, abs=5e-5)
 
 
-def test_real_cifar10():
-    root = os.environ.get("PYGAN_DATA", "")
-    if not os.path.isfile(os.path.join(root, "cifar10", "data_batch_1.bin")):
-        pytest.skip("$PYGAN_DATA holds no binary edition of cifar10")
-    splits = data.load("cifar10")
+def test_real_cifar10(data_root):
+    if not (data_root / "cifar10" / "data_batch_1.bin").exists():
+        pytest.skip("PYGAN_DATA holds no binary edition of CIFAR-10")
+    splits = data.load("cifar10", root=data_root)
     means = torch.cat([splits.train, splits.valid]).float().div_(255).mean((0, 2, 3))
     assert means.tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=1e-4)
