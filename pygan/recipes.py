@@ -189,7 +189,7 @@ RECIPES: dict[str, Recipe] = {
     ),
 }
 
-_DEFAULTS = {"mnist": "code2014", "digits": "digits"}
+_DEFAULTS = {"mnist": "code2014", "cifar10": "code2014"}  # Of other data: "digits", which learns from few images.
 
 
 def find(
@@ -223,7 +223,7 @@ def find(
     elif isinstance(recipe, Recipe):
         found = recipe
     else:
-        found = _fitted(_DEFAULTS.get(data, "code2014") if recipe is None else recipe, pixels, images)
+        found = _fitted(_DEFAULTS.get(data, "digits") if recipe is None else recipe, pixels, images)
     if before is not None:
         settings = {"epochs": before.epochs, **settings}
     found = found.with_settings(**settings)
