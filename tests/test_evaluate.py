@@ -1,11 +1,16 @@
+import json
 import math
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from pygan.evaluate import PAPER_SIGMAS, ParzenEstimate, ParzenWindow
+from pygan.evaluate import CAVEAT, PAPER_SIGMAS, ParzenEstimate, ParzenWindow, reference_rows
 
 
 def mixture_log_density(x, samples, sigma):
@@ -43,14 +48,15 @@ def test_paper_grid():
 
 
 def test_fit_takes_the_best_of_the_grid_and_score_reports_it(draw):
-    window = ParzenWindow(draw(50, 8))
+    samples = draw(50, 8)
+    window = ParzenWindow(samples)
     valid, test = draw(40, 8), draw(30, 8)
     grid = [0.05, 0.2, 0.3, 3.0]
     assert window.fit(valid, grid) is window
-    best = max(grid, key=lambda sigma: mixture_log_density(valid, window.samples, sigma).mean())
+    best = max(grid, key=lambda sigma: mixture_log_density(valid, samples, sigma).mean())
     assert window.sigma == best
     estimate = window.score(test)
-    expected = mixture_log_density(test, window.samples, best)
+    expected = mixture_log_density(test, samples, best)
     assert estimate == ParzenEstimate(estimate.mean, estimate.standard_error, best, 30, 50)
     assert estimate.mean == pytest.approx(expected.mean().item(), abs=1e-4)
     assert estimate.standard_error == pytest.approx(expected.std().item() / math.sqrt(30), rel=1e-4)
@@ -102,3 +108,159 @@ def test_bad_arguments(draw):
     for sigma in (0.0, -1.0, math.nan, [0.1, math.inf]):
         with pytest.raises(ValueError, match="sigma must be positive"):
             window.log_density(draw(2, 3), sigma)
+
+
+# ---- bandwidths off the grid ----------------------------------------------------------------------------------------
+
+
+def test_refined_sigma_is_the_best_there_is(draw):
+    """Also where it lies beyond the grid's edge."""
+    samples, valid = draw(200, 4), draw(100, 4)
+    fine = np.geomspace(0.02, 2, 2000).tolist()
+    best = fine[int(ParzenWindow(samples).log_density(valid, fine).mean(1).argmax())]
+    for grid in (PAPER_SIGMAS, [1.0, 2.0, 4.0], [best * 1.3]):
+        window = ParzenWindow(samples).fit(valid, grid, refine=True)
+        assert window.sigma == pytest.approx(best, rel=5e-3)
+
+
+# ---- error bars -----------------------------------------------------------------------------------------------------
+
+
+def test_error_bars_cover_the_known_value():
+    """Points and samples of a standard normal: for many samples the window's density is Normal(0, 1 + sigma^2)."""
+    generator = torch.Generator().manual_seed(1)
+    sigma, n, count, trials = 0.5, 400, 400, 150
+    true = -0.5 * math.log(2 * math.pi * (1 + sigma**2)) - 0.5 / (1 + sigma**2)
+    with_spread = without = 0
+    for trial in range(trials):
+        window = ParzenWindow(torch.randn(count, 1, generator=generator))
+        window.sigma = sigma
+        estimate = window.score(torch.randn(n, 1, generator=generator), resamples=30, seed=trial)
+        error = abs(estimate.mean - true)
+        without += error < 1.96 * estimate.standard_error
+        with_spread += error < 1.96 * math.hypot(estimate.standard_error, estimate.draws_spread)
+    assert 0.90 <= with_spread / trials <= 0.99
+    assert without < with_spread
+
+
+def test_draws_spread_is_that_of_fresh_draws():
+    generator = torch.Generator().manual_seed(2)
+    test, spreads, means = torch.randn(500, 2, generator=generator), [], []
+    for seed in range(40):
+        window = ParzenWindow(torch.randn(500, 2, generator=generator))
+        window.sigma = 0.5
+        estimate = window.score(test, resamples=50, seed=seed)
+        spreads.append(estimate.draws_spread)
+        means.append(estimate.mean)
+    assert np.mean(spreads) == pytest.approx(np.std(means, ddof=1), rel=0.35)
+
+
+def test_choosing_sigma_anew_is_reported_after_a_fit(draw):
+    grid = [0.02, 0.05, 0.1, 0.2, 0.4]
+    window = ParzenWindow(draw(300, 3)).fit(draw(50, 3), grid)
+    estimate = window.score(draw(80, 3), resamples=20)
+    assert estimate.choice_spread > 0
+    assert "spread over draws" in str(estimate)
+    assert ParzenWindow(draw(300, 3)).fit(draw(50, 3), grid).score(draw(80, 3)).choice_spread is None
+
+
+def test_resampling_is_reproducible_and_refuses_what_it_cannot_do(draw):
+    samples, valid, test = draw(120, 3), draw(40, 3), draw(30, 3)
+    window = ParzenWindow(samples).fit(valid, [0.05, 0.1, 0.2])
+    assert window.score(test, resamples=5, seed=3) == window.score(test, resamples=5, seed=3)
+    with pytest.raises(ValueError, match="resamples must be at least 2"):
+        window.score(test, resamples=1)
+    in_chunks = ParzenWindow([samples])
+    in_chunks.sigma = 0.3
+    with pytest.raises(ValueError, match="one tensor or array"):
+        in_chunks.score(test, resamples=5)
+
+
+# ---- what does not fit in memory ------------------------------------------------------------------------------------
+
+
+def test_streams_from_disk_and_from_chunks(draw, tmp_path, monkeypatch):
+    samples, valid, test = draw(103, 2, 4), draw(31, 2, 4), draw(57, 2, 4)
+    whole = ParzenWindow(samples).fit(valid)
+    monkeypatch.setattr("pygan.evaluate.chunks._CHUNK_BYTES", 10 * 8 * 4)
+    for name, array in (("samples", samples), ("valid", valid), ("test", test)):
+        np.save(tmp_path / f"{name}.npy", array.numpy())
+    on_disk = {name: np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("samples", "valid", "test")}
+    assert isinstance(on_disk["samples"], np.memmap)
+    assert len(list(ParzenWindow(on_disk["samples"])._samples)) == 11
+    for form in (on_disk, {"samples": samples.split(40), "valid": list(valid.split(7)), "test": [test.numpy()]}):
+        window = ParzenWindow(form["samples"]).fit(form["valid"])
+        estimate = window.score(form["test"])
+        assert window.sigma == whole.sigma
+        assert estimate.mean == pytest.approx(whole.score(test).mean, abs=1e-5)
+        assert (estimate.n_test, estimate.n_samples) == (57, 103)
+        with pytest.raises(ValueError, match="use others"):
+            window.score(form["valid"])
+
+
+def test_chunks_that_cannot_be_read_again_are_refused(draw):
+    with pytest.raises(TypeError, match="can be read only once"):
+        ParzenWindow(iter([draw(3, 4)]))
+    with pytest.raises(ValueError, match="4 values a row in every chunk"):
+        ParzenWindow([draw(3, 4), draw(3, 5)])
+
+
+RANK = """
+import sys, torch, torch.distributed as dist
+from pygan import ParzenWindow
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=int(sys.argv[2]), world_size=2)
+generator = torch.Generator().manual_seed(0)
+samples, valid, test = (torch.rand(n, 6, generator=generator) for n in (101, 30, 40))
+chunks = [samples, list(samples.split(30)), samples[:1]][int(sys.argv[3])]
+window = ParzenWindow(chunks, group=dist.group.WORLD).fit(valid)
+print("result", window.sigma, window.log_density(test, [0.2, 0.5]).double().flatten().tolist())
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("form", [0, 1, 2], ids=["tensor", "chunks", "fewer samples than ranks"])
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+def test_two_ranks_give_the_answer_of_one_process(form, tmp_path, draw):
+    command = [sys.executable, "-W", "ignore", "-c", RANK, str(tmp_path / "rendezvous")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    ranks = [
+        subprocess.Popen([*command, str(rank), str(form)], stdout=subprocess.PIPE, text=True, env=environment)
+        for rank in range(2)
+    ]
+    answers = [
+        next(line for line in rank.communicate(timeout=300)[0].splitlines() if line.startswith("result"))
+        for rank in ranks
+    ]
+    assert [rank.returncode for rank in ranks] == [0, 0]
+    assert answers[0] == answers[1]
+    samples, valid, test = draw(101, 6), draw(30, 6), draw(40, 6)
+    window = ParzenWindow(samples[:1] if form == 2 else samples)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        window.fit(valid)
+    _, sigma, values = answers[0].split(maxsplit=2)
+    assert float(sigma) == window.sigma
+    expected = window.log_density(test, [0.2, 0.5]).double().flatten()
+    torch.testing.assert_close(torch.tensor(json.loads(values), dtype=torch.float64), expected, rtol=1e-6, atol=1e-5)
+
+
+# ---- what to read an estimate beside --------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:the best bandwidth")
+def test_reference_rows(draw):
+    rows = reference_rows(draw(200, 5), draw(40, 5), draw(40, 5), n_samples=50)
+    assert list(rows) == ["training data", "k-means centroids"]
+    assert [row.n_samples for row in rows.values()] == [50, 50]
+    assert "Theis" in CAVEAT
+
+
+def test_mnist_training_images_score_what_theis_et_al_report(data_root: Path):
+    """243 nats for 10,000 training images (Theis et al. 2015, table 1), under the paper's protocol."""
+    from pygan.data import as_float, load
+
+    splits = load("mnist", root=data_root)
+    train, valid, test = (as_float(part) for part in (splits.train, splits.valid, splits.test))
+    drawn = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:10_000]]
+    estimate = ParzenWindow(drawn).fit(valid[:1000]).score(test)
+    assert estimate.mean == pytest.approx(243, abs=3 * estimate.standard_error)

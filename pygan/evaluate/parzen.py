@@ -4,12 +4,14 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
+import torch.distributed
 from torch import Tensor
 
+from pygan.evaluate.chunks import Chunks, Rows
 from pygan.ops import parzen_logsumexp
 
 __all__ = ["PAPER_SIGMAS", "ParzenEstimate", "ParzenWindow"]
@@ -17,12 +19,17 @@ __all__ = ["PAPER_SIGMAS", "ParzenEstimate", "ParzenWindow"]
 PAPER_SIGMAS: tuple[float, ...] = tuple(np.logspace(-1, 0, 10).tolist())
 """The bandwidths that the authors' script tries: ten from 0.1 to 1, evenly spaced in the logarithm."""
 
+_GROUPS = 50  # of samples, drawn with replacement to see what another draw would have given
+
 
 @dataclass(frozen=True)
 class ParzenEstimate:
     """Mean log-density of a test set under a Parzen window, in nats.
 
-    `standard_error` is the paper's: the standard deviation over test points divided by sqrt(n_test).
+    `standard_error` is the paper's: the standard deviation over test points divided by sqrt(n_test). It says nothing
+    about the samples, of which another draw would give another mean: `draws_spread` is the standard deviation of the
+    mean over resampled draws, `choice_spread` the same with the bandwidth chosen anew for each draw on resampled
+    validation points. Both are None unless `ParzenWindow.score` was asked for them.
     """
 
     mean: float
@@ -30,122 +37,210 @@ class ParzenEstimate:
     sigma: float
     n_test: int
     n_samples: int
+    draws_spread: float | None = None
+    choice_spread: float | None = None
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"{self.mean:.1f} +- {self.standard_error:.1f} nats "
             f"({self.n_test} test points, {self.n_samples} samples, sigma {self.sigma:.3f})"
         )
+        if self.draws_spread is not None:
+            text += f"; spread over draws of the samples {self.draws_spread:.2f}"
+        if self.choice_spread is not None:
+            text += f", with sigma chosen anew {self.choice_spread:.2f}"
+        return text
 
 
 class ParzenWindow:
     """The density p(x) = 1/N sum_i Normal(x; s_i, sigma^2 I) around N samples of a generator.
 
     Args:
-        samples: [N, ...] floats, N >= 1; everything after the first axis is flattened to d values.
+        samples: [N, ...] floats, N >= 1; everything after the first axis is flattened to d values. A tensor, an array,
+            a `numpy.memmap`, or an iterable of such chunks that can be read repeatedly: neither samples nor points
+            need fit in memory.
+        group: a process group of torch.distributed (such as `torch.distributed.group.WORLD` under torchrun) over whose
+            ranks the samples are shared out. Every rank passes the same samples, reads its own part of them, makes the
+            same calls, and gets the whole answer.
 
     Attributes:
-        samples: [N, d] tensor.
+        samples: as given. n_samples: N.
         sigma: the bandwidth that `fit` chose, or None; may be set by hand.
 
     Theis et al. 2015 (arXiv 1511.01844) show that in high dimension this estimate says little about either the true
     likelihood or the look of the samples: compare it only with estimates made in exactly the same way.
     """
 
-    def __init__(self, samples: Tensor | np.ndarray[Any, Any]) -> None:
-        self.samples = _rows("samples", samples)
-        if len(self.samples) == 0:
+    def __init__(self, samples: Rows, *, group: torch.distributed.ProcessGroup | None = None) -> None:
+        rank, ranks = (0, 1) if group is None else (group.rank(), group.size())
+        self.samples = samples
+        self._group = group
+        self._samples = Chunks("samples", samples, rank, ranks)
+        self.n_samples = self._samples.count
+        if self.n_samples == 0:
             raise ValueError("ParzenWindow: samples must hold at least one sample, got 0")
         self.sigma: float | None = None
-        self._fitted_on: Tensor | None = None
+        self._fitted: tuple[Chunks, tuple[float, ...]] | None = None
 
-    def log_density(self, x: Tensor | np.ndarray[Any, Any], sigma: float | Sequence[float] | Tensor) -> Tensor:
+    def log_density(self, x: Rows, sigma: float | Sequence[float] | Tensor) -> Tensor:
         """Normalised log p(x) in nats: [n] for one sigma, [S, n] for S sigmas in one pass over the distances.
 
-        x is [n, ...] with the samples' number d of values a row.
+        x is [n, ...] with the samples' number d of values a row, in any form that samples may have. The result is
+        float64 where the samples are, else float32, and on their device.
         """
-        x = self._points("x", x)
         sigmas = torch.as_tensor(sigma, dtype=torch.float64)
         if sigmas.ndim > 1 or not bool((sigmas > 0).all() and sigmas.isfinite().all()):
             raise ValueError(f"ParzenWindow: sigma must be positive and finite, one number or a sequence, got {sigma}")
-        log_sum = parzen_logsumexp(x, self.samples, sigmas.reshape(-1).to(x.device))
-        count, d = self.samples.shape
-        log_normaliser = math.log(count) + d * (sigmas.reshape(-1, 1).log() + math.log(2 * math.pi) / 2)
-        density = (log_sum.double() - log_normaliser.to(log_sum.device)).to(log_sum.dtype)
+        density = self._log_density(self._points("x", x), sigmas.reshape(-1))
         return density[0] if sigmas.ndim == 0 else density
 
-    def fit(self, valid: Tensor | np.ndarray[Any, Any], sigmas: Sequence[float] | None = None) -> Self:
-        """Set `sigma` to the bandwidth of the grid with the highest mean log-density of `valid` [n, ...]; return self.
+    def fit(self, valid: Rows, sigmas: Sequence[float] | None = None, *, refine: bool = False) -> Self:
+        """Set `sigma` to the bandwidth with the highest mean log-density of `valid` [n, ...]; return self.
 
         The default grid is the authors' (PAPER_SIGMAS); they used the first 1000 validation points. Warns when the best
-        bandwidth lies at the grid's edge, for then a better one may lie outside.
+        bandwidth lies at the grid's edge, for then a better one may lie outside. `refine=True` looks between the
+        grid's bandwidths and, if need be, beyond its edge, to a part in a thousand.
         """
         grid = PAPER_SIGMAS if sigmas is None else tuple(float(sigma) for sigma in sigmas)
         points = self._points("valid", valid)
-        if len(points) == 0 or len(grid) == 0:
+        if points.count == 0 or len(grid) == 0:
             raise ValueError("ParzenWindow.fit: needs at least one validation point and one sigma")
-        means = self.log_density(points, grid).double().mean(dim=1).cpu()
-        if not bool(means.isfinite().any()):
-            raise ValueError(f"ParzenWindow.fit: no sigma of {list(grid)} gives a finite mean log-density")
-        best = int(means.nan_to_num(nan=-math.inf).argmax())
-        if len(grid) > 2 and grid[best] in (min(grid), max(grid)):
+        self.sigma, at_edge = self._best(points, grid)
+        if refine:
+            self.sigma = self._refined(points, self.sigma, grid)
+        elif at_edge:
             warnings.warn(
-                f"the best bandwidth, {grid[best]:.4g}, lies at the edge of the grid "
+                f"the best bandwidth, {self.sigma:.4g}, lies at the edge of the grid "
                 f"[{min(grid):.4g}, {max(grid):.4g}]: a better one may lie outside",
                 stacklevel=2,
             )
-        self.sigma = grid[best]
-        self._fitted_on = points
+        self._fitted = points, grid
         return self
 
-    def score(self, test: Tensor | np.ndarray[Any, Any]) -> ParzenEstimate:
+    def score(self, test: Rows, *, resamples: int = 0, seed: int = 0) -> ParzenEstimate:
         """Mean log-density of `test` [n, ...] at `sigma`, with its standard error.
 
         Refuses test points that `fit` has seen: a bandwidth tuned on the test set flatters the model.
+
+        Args:
+            test: the points, in any form that samples may have.
+            resamples: if not 0, the number of resampled draws from which the estimate's spreads are taken: a draw picks
+                50 groups of the samples with replacement. At least 2; for samples in one tensor or array.
+            seed: of the resampling.
         """
         if self.sigma is None:
             raise RuntimeError("ParzenWindow.score: no bandwidth yet; call fit(valid) first or set sigma")
         points = self._points("test", test)
-        if len(points) == 0:
+        if points.count == 0:
             raise ValueError("ParzenWindow.score: test must hold at least one point, got 0")
-        if self._fitted_on is not None and _share_points(points, self._fitted_on):
+        if self._fitted is not None and points.overlaps(self._fitted[0]):
             raise ValueError("ParzenWindow.score: test holds points on which fit chose sigma; use others")
-        log_density = self.log_density(points, self.sigma).double()
+        log_density = self._log_density(points, torch.tensor([self.sigma], dtype=torch.float64))[0].double()
         n = len(log_density)
+        draws_spread, choice_spread = self._spreads(points, resamples, seed) if resamples else (None, None)
         return ParzenEstimate(
             mean=float(log_density.mean()),
             standard_error=float(log_density.std()) / math.sqrt(n) if n > 1 else math.nan,
             sigma=self.sigma,
             n_test=n,
-            n_samples=len(self.samples),
+            n_samples=self.n_samples,
+            draws_spread=draws_spread,
+            choice_spread=choice_spread,
         )
 
-    def _points(self, name: str, points: Tensor | np.ndarray[Any, Any]) -> Tensor:
-        rows = _rows(name, points)
-        if rows.shape[1] != self.samples.shape[1]:
+    def _points(self, name: str, rows: Rows) -> Chunks:
+        points = Chunks(name, rows)
+        if points.d != self._samples.d and points.count > 0:
             raise ValueError(
-                f"ParzenWindow: {name} must have {self.samples.shape[1]} values a row, as the samples, "
-                f"got {rows.shape[1]}"
+                f"ParzenWindow: {name} must have {self._samples.d} values a row, as the samples, got {points.d}"
             )
-        return rows.to(self.samples)
+        return points
+
+    def _log_density(self, points: Chunks, sigmas: Tensor) -> Tensor:
+        parts = [self._log_sum(chunk, sigmas) for chunk in points]
+        log_sum = torch.cat(parts, 1) if parts else torch.empty(len(sigmas), 0, dtype=torch.float64)
+        if self._group is not None:
+            log_sum = self._merged_over_ranks(log_sum)
+        return self._normalised(log_sum, sigmas, self.n_samples)
+
+    def _log_sum(self, points: Tensor, sigmas: Tensor) -> Tensor:
+        """The unnormalised log sums over this rank's samples, [S, n]; float64 once chunks are merged."""
+        log_sum = None
+        for samples in self._samples:
+            part = _log_sum(points, samples, sigmas)
+            log_sum = part if log_sum is None else torch.logaddexp(log_sum.double(), part.double())
+        if log_sum is None:  # a rank without samples
+            log_sum = torch.full((len(sigmas), len(points)), -math.inf)
+        return log_sum
+
+    def _merged_over_ranks(self, log_sum: Tensor) -> Tensor:
+        """Merged in the order of the ranks, so that every rank gets the same bits."""
+        mine = log_sum.double().contiguous()
+        parts = [torch.empty_like(mine) for _ in range(self._samples.ranks)]
+        torch.distributed.all_gather(parts, mine, group=self._group)
+        merged = parts[0]
+        for part in parts[1:]:
+            merged = torch.logaddexp(merged, part)
+        return merged
+
+    def _normalised(self, log_sum: Tensor, sigmas: Tensor, count: int) -> Tensor:
+        log_normaliser = math.log(count) + self._samples.d * (sigmas.log() + math.log(2 * math.pi) / 2)
+        return (log_sum.double() - log_normaliser[:, None].to(log_sum.device)).to(log_sum.dtype)
+
+    def _best(self, points: Chunks, grid: Sequence[float]) -> tuple[float, bool]:
+        """The grid's best bandwidth, and whether it lies at the grid's edge."""
+        means = self._log_density(points, torch.tensor(grid, dtype=torch.float64)).double().mean(1).cpu()
+        if not bool(means.isfinite().any()):
+            raise ValueError(f"ParzenWindow.fit: no sigma of {list(grid)} gives a finite mean log-density")
+        best = grid[int(means.nan_to_num(nan=-math.inf).argmax())]
+        return best, len(grid) > 2 and best in (min(grid), max(grid))
+
+    def _refined(self, points: Chunks, best: float, grid: Sequence[float]) -> float:
+        """Ten bandwidths cost little more than one: grids of ten that close in on the best."""
+        ratio = (max(grid) / min(grid)) ** (1 / (len(grid) - 1)) if max(grid) > min(grid) else 2.0
+        for _ in range(100):
+            fine = np.geomspace(best / ratio, best * ratio, 10).tolist()
+            best, at_edge = self._best(points, fine)
+            if not at_edge:
+                ratio **= 2 / 9
+            if ratio < 1.001:
+                break
+        return best
+
+    def _spreads(self, test: Chunks, resamples: int, seed: int) -> tuple[float, float | None]:
+        """Standard deviations of the mean over resampled draws: with sigma as it is, and with sigma chosen anew."""
+        if resamples < 2 or self._group is not None or not isinstance(self._samples.rows, Tensor | np.ndarray):
+            raise ValueError(
+                "ParzenWindow.score: resamples must be at least 2, and needs all samples in one tensor or array, "
+                f"got {resamples}"
+            )
+        assert self.sigma is not None
+        grid = (self.sigma,) if self._fitted is None else (*self._fitted[1], self.sigma)
+        sigmas = torch.tensor(grid, dtype=torch.float64)
+        of_test = self._group_sums(test, sigmas)
+        of_valid = None if self._fitted is None else self._group_sums(self._fitted[0], sigmas)
+        generator = torch.Generator().manual_seed(seed)
+        fixed, chosen = [], []
+        for _ in range(resamples):
+            groups = torch.randint(len(of_test), (len(of_test),), generator=generator)
+            means = self._normalised(of_test[groups].logsumexp(0), sigmas, self.n_samples).mean(1)
+            fixed.append(means[-1])
+            if of_valid is not None:
+                points = torch.randint(of_valid.shape[2], (of_valid.shape[2],), generator=generator)
+                valid = self._normalised(of_valid[groups].logsumexp(0)[:-1, points], sigmas[:-1], self.n_samples)
+                chosen.append(means[valid.mean(1).argmax()])
+        return float(torch.stack(fixed).std()), float(torch.stack(chosen).std()) if chosen else None
+
+    def _group_sums(self, points: Chunks, sigmas: Tensor) -> Tensor:
+        """Log sums over each of at most _GROUPS groups of samples, [groups, S, n], float64, on the CPU."""
+        (samples,) = Chunks("samples", self._samples.rows)
+        chunks = list(points)
+        groups = [
+            torch.cat([_log_sum(chunk, group, sigmas).double().cpu() for chunk in chunks], 1)
+            for group in samples.tensor_split(min(_GROUPS, len(samples)))
+        ]
+        return torch.stack(groups)
 
 
-def _rows(name: str, array: Tensor | np.ndarray[Any, Any]) -> Tensor:
-    """`array` [n, ...] as a tensor [n, d] of floats, without a copy where none is needed."""
-    tensor = torch.as_tensor(array).detach()
-    if not tensor.is_floating_point():
-        raise TypeError(f"ParzenWindow: {name} must be floating-point (pixels in [0, 1]), got {tensor.dtype}")
-    if tensor.ndim < 2:
-        raise ValueError(f"ParzenWindow: {name} must have shape [n, ...], got {list(tensor.shape)}")
-    return tensor.flatten(1)
-
-
-def _share_points(a: Tensor, b: Tensor) -> bool:
-    """Whether two [n, d] tensors overlap in memory or are equal."""
-
-    def span(t: Tensor) -> tuple[int, int]:
-        extent = sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True)) + 1
-        return t.data_ptr(), t.data_ptr() + extent * t.element_size()
-
-    (a_start, a_stop), (b_start, b_stop) = span(a), span(b)
-    return (a_start < b_stop and b_start < a_stop) or torch.equal(a, b)
+def _log_sum(points: Tensor, samples: Tensor, sigmas: Tensor) -> Tensor:
+    return parzen_logsumexp(points.to(samples), samples, sigmas.to(samples.device))
