@@ -227,6 +227,7 @@ class _Game:
             warnings.simplefilter("ignore", UserWarning)  # Young generators lie at the edge of the grid of sigmas.
             window = self.run.window()
         assert window.sigma is not None
+        assert isinstance(window.samples, Tensor)
         density = window.log_density(as_float(self.splits.valid), window.sigma)
         return {
             "log_likelihood": density.double().mean().item(),
