@@ -40,10 +40,17 @@ def test_reference_philox(seed):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", SIZES)
-def test_equals_the_reference_exactly(size, dtype):
+def test_equals_the_reference_exactly(size, dtype, device):
     x = torch.linspace(-3, 3, size, dtype=torch.float64).to(dtype)
     for p, seed in ((0.2, 5), (0.5, -7), (0.999, 2**62 + 1)):
-        assert torch.equal(dropout(x, p, seed_of(seed)), reference.dropout(x, p, seed_of(seed)))
+        y = dropout(x.to(device), p, seed_of(seed).to(device), impl="native")
+        assert torch.equal(y.cpu(), reference.dropout(x, p, seed_of(seed)))
+
+
+def test_every_vector_level_gives_the_same_bits(simd_level):
+    x = torch.linspace(-3, 3, 50_001)
+    for p in (0.2, 0.5):
+        assert torch.equal(dropout(x, p, seed_of(9)), reference.dropout(x, p, seed_of(9)))
 
 
 def test_does_not_depend_on_threads():

@@ -19,7 +19,7 @@ def tensors(dtype=torch.float32, gradient=None, seed=0):
     ("dtype", "gradient"),
     [(torch.float32, torch.float32), (torch.float32, torch.bfloat16), (torch.float64, torch.float64)],
 )
-def test_equals_the_reference_exactly(dtype, gradient):
+def test_equals_the_reference_exactly(dtype, gradient, simd_level):
     rates = torch.tensor([0.1, 0.7], dtype=dtype)
     ours, theirs = tensors(dtype, gradient), tensors(dtype, gradient)
     copies = [[torch.empty(shape, dtype=torch.bfloat16) for shape in SHAPES] for _ in range(2)]
@@ -28,6 +28,18 @@ def test_equals_the_reference_exactly(dtype, gradient):
         reference.momentum_update(*theirs, rates, copies[1])
     for a, b in zip([*ours[0], *ours[1], *copies[0]], [*theirs[0], *theirs[1], *copies[1]], strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("gradient", [torch.float32, torch.bfloat16])
+def test_on_a_gpu(gradient):
+    """There multiplication and addition may be one operation, so the last bit differs."""
+    ours, theirs = tensors(gradient=gradient), tensors(gradient=gradient)
+    ours = [[tensor.cuda() for tensor in group] for group in ours]
+    momentum_update(*ours, torch.tensor([0.1, 0.7], device="cuda"), impl="native")
+    reference.momentum_update(*theirs, torch.tensor([0.1, 0.7]))
+    for a, b in zip([*ours[0], *ours[1]], [*theirs[0], *theirs[1]], strict=True):
+        torch.testing.assert_close(a.cpu(), b, rtol=1e-6, atol=1e-6)
 
 
 def test_formula():

@@ -264,6 +264,26 @@ def test_images_that_are_not_on_the_device_are_not_captured(captures):
     assert step.statistics().shape == (6, 4)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("step", ["auto", "plain"])
+@pytest.mark.parametrize("settings", [{"updates": "simultaneous"}, {"k": 3}, {"precision": "bf16"}], ids=str)
+def test_captured_on_a_gpu(settings, step):
+    """Replayed or not, the same random draws and the same numbers, up to another order of cuBLAS's sums."""
+    chosen, device = recipe(**settings, step=step), torch.device("cuda")
+    results = []
+    for wrapped in (True, False):
+        pair = tuple(player.to(device) for player in players(chosen))
+        inner = FusedStep(*pair, chosen, device) if step == "auto" else PlainStep(*pair, chosen, SHAPE, device)
+        tested = graph.GraphStep(inner, pair, chosen.k, device) if wrapped else inner
+        real = Batches(image_batches(chosen).images, chosen.batch_size, 0, device)
+        torch.manual_seed(5)
+        for update in range(12):
+            tested(real, chosen.rates(update, 3))
+        results.append([*pair[0].parameters(), *pair[1].parameters(), tested.statistics()])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
 # ---- which step is taken --------------------------------------------------------------------------------------------
 
 
