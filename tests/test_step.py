@@ -81,6 +81,11 @@ CASES = {
     "no dropout": {"keep_input": 1.0, "keep_hidden": 1.0, "updates": "simultaneous"},
     "dropout of hidden layers only": {"keep_input": 1.0},
     "adam": {"optimizer": "adam"},
+    "instance noise": {"instance_noise": 0.2},
+    "penalty": {"gradient_penalty": 2.0},
+    "penalty, simultaneous": {"gradient_penalty": 0.3, "instance_noise": 0.2, "updates": "simultaneous"},
+    "penalty, three layers": {"gradient_penalty": 2.0, "discriminator_hidden": (16, 5, 4), "k": 2},
+    "penalty, no dropout": {"gradient_penalty": 2.0, "keep_input": 1.0, "keep_hidden": 1.0},
     "one image": {"batch_size": 1, "updates": "simultaneous"},
     "large": {"batch_size": 100, "discriminator_hidden": (48, 48), "pieces": 5, "updates": "simultaneous"},
 }

@@ -61,7 +61,6 @@ def make_step(
     if (
         isinstance(generator, Generator)
         and isinstance(discriminator, Discriminator)
-        and recipe.gradient_penalty == recipe.instance_noise == 0
         and can_fuse(generator, discriminator, device)
     ):
         step = FusedStep(generator, discriminator, recipe, device)

@@ -71,10 +71,10 @@ class FusedStep:
         judge, paint = self._discriminator, self._generator
         for _ in range(self.recipe.k):
             fakes = paint.forward(self._noise())
-            logits = judge.forward(real().flatten(1), fakes)
+            logits = judge.forward(self._blurred(real().flatten(1)), self._blurred(fakes))
             d_loss, d_by_logit = _discriminator_loss(logits)
-            judge.update(judge.backward(d_by_logit), rates.discriminator_lr, rates.momentum)
-        g_logits = judge.forward(paint.forward(self._noise()))
+            judge.update(self._discriminator_gradients(d_by_logit), rates.discriminator_lr, rates.momentum)
+        g_logits = judge.forward(self._blurred(paint.forward(self._noise())))
         g_loss, g_by_logit = self._generator_loss(g_logits)
         judge.backward()
         paint.update(paint.backward(judge.input_gradient(0, g_by_logit)), rates.generator_lr, rates.momentum)
@@ -83,11 +83,12 @@ class FusedStep:
     def _simultaneous(self, real: Callable[[], Tensor], rates: Rates) -> Tensor:
         """The released code: both gradients at the same parameters, from one backward pass through D."""
         judge, paint = self._discriminator, self._generator
-        logits = judge.forward(real().flatten(1), paint.forward(self._noise()))
+        images, fakes = real().flatten(1), paint.forward(self._noise())
+        logits = judge.forward(self._blurred(images), self._blurred(fakes))
         real_logits, fake_logits = logits.chunk(2)
         d_loss, d_by_logit = _discriminator_loss(logits)
         g_loss, g_by_logit = self._generator_loss(fake_logits)
-        d_gradients = judge.backward(d_by_logit)
+        d_gradients = self._discriminator_gradients(d_by_logit)
         g_gradients = paint.backward(judge.input_gradient(len(real_logits), g_by_logit))
         judge.update(d_gradients, rates.discriminator_lr, rates.momentum)
         paint.update(g_gradients, rates.generator_lr, rates.momentum)
@@ -95,6 +96,17 @@ class FusedStep:
 
     def _noise(self) -> Tensor:
         return sample_noise(self.recipe.batch_size, self.recipe.noise_size, self.recipe.noise, device=self._device)
+
+    def _blurred(self, images: Tensor) -> Tensor:
+        if self.recipe.instance_noise == 0:
+            return images
+        return images + self.recipe.instance_noise * torch.randn_like(images)
+
+    def _discriminator_gradients(self, by_logit: Tensor) -> list[Tensor]:
+        gradients = self._discriminator.backward(by_logit)
+        if self.recipe.gradient_penalty > 0:
+            self._discriminator.penalise(gradients, len(by_logit) // 2, self.recipe.gradient_penalty / 4)
+        return gradients
 
     def _generator_loss(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """The loss and its derivative by each logit."""
@@ -226,22 +238,45 @@ class _DiscriminatorPasses(_Passes):
         if scale is not None:
             gradients = [(scale @ self.inputs[-1]).unsqueeze(0), scale.sum(0, keepdim=True)]
         grad = weight.repeat(len(self.inputs[-1]), 1)
+        self.units: list[Tensor] = []  # the derivative of each logit by the units of each layer
         for depth, (weight, _) in reversed(list(enumerate(hidden))):
             self.masks[depth + 1].drop(grad, grad)
+            self.units.insert(0, grad)
             if scale is not None:
                 scaled, winner = grad * scale.unsqueeze(1), self.winners[depth]
                 gradients[:0] = torch.ops.pygan.maxout_grad_weight(scaled, self.inputs[depth], winner, weight.shape[1])
             if depth > 0:
                 grad = torch.ops.pygan.maxout_grad_input(grad, weight, self.winners[depth])
-        self.by_first_units = grad
         return gradients
 
     def input_gradient(self, first: int, by_logit: Tensor) -> Tensor:
         """Gradient by the images from row `first` on of a loss whose derivative by their logits is `by_logit`."""
-        grad = self.by_first_units[first:] * by_logit.to(self.by_first_units.dtype).unsqueeze(1)
-        grad = torch.ops.pygan.maxout_grad_input(grad, self.layers()[0][0], self.winners[0][first:])
+        units = self.units[0][first : first + len(by_logit)]
+        winners = self.winners[0][first : first + len(by_logit)]
+        scaled = units * by_logit.to(units.dtype).unsqueeze(1)
+        grad = torch.ops.pygan.maxout_grad_input(scaled, self.layers()[0][0], winners)
         self.masks[0].drop(grad, grad, first)
         return grad
+
+    def penalise(self, gradients: list[Tensor], n: int, weight: float) -> None:
+        """Add the gradients of weight / n times the sum, over the first n images, of |d logit / d image|^2.
+
+        The slope d logit / d image is linear in each layer's weight, so the penalty's gradient by a weight is that of
+        an ordinary layer whose input is the slope's image under the layers before it, the winning pieces held.
+        """
+        *hidden, _ = self.layers()
+        slope = self.input_gradient(0, self.units[0].new_ones(n))
+        tangent = slope * (2 * weight / n)
+        self.masks[0].drop(tangent, tangent)
+        for depth, (matrix, _) in enumerate(hidden):
+            units, pieces, _ = matrix.shape
+            winners = self.winners[depth][:n]
+            by_weight, _ = torch.ops.pygan.maxout_grad_weight(self.units[depth][:n], tangent, winners, pieces)
+            gradients[2 * depth] += by_weight
+            products = affine(tangent, matrix.flatten(0, 1), None).view(n, units, pieces)
+            tangent = products.gather(2, winners.long().unsqueeze(2)).squeeze(2)
+            self.masks[depth + 1].drop(tangent, tangent)
+        gradients[-2] += tangent.sum(0)
 
     def _draw(self, depth: int) -> _Mask:
         rate = self.dropouts[depth]

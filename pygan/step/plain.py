@@ -79,14 +79,16 @@ class PlainStep:
         real, fakes = self._blurred(real), self._blurred(fakes)
         if self.recipe.gradient_penalty > 0:
             real = real.detach().requires_grad_()
-            logits = self._judge(real)
-            (slopes,) = grad(logits.sum(), real, create_graph=True)
-            penalty = self.recipe.gradient_penalty / 4 * slopes.square().sum() / len(real)  # half, as the loss
-            return logits, self._judge(fakes), penalty
-        if not getattr(self.discriminator, "independent_examples", False):
-            return self._judge(real), self._judge(fakes), 0.0  # Batch norm, say, must not mix the two.
-        logits = self._judge(torch.cat([real, fakes]))
-        return logits[: len(real)], logits[len(real) :], 0.0
+        if getattr(self.discriminator, "independent_examples", False):
+            logits = self._judge(torch.cat([real, fakes]))
+            real_logits, fake_logits = logits[: len(real)], logits[len(real) :]
+        else:  # Batch norm, say, must not mix the two.
+            real_logits, fake_logits = self._judge(real), self._judge(fakes)
+        if self.recipe.gradient_penalty == 0:
+            return real_logits, fake_logits, 0.0
+        (slopes,) = grad(real_logits.sum(), real, create_graph=True)
+        penalty = self.recipe.gradient_penalty / 4 * slopes.square().sum() / len(real)  # half, as the loss
+        return real_logits, fake_logits, penalty
 
     def _blurred(self, images: Tensor) -> Tensor:
         if self.recipe.instance_noise == 0:
