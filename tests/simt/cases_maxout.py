@@ -63,12 +63,11 @@ def layer(dtype: str, batch: int, units: int, pieces: int, size: int) -> tuple[n
 
 def assert_sums(got: np.ndarray, dtype: str, a: np.ndarray, b: np.ndarray, subscripts: str) -> None:
     """got = einsum(a, b), within the rounding of sums in float32 or better and of the result."""
-    size = np.einsum(subscripts, abs(a), abs(b))
-    precision = EPSILON["float64" if dtype == "float64" else "float32"]
-    error = abs(load(got, dtype) - np.einsum(subscripts, a, b))
-    assert (error <= 16 * precision * size + EPSILON[dtype] * abs(load(got, dtype))).all(), (
-        f"largest error {error.max()}"
-    )
+    got, expected = load(got, dtype), np.einsum(subscripts, a, b)
+    of_sum = 16 * EPSILON["float64" if dtype == "float64" else "float32"] * np.einsum(subscripts, abs(a), abs(b))
+    error = abs(got - expected)
+    allowed = of_sum + EPSILON[dtype] * abs(expected) + SMALLEST[dtype]
+    assert (error <= allowed).all(), f"{(error / allowed).max():.3g} times the error that is allowed"
 
 
 def grad_input(host: Host, dtype: str) -> None:
