@@ -4,7 +4,7 @@ import ctypes
 import functools
 
 import numpy as np
-from simt_host import DTYPES, EPSILON, Cases, Host, empty, load, pointer, sparse, store
+from simt_host import DTYPES, EPSILON, SMALLEST, Cases, Host, empty, load, pointer, sparse, store
 
 RNG = np.random.default_rng(0)
 POOLS = ((1, 1, 1, 1), (3, 2, 5, 1), (2, 3, 4, 7), (1, 2, 256, 3), (301, 1, 2, 1))  # outer, units, pieces, inner
