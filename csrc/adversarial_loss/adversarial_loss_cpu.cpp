@@ -11,21 +11,25 @@ namespace {
 constexpr std::int64_t kChunk = 16384;  // logits of one partial sum: a few microseconds of work, within the L1 cache
 constexpr std::int64_t kBlock = 256;    // logits that are summed in the compute type before double takes over
 
-// Sum of softplus(sign * x) over n logits; `scale` makes each derivative one of the mean.
-template <class T, bool kGradient>
+// Sum of softplus(sign * x) over n logits; `scale` makes each derivative one of the mean. The derivatives are computed
+// also where nobody wants them: they cost little, and compilers vectorise the loop only with them.
+template <class T>
 double sum_chunk(const T* logits, T* gradient, std::int64_t n, int sign, double scale) {
   using C = compute_t<T>;
   const C s = static_cast<C>(sign);
   const C slope_scale = static_cast<C>(sign * scale);
+  T unwanted[kBlock];
   double total = 0;
   for (std::int64_t begin = 0; begin < n; begin += kBlock) {
-    const std::int64_t end = begin + kBlock < n ? begin + kBlock : n;
+    const std::int64_t size = begin + kBlock < n ? kBlock : n - begin;
+    const T* x = logits + begin;
+    T* slopes = gradient == nullptr ? unwanted : gradient + begin;
     C sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (std::int64_t i = begin; i < end; ++i) {
-      const Softplus<C> f = softplus<C>(s * load(logits[i]));
+    for (std::int64_t i = 0; i < size; ++i) {
+      const Softplus<C> f = softplus<C>(s * load(x[i]));
       sum += f.value;
-      if (kGradient) gradient[i] = store<T>(slope_scale * f.slope);
+      slopes[i] = store<T>(slope_scale * f.slope);
     }
     total += static_cast<double>(sum);
   }
@@ -46,11 +50,8 @@ void run(const LossTerm (&terms)[2], T* loss, int threads) {
     const std::int64_t n = begin + kChunk < term.size ? kChunk : term.size - begin;
     const T* logits = static_cast<const T*>(term.logits) + begin;
     const double scale = static_cast<double>(term.weight) / static_cast<double>(term.size);
-    if (term.gradient == nullptr) {
-      sums[chunk] = sum_chunk<T, false>(logits, nullptr, n, term.sign, scale);
-    } else {
-      sums[chunk] = sum_chunk<T, true>(logits, static_cast<T*>(term.gradient) + begin, n, term.sign, scale);
-    }
+    T* gradient = term.gradient == nullptr ? nullptr : static_cast<T*>(term.gradient) + begin;
+    sums[chunk] = sum_chunk(logits, gradient, n, term.sign, scale);
   });
   double total[2] = {0, 0};
   for (std::int64_t chunk = 0; chunk < chunks; ++chunk) total[chunk >= first] += sums[chunk];
