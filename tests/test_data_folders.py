@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import pygan
 from pygan import data
 from pygan.data import folders
 
@@ -25,12 +26,15 @@ def fill(folder, n=12, **keywords):
     return folder
 
 
-def test_500_colour_pictures_without_a_line_of_configuration(tmp_path):
+def test_500_colour_pictures_without_a_line_of_configuration(tmp_path, monkeypatch):
     splits = data.load(fill(tmp_path / "faces", 500, width=40, height=30))
     assert splits.name == "faces"
     assert splits.train.shape == (400, 3, 30, 40)
     assert splits.train.dtype == torch.uint8
     assert splits.protocol.startswith("faces: a folder of 500 colour images of 40x30 pixels; split 80/10/10")
+    monkeypatch.chdir(tmp_path)
+    run = pygan.train("faces", epochs=1)
+    assert run.sample(2).shape == (2, 3, 30, 40)
 
 
 def test_pixels_arrive_as_they_are_in_order_of_names(tmp_path):

@@ -71,4 +71,4 @@ def _fetch(folder: Path) -> None:
             if name in _SHA256:
                 tar.extract(member.replace(name=name), beside, filter="data")
                 os.replace(Path(beside) / name, folder / name)
-    archive.unlink()
+    archive.unlink(missing_ok=True)  # another process may have unpacked it too
