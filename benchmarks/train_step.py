@@ -2,16 +2,16 @@
 
     python benchmarks/train_step.py                     # all cases side by side, and where our milliseconds go
     python benchmarks/train_step.py --no-compile        # without the minute that torch.compile takes
+    python benchmarks/train_step.py --device cuda       # all cases on a GPU; ours as one CUDA graph
     python benchmarks/train_step.py --time-to 100       # seconds until the validation log-likelihood is 100 nats
 
-All cases run in turn, round after round, so that whatever else the machine does hits them alike; medians are reported.
-Simultaneous updates are another algorithm than the alternating ones of the other cases: the one the 2014 authors ran.
+All cases run in turn, round after round, so that whatever else the machine does hits them alike; a time is the median
+over the rounds of the mean over a round's calls. Simultaneous updates are another algorithm than the alternating ones
+of the other cases: the one the 2014 authors ran.
 """
 
 import argparse
 import ctypes
-import os
-import platform
 import statistics
 import sys
 import time
@@ -19,17 +19,18 @@ from collections.abc import Callable
 from unittest import mock
 
 import torch
+from harness import conditions
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pygan
 from pygan import optim
+from pygan.batches import Batches
 from pygan.models import make_players
 from pygan.recipes import RECIPES, Rates, Recipe
 from pygan.step import fused, make_step, products
 
 SHAPE, PIXELS, NOISE, EPOCH_IMAGES = (1, 28, 28), 784, 100, 50_000
-CPU = torch.device("cpu")
 
 
 # ---- the contestants: what people write in torch --------------------------------------------------------------------
@@ -59,28 +60,30 @@ def torch_players() -> tuple[nn.Module, nn.Module]:
     return generator, discriminator
 
 
-def noise(batch: int) -> Tensor:
-    return torch.empty(batch, NOISE).uniform_(-(3**0.5), 3**0.5)
+def noise(batch: int, device: torch.device) -> Tensor:
+    return torch.empty(batch, NOISE, device=device).uniform_(-(3**0.5), 3**0.5)
 
 
 def eager_step(images: Tensor, batch: int, mode: str | None = None) -> Callable[[], object]:
     """The loop of every tutorial: separate passes over real and generated images, losses read after each update."""
-    generator, discriminator = torch_players()
+    device = images.device
+    generator, discriminator = (player.to(device) for player in torch_players())
     g_optimizer = torch.optim.SGD(generator.parameters(), lr=0.1, momentum=0.5)
     d_optimizer = torch.optim.SGD(discriminator.parameters(), lr=0.1, momentum=0.5)
     if mode is not None:
         generator, discriminator = torch.compile(generator, mode=mode), torch.compile(discriminator, mode=mode)
-    bce, ones, zeros = nn.BCEWithLogitsLoss(), torch.ones(batch, 1), torch.zeros(batch, 1)
+    bce = nn.BCEWithLogitsLoss()
+    ones, zeros = torch.ones(batch, 1, device=device), torch.zeros(batch, 1, device=device)
 
     def step() -> tuple[float, float]:
-        real = images[torch.randint(len(images), (batch,))]
+        real = images[torch.randint(len(images), (batch,), device=device)]
         d_optimizer.zero_grad()
-        fakes = generator(noise(batch)).detach()
+        fakes = generator(noise(batch, device)).detach()
         d_loss = (bce(discriminator(real), ones) + bce(discriminator(fakes), zeros)) / 2
         d_loss.backward()
         d_optimizer.step()
         g_optimizer.zero_grad()
-        g_loss = bce(discriminator(generator(noise(batch))), ones)
+        g_loss = bce(discriminator(generator(noise(batch, device))), ones)
         g_loss.backward()
         g_optimizer.step()
         return d_loss.item(), g_loss.item()
@@ -90,22 +93,23 @@ def eager_step(images: Tensor, batch: int, mode: str | None = None) -> Callable[
 
 def tuned_step(images: Tensor, batch: int) -> Callable[[], object]:
     """The same with one discriminator pass, fused optimisers, no graph through G or into D where none is needed."""
-    generator, discriminator = torch_players()
+    device = images.device
+    generator, discriminator = (player.to(device) for player in torch_players())
     g_optimizer = torch.optim.SGD(generator.parameters(), lr=0.1, momentum=0.5, fused=True)
     d_optimizer = torch.optim.SGD(discriminator.parameters(), lr=0.1, momentum=0.5, fused=True)
-    bce, ones = nn.BCEWithLogitsLoss(), torch.ones(batch, 1)
-    labels = torch.cat([ones, torch.zeros(batch, 1)])
+    bce, ones = nn.BCEWithLogitsLoss(), torch.ones(batch, 1, device=device)
+    labels = torch.cat([ones, torch.zeros_like(ones)])
 
     def step() -> None:
-        real = images[torch.randint(len(images), (batch,))]
+        real = images[torch.randint(len(images), (batch,), device=device)]
         d_optimizer.zero_grad()
         with torch.no_grad():
-            fakes = generator(noise(batch))
+            fakes = generator(noise(batch, device))
         bce(discriminator(torch.cat([real, fakes])), labels).backward()
         d_optimizer.step()
         g_optimizer.zero_grad()
         discriminator.requires_grad_(False)
-        bce(discriminator(generator(noise(batch))), ones).backward()
+        bce(discriminator(generator(noise(batch, device))), ones).backward()
         discriminator.requires_grad_(True)
         g_optimizer.step()
 
@@ -113,10 +117,12 @@ def tuned_step(images: Tensor, batch: int) -> Callable[[], object]:
 
 
 def pygan_step(images: Tensor, batch: int, **settings: object) -> Callable[[], None]:
+    device = images.device
     recipe: Recipe = RECIPES["code2014"].with_settings(batch_size=batch, **settings)
-    step = make_step(*make_players(recipe, SHAPE, torch.full(SHAPE, 0.1)), recipe, SHAPE, CPU)
-    pictures, rates = images.view(-1, *SHAPE), Rates(0.1, 0.1, 0.5)
-    return lambda: step(lambda: pictures[torch.randint(len(pictures), (batch,))], rates)
+    players = [player.to(device) for player in make_players(recipe, SHAPE, torch.full(SHAPE, 0.1))]
+    step = make_step(*players, recipe, SHAPE, device)
+    batches, rates = Batches(images.view(-1, *SHAPE), batch, 0, device), Rates(0.1, 0.1, 0.5)
+    return lambda: step(batches, rates)
 
 
 def by_mkl(step: Callable[[], None]) -> Callable[[], None]:
@@ -145,17 +151,20 @@ def keep_freed_memory() -> None:
 
 
 def interleaved(cases: dict[str, Callable[[], object]], rounds: int, calls: int) -> dict[str, list[float]]:
-    """Milliseconds of each call of each case."""
+    """Milliseconds of a call of each case, one number a round."""
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     times: dict[str, list[float]] = {name: [] for name in cases}
     for call in cases.values():
-        for _ in range(5):
+        for _ in range(6):
             call()
     for _ in range(rounds):
         for name, call in cases.items():
+            wait()
+            start = time.perf_counter()
             for _ in range(calls):
-                start = time.perf_counter()
                 call()
-                times[name].append(1e3 * (time.perf_counter() - start))
+            wait()
+            times[name].append(1e3 * (time.perf_counter() - start) / calls)
     return times
 
 
@@ -276,20 +285,23 @@ def report_time_to(nats: float, args) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--calls", type=int, default=5, help="steps of one case in one round")
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="three rounds, and no torch.compile")
     parser.add_argument("--time-to", type=float, metavar="NATS")
     parser.add_argument("--runs", default="runs/time-to", help="folder for the runs of --time-to")
     args = parser.parse_args()
+    if args.quick:
+        args.rounds, args.no_compile = 3, True
 
     keep_freed_memory()
     torch.manual_seed(0)
-    images = torch.rand(EPOCH_IMAGES, PIXELS)
-    print(f"command: python {' '.join(sys.argv)}")
-    simd = pygan.build_info()["simd"]
-    print(f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, SIMD {simd}")
-    print(f"torch {torch.__version__}, pygan {pygan.__version__}, {time.strftime('%Y-%m-%d')}, batch {args.batch}\n")
+    images = torch.rand(EPOCH_IMAGES, PIXELS).to(args.device)
+    for name, value in {**conditions(), "device": args.device, "batch": args.batch}.items():
+        print(f"{name}: {value}")
+    print()
 
     ours = {
         "pygan, alternating, float32": pygan_step(images, args.batch, updates="alternating"),
@@ -305,8 +317,10 @@ def main() -> None:
     theirs["torch, eager, tuned"] = tuned_step(images, args.batch)
     theirs["pygan's plain step, alternating"] = pygan_step(images, args.batch, updates="alternating", step="plain")
     others = {f"{name}, MKL's products": by_mkl(step) for name, step in ours.items() if "float32" in name}
-    report_steps(theirs | ours | others, baselines, "torch, eager, tuned", args)
-    report_parts(ours, args)
+    on_cpu = args.device.type == "cpu"
+    report_steps(theirs | ours | (others if on_cpu else {}), baselines, "torch, eager, tuned", args)
+    if on_cpu:
+        report_parts(ours, args)
     if args.time_to is not None:
         report_time_to(args.time_to, args)
 
