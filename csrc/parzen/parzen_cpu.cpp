@@ -53,7 +53,7 @@ T minimum(const T* values, std::int64_t n) {
   return least;
 }
 
-// How many of the n pairs from `begin` on lie within `reach` and have lost digits, see parzen_math.h.
+// How many of the n pairs from `begin` on have lost digits and count, see parzen_math.h.
 template <class T>
 std::int64_t count_lossy(const Row<T>& row, std::int64_t begin, std::int64_t n, T farthest, T part) {
   const T x_norm = static_cast<T>(row.x_norm);
@@ -76,6 +76,7 @@ std::int64_t count_lossy(const Row<T>& row, T farthest, T part) {
 
 template <class T>
 void replace_lossy(const Row<T>& row, T farthest, T part) {
+  if (count_lossy(row, farthest, part) == 0) return;
   const T x_norm = static_cast<T>(row.x_norm);
   for (std::int64_t begin = 0; begin < row.n; begin += kScan) {
     const std::int64_t n = row.n - begin < kScan ? row.n - begin : kScan;
