@@ -90,3 +90,10 @@ def test_the_calls_of_every_operator() -> None:
         results = op()
         assert len(results) >= 2, name
         assert all(torch.isfinite(t).all() for t in results), name
+
+
+def test_the_training_step_and_the_training() -> None:
+    figures = gpu_check.steps("cpu", count=2)
+    assert list(figures) == ["pygan, iterations a second", "torch alone, iterations a second"]
+    figures = gpu_check.training(("cpu", "cpu"), epochs=1)
+    assert "cpu, test log-likelihood in nats" in figures

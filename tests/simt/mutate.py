@@ -45,7 +45,7 @@ def tool_that_noticed(family: str, mutation: Mutation) -> str | None:
             return None if cpp_tests_pass(root, Path(mutation.file)) else "C++ tests"
         library = simt_build.compile_library(family, mutation.build, root)
         command = [sys.executable, str(simt_build.HERE / "run.py"), family, "--build", mutation.build]
-        command += ["--root", folder, "--seconds", "20"]
+        command += ["--root", folder]
         command += ["--orders", "random:1"] if mutation.build == "tsan" else []
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         library.unlink()
