@@ -119,6 +119,43 @@ def test_split_halves_are_as_exact_as_float32(shift: float) -> None:
     assert (products - exact).abs().max() <= 2**-22 * (a.abs().double() @ b.abs().double().t()).max()
 
 
+@pytest.fixture
+def _tensor_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CUDA path's arithmetic, with a product that stands for the tensor cores'."""
+    plain = torch.mm
+
+    def product(a: Tensor, b: Tensor, *, out: Tensor, out_dtype: torch.dtype | None = None) -> Tensor:
+        return plain(a.to(out.dtype), b.to(out.dtype), out=out)
+
+    monkeypatch.setattr(parzen, "_half_products_are_exact", lambda x: True)
+    monkeypatch.setattr(torch, "mm", product)
+
+
+@pytest.mark.usefixtures("_tensor_cores")
+def test_split_products_are_no_worse_than_torch() -> None:
+    x, samples = torch.rand(40, 200), torch.rand(500, 200)
+    assert_accurate(x, samples, PAPER_SIGMAS)
+    x[3] = 1e4  # infinite as float16: goes through differences
+    assert_accurate(x, samples, PAPER_SIGMAS)
+    ours, exact = parzen_logsumexp(x, samples, PAPER_SIGMAS).double(), exact_values(x, samples, PAPER_SIGMAS)
+    torch.testing.assert_close(ours[:, :3], exact[:, :3], rtol=1e-6, atol=1e-4)
+
+
+@pytest.mark.usefixtures("_tensor_cores")
+def test_tf32_precision_is_good_for_means() -> None:
+    x, samples = torch.rand(100, 200), torch.rand(500, 200)
+    exact = exact_values(x, samples, PAPER_SIGMAS)
+    error = parzen_logsumexp(x, samples, PAPER_SIGMAS, precision="tf32").double() - exact
+    assert 1e-3 < error.abs().max() < 0.5
+    assert error.mean(1).abs().max() < 0.03
+
+
+def test_the_mean_over_points_is_exact_to_a_thousandth_of_a_nat() -> None:
+    x, samples = torch.rand(300, 784), torch.rand(1000, 784)
+    ours = parzen_logsumexp(x, samples, PAPER_SIGMAS).double().mean(1)
+    torch.testing.assert_close(ours, exact_values(x, samples, PAPER_SIGMAS).mean(1), rtol=0, atol=1e-3)
+
+
 def test_many_tiles_give_the_same_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     x, samples = torch.rand(300, 20), torch.rand(900, 20)
     whole = parzen_logsumexp(x, samples, PAPER_SIGMAS)

@@ -107,7 +107,7 @@ class _Pairs:
         exponent = torch.frexp(sigmas.where(good, 0).amax()).exponent
         self.scale = torch.ldexp(sigmas.new_ones(()), -1 - exponent)
         self.rates = (0.5 / (sigmas * self.scale).square()).where(good, torch.nan)
-        self.halves = x.is_cuda and x.dtype is torch.float32 and precision != "float32" and _half_products_are_exact()
+        self.halves = precision != "float32" and _half_products_are_exact(x)
         self.split = precision == "split"
 
     def __iter__(self) -> Iterator[_Tile]:
@@ -181,9 +181,11 @@ def _float32_products_are_exact(tensor: Tensor) -> bool:
     return precision in ("highest", "ieee", "none")
 
 
-def _half_products_are_exact() -> bool:
-    """Whether torch multiplies float16 numbers into float32 sums (since torch 2.8), and the user left them so."""
-    return hasattr(torch.ops.aten.mm, "dtype_out") and not torch.backends.cuda.matmul.allow_fp16_accumulation
+def _half_products_are_exact(x: Tensor) -> bool:
+    """Whether torch multiplies float16 numbers into float32 sums (on CUDA since 2.8), and the user left them so."""
+    if not x.is_cuda or x.dtype is torch.float64 or not hasattr(torch.ops.aten.mm, "dtype_out"):
+        return False
+    return not torch.backends.cuda.matmul.allow_fp16_accumulation
 
 
 def _halves(rows: Tensor, split: bool, order: tuple[int, int, int]) -> Tensor:
