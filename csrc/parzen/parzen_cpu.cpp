@@ -6,10 +6,10 @@ namespace pygan {
 namespace PYGAN_SIMD_LEVEL {
 namespace {
 
-constexpr std::int64_t kRowsPerChunk = 4;
-constexpr std::int64_t kBlock = 2048;     // columns that stay in the L1 cache while all sigmas visit them
-constexpr std::int64_t kScan = 256;       // columns that are looked at one by one once any of them is wanted
-constexpr std::int64_t kSigmaGroup = 32;  // sigmas whose partial results fit on the stack
+constexpr std::int64_t kRowsPerChunk = 4;  // points that a thread takes at a time
+constexpr std::int64_t kBlock = 2048;      // columns that stay in the L1 cache while all sigmas visit them
+constexpr std::int64_t kScan = 256;        // columns that are looked at one by one once any of them is wanted
+constexpr std::int64_t kSigmaGroup = 32;   // sigmas whose partial results fit on the stack
 
 template <class T>
 struct Row {
