@@ -5,8 +5,8 @@
 
 Needs a GPU, nvcc, and in this Python torch with CUDA, pip, cmake, ninja, pybind11, scikit-build-core, pytest and the
 dependencies of pygan; no network. Builds the clone without isolation into build/gpu_check, then runs the GPU tests,
-CUDA graphs and streams, floors and kernels, the kernels under compute-sanitizer, a short training on GPU and CPU, the
-training step and the benchmark of the Parzen sums. The report, one JSON and one Markdown file, goes to
+CUDA graphs and streams, floors and kernels, the kernels under compute-sanitizer, a short training on GPU and CPU, and
+the benchmarks that know GPUs. The report, one JSON and one Markdown file, goes to
 benchmarks/results/. Exit code 0 if nothing failed; 1 if something did, or if there is no GPU: then nothing is checked
 or written.
 """
@@ -194,8 +194,10 @@ def check_everything(check: Check) -> None:
         else:
             check.skip(f"compute-sanitizer {name}", "compute-sanitizer is not installed")
     check.run("training, GPU and CPU", [*this, "training"], 120)
-    check.run("training step", [*this, "steps"], 60)
-    check.run("benchmark of Parzen sums", [*python, "benchmarks/parzen.py"], 150)
+    check.run(
+        "benchmark of the training step", [*python, "benchmarks/train_step.py", "--device", "cuda", "--quick"], 120
+    )
+    check.run("benchmark of the Parzen sums", [*python, "benchmarks/parzen.py"], 150)
 
 
 # ---- the parts that run in a process of their own, on the GPU -------------------------------------------------------
@@ -336,38 +338,6 @@ def floors() -> dict[str, Any]:
     return figures
 
 
-def steps(device: str = "cuda", count: int = 300) -> dict[str, Any]:
-    """Iterations a second with the paper's MNIST nets at batch 100: one CUDA graph, and torch alone."""
-    import torch
-
-    from pygan.models import make_players
-    from pygan.recipes import RECIPES, Rates
-    from pygan.step import make_step
-
-    shape, rates, place = (1, 28, 28), Rates(0.1, 0.1, 0.5), torch.device(device)
-    images = torch.rand(10_000, *shape, device=place)
-    figures: dict[str, Any] = {}
-    for name, kind in (("pygan", "auto"), ("torch alone", "plain")):
-        recipe = RECIPES["code2014"].with_settings(step=kind)
-        generator, discriminator = make_players(recipe, shape, images.mean(0).cpu())
-        step = make_step(generator.to(place), discriminator.to(place), recipe, shape, place)
-
-        def batch() -> torch.Tensor:
-            return images[torch.randint(len(images), (100,), device=place)]
-
-        for _ in range(10):
-            step(batch, rates)
-        step.statistics()  # waits for the device
-        start = time.perf_counter()
-        for _ in range(count):
-            step(batch, rates)
-        losses = step.statistics()
-        figures[f"{name}, iterations a second"] = round(count / (time.perf_counter() - start), 1)
-        if not torch.isfinite(losses).all():
-            raise AssertionError(f"{name}: the losses are not finite")
-    return figures
-
-
 def training(devices: tuple[str, ...] = ("cuda", "cpu"), epochs: int = 10) -> dict[str, Any]:
     """A few epochs on the digits on each device: other random numbers, the same quality."""
     import tempfile
@@ -389,7 +359,7 @@ def training(devices: tuple[str, ...] = ("cuda", "cpu"), epochs: int = 10) -> di
     return figures
 
 
-PARTS = {part.__name__: part for part in (exercise, graphs, floors, steps, training)}
+PARTS = {part.__name__: part for part in (exercise, graphs, floors, training)}
 
 
 def main() -> int:
