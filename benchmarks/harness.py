@@ -166,10 +166,13 @@ def main(
     parser.add_argument("--only", default="", help="run only cases whose title contains this")
     parser.add_argument("--seconds", type=float, default=6.0, help="time spent on each case (default 6)")
     parser.add_argument("--rounds", type=int, default=5, help="calls of each contender at least (default 5)")
+    parser.add_argument("--quick", action="store_true", help="as few calls as possible, to see that all runs")
     parser.add_argument("--threads", type=int, help="threads of torch and pygan (default: torch's choice)")
     parser.add_argument("--json", type=Path, help="write the results here too, and the tables as .md beside")
     options(parser)
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.seconds, arguments.rounds = 0.0, 2
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)

@@ -288,6 +288,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--values", type=int, default=784)
     parser.add_argument("--rounds", type=int, default=3, help="calls of each contender (default 3; slow ones fewer)")
+    parser.add_argument("--quick", action="store_true", help="few points, one round, to see that all runs")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="threads of torch and pygan (default: torch's choice)")
     parser.add_argument(
@@ -299,6 +300,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the results here too, and the table as .md beside")
     parser.add_argument("--plot", type=Path, help="measure and draw the cost model instead")
     options = parser.parse_args()
+    if options.quick:
+        options.points, options.samples, options.rounds = 300, 1000, 1
     if options.threads:
         torch.set_num_threads(options.threads)
     setting = conditions() | {
