@@ -7,8 +7,7 @@ namespace PYGAN_SIMD_LEVEL {
 namespace {
 
 constexpr std::int64_t kRowsPerChunk = 4;  // points that a thread takes at a time
-constexpr std::int64_t kBlock = 2048;      // columns that stay in the L1 cache while all sigmas visit them
-constexpr std::int64_t kScan = 256;        // columns that are looked at one by one once any of them is wanted
+constexpr std::int64_t kBlock = 256;       // terms that are summed in T before double takes over
 constexpr std::int64_t kSigmaGroup = 32;   // sigmas whose partial results fit on the stack
 
 template <class T>
@@ -66,20 +65,11 @@ std::int64_t count_lossy(const Row<T>& row, std::int64_t begin, std::int64_t n, 
 }
 
 template <class T>
-std::int64_t count_lossy(const Row<T>& row, T farthest, T part) {
-  std::int64_t count = 0;
-  for (std::int64_t begin = 0; begin < row.n; begin += kBlock) {
-    count += count_lossy(row, begin, row.n - begin < kBlock ? row.n - begin : kBlock, farthest, part);
-  }
-  return count;
-}
-
-template <class T>
 void replace_lossy(const Row<T>& row, T farthest, T part) {
-  if (count_lossy(row, farthest, part) == 0) return;
+  if (count_lossy(row, 0, row.n, farthest, part) == 0) return;
   const T x_norm = static_cast<T>(row.x_norm);
-  for (std::int64_t begin = 0; begin < row.n; begin += kScan) {
-    const std::int64_t n = row.n - begin < kScan ? row.n - begin : kScan;
+  for (std::int64_t begin = 0; begin < row.n; begin += kBlock) {
+    const std::int64_t n = row.n - begin < kBlock ? row.n - begin : kBlock;
     if (count_lossy(row, begin, n, farthest, part) == 0) continue;
     for (std::int64_t i = begin; i < begin + n; ++i) {
       if (is_lossy(row.d2[i], x_norm + row.sample_norms[i], farthest, part)) row.d2[i] = direct_distance(row, i);
@@ -115,7 +105,8 @@ T squared_distances(const Row<T>& row, double smallest_rate, double product_unit
   if (least == infinity<T>()) return least;
   replace_lossy(row, least + static_cast<T>(kAlwaysDirect.reach / smallest_rate), T(kAlwaysDirect.part));
   T window = static_cast<T>(kSeldomDirect.reach / smallest_rate);
-  while (least + window > least && count_lossy(row, least + window, T(kSeldomDirect.part)) > kFewTerms) window /= 4;
+  while (least + window > least && count_lossy(row, 0, row.n, least + window, T(kSeldomDirect.part)) > kFewTerms)
+    window /= 4;
   replace_lossy(row, least + window, T(kSeldomDirect.part));
   return minimum(row.d2, row.n);
 }
