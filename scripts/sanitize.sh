@@ -7,7 +7,7 @@ build=$root/build/sanitize
 mkdir -p "$build"
 unset SKBUILD_CMAKE_DEFINE
 
-cmake -S "$root" -B "$build/cmake" -DPYGAN_SANITIZE=ON -DPYGAN_CUDA=OFF \
+cmake -S "$root" -B "$build/cmake" -DPYGAN_SANITIZE=ON -DPYGAN_CUDA=OFF -DCMAKE_INTERPROCEDURAL_OPTIMIZATION=OFF \
     -DPython_EXECUTABLE="$(command -v python)" -Dpybind11_DIR="$(python -m pybind11 --cmakedir)" >"$build/configure.log"
 cmake --build "$build/cmake" --parallel "$(nproc)" >"$build/build.log" || { tail -50 "$build/build.log"; exit 1; }
 

@@ -289,7 +289,6 @@ MUTATIONS = {
             "asan",
         ),
         ("the tile replaces the earlier ones", "merge({peak[at], sum[at]}, {", "merge({-infinity<double>(), 0}, {"),
-        ("sums of a tile without samples", "if (least == infinity<T>()) return;  // every term is 0", ""),
         ("every thread merges", "if (threadIdx.x != 0) continue;", "", "tsan"),
         ("stride and rows swapped", "(group + s) * tile.stride + j", "(group + s) + j * tile.stride"),
         (
