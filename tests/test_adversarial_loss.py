@@ -264,3 +264,11 @@ def test_gradients_may_be_changed_in_place_between_two_backward_passes() -> None
     assert torch.equal(logits.grad, once)
     loss.backward()
     assert torch.equal(logits.grad, 2 * once)
+
+
+def test_meta_tensors_have_a_shape_only() -> None:
+    logits = torch.empty(2**32, device="meta", requires_grad=True)
+    loss = discriminator_loss(logits, logits)
+    assert loss.is_meta
+    loss.backward()
+    assert logits.grad.shape == logits.shape

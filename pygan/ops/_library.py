@@ -89,7 +89,7 @@ def plain(*args: Any) -> bool:
     ):
         return False
     for arg in args:  # noqa: SIM110 a generator would cost a microsecond
-        if isinstance(arg, Tensor) and type(arg) not in _PLAIN:
+        if isinstance(arg, Tensor) and (type(arg) not in _PLAIN or arg.is_meta):
             return False
     return True
 
