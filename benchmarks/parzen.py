@@ -142,9 +142,9 @@ def contenders(cuda: bool) -> list[Contender]:
         Contender("pygan, one bandwidth", pygan, all_points, sigmas=1),
         Contender("one-pass torch", one_pass, all_points),
         Contender("one-pass, compiled", compiled, 2000 if not cuda else None),
-        Contender("again for each", again_for_each, 1000 if not cuda else None),
-        Contender("cdist for each", cdist, 512, rounds=2),
-        Contender("authors' algorithm", authors, 20, rounds=2),
+        Contender("again for each", again_for_each, 500 if not cuda else None),
+        Contender("cdist for each", cdist, 256, rounds=2),
+        Contender("authors' algorithm", authors, 10, rounds=1),
     ]
     if installed("sklearn") and not cuda:
         found.append(Contender("scikit-learn", kernel_density("sklearn.neighbors"), 20, sigmas=1, rounds=1))
