@@ -30,4 +30,5 @@ cd "$root"
 export LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libstdc++.so.6)"
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 TORCHDYNAMO_DISABLE=1
 "$build/venv/bin/python" -c 'import sys; from pygan import _core; assert _core.__file__.startswith(sys.prefix), _core'
-"$build/venv/bin/python" -m pytest -q -p no:cacheprovider "${tests[@]}" "$@"
+# --capture=sys: a report that ends the process goes to the terminal, not into a file of pytest's
+"$build/venv/bin/python" -m pytest -q -p no:cacheprovider --capture=sys "${tests[@]}" "$@"
