@@ -23,7 +23,7 @@ def test_momentum_is_the_rule_of_the_2014_code() -> None:
 def test_adam_is_torchs_and_goes_on_from_its_state() -> None:
     ours, torchs = nn.Linear(3, 2), nn.Linear(3, 2)
     torchs.load_state_dict(ours.state_dict())
-    reference = torch.optim.Adam(torchs.parameters(), lr=0.01, betas=(0.5, 0.9))
+    reference = torch.optim.Adam(torchs.parameters(), lr=0.01, betas=(0.5, 0.9), fused=True)
     optimizer = Adam(ours, (0.5, 0.9))
     for i in range(6):
         if i == 3:
