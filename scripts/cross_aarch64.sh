@@ -19,6 +19,7 @@ fi
 # Python's headers are this machine's: both are 64-bit little-endian Linux, and nothing compiled here is run with them.
 cmake -S "$root" -B "$build" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER="$cxx" \
     -DCMAKE_BUILD_TYPE=Release -DPYGAN_CUDA=OFF -DPYGAN_WERROR=ON \
-    -DPython_EXECUTABLE="$(command -v python)" -Dpybind11_DIR="$(python -m pybind11 --cmakedir)"
+    -DPython_EXECUTABLE="$(command -v python)" \
+    -DPython_INCLUDE_DIR="$(python -c 'import sysconfig; print(sysconfig.get_path("include"))')" -Dpybind11_DIR="$(python -m pybind11 --cmakedir)"
 cmake --build "$build" --parallel "$(nproc)"
 readelf -h "$build"/_core*.so | grep 'Machine: *AArch64'
