@@ -215,6 +215,10 @@ chunks = [samples, list(samples.split(30)), samples[:1]][int(sys.argv[3])]
 window = ParzenWindow(chunks, group=dist.group.WORLD).fit(valid)
 print("result", window.sigma, window.log_density(test, [0.2, 0.5]).double().flatten().tolist())
 dist.destroy_process_group()
+try:
+    window.log_density(test, 0.2)
+except RuntimeError as error:
+    print("afterwards", error)
 """
 
 
@@ -227,12 +231,12 @@ def test_two_ranks_give_the_answer_of_one_process(form, tmp_path, draw):
         subprocess.Popen([*command, str(rank), str(form)], stdout=subprocess.PIPE, text=True, env=environment)
         for rank in range(2)
     ]
-    answers = [
-        next(line for line in rank.communicate(timeout=300)[0].splitlines() if line.startswith("result"))
-        for rank in ranks
-    ]
+    outputs = [rank.communicate(timeout=300)[0].splitlines() for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0]
+    answers = [next(line for line in lines if line.startswith("result")) for lines in outputs]
     assert answers[0] == answers[1]
+    for lines in outputs:  # the window keeps no group alive, with which the interpreter could not end
+        assert lines[-1] == "afterwards ParzenWindow: the process group given as group has been destroyed"
     samples, valid, test = draw(101, 6), draw(30, 6), draw(40, 6)
     window = ParzenWindow(samples[:1] if form == 2 else samples)
     with warnings.catch_warnings():

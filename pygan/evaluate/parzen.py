@@ -2,6 +2,7 @@
 
 import math
 import warnings
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -74,7 +75,8 @@ class ParzenWindow:
     def __init__(self, samples: Rows, *, group: torch.distributed.ProcessGroup | None = None) -> None:
         rank, ranks = (0, 1) if group is None else (group.rank(), group.size())
         self.samples = samples
-        self._group = group
+        # Held weakly: a gloo group that outlives destroy_process_group aborts the interpreter's exit.
+        self._group = None if group is None else weakref.ref(group)
         self._samples = Chunks("samples", samples, rank, ranks)
         self.n_samples = self._samples.count
         if self.n_samples == 0:
@@ -175,9 +177,12 @@ class ParzenWindow:
 
     def _merged_over_ranks(self, log_sum: Tensor) -> Tensor:
         """Merged in the order of the ranks, so that every rank gets the same bits."""
+        group = self._group() if self._group is not None else None
+        if group is None:
+            raise RuntimeError("ParzenWindow: the process group given as group has been destroyed")
         mine = log_sum.double().contiguous()
         parts = [torch.empty_like(mine) for _ in range(self._samples.ranks)]
-        torch.distributed.all_gather(parts, mine, group=self._group)
+        torch.distributed.all_gather(parts, mine, group=group)
         merged = parts[0]
         for part in parts[1:]:
             merged = torch.logaddexp(merged, part)
