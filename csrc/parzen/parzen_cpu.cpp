@@ -8,6 +8,7 @@ namespace {
 
 constexpr std::int64_t kRowsPerChunk = 4;  // points that a thread takes at a time
 constexpr std::int64_t kBlock = 256;       // terms that are summed in T before double takes over
+constexpr std::int64_t kLanes = 16;        // partial sums of a block, whatever the width of the vectors
 constexpr std::int64_t kSigmaGroup = 32;   // sigmas whose partial results fit on the stack
 
 template <class T>
@@ -111,6 +112,22 @@ T squared_distances(const Row<T>& row, double smallest_rate, double product_unit
   return minimum(row.d2, row.n);
 }
 
+// term(0) + ... + term(n - 1) in kLanes sums side by side, so that rounding does not depend on the vectors' width.
+template <class T, class Term>
+T lane_sum(std::int64_t n, const Term& term) {
+  T lanes[kLanes] = {};
+  const std::int64_t whole = n / kLanes * kLanes;
+  for (std::int64_t begin = 0; begin < whole; begin += kLanes) {
+#pragma omp simd
+    for (std::int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += term(begin + lane);
+  }
+  for (std::int64_t i = whole; i < n; ++i) lanes[i - whole] += term(i);
+  for (std::int64_t width = kLanes / 2; width > 0; width /= 2) {
+    for (std::int64_t lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  }
+  return lanes[0];
+}
+
 double smallest(const double* rates, std::int64_t n) {
   double least = rates[0];
   for (std::int64_t s = 1; s < n; ++s) least = rates[s] < least ? rates[s] : least;
@@ -168,10 +185,8 @@ void accumulate(const ParzenTile& tile, double* peak, double* sum, int threads) 
         const T* d2 = row.d2 + begin;
         for (std::int64_t s = 0; s < sigmas; ++s) {
           const T rate = static_cast<T>(rates[s] * kLog2e);
-          T partial = 0;
-#pragma omp simd reduction(+ : partial)
-          for (std::int64_t i = 0; i < n; ++i) partial += exp2_nonpositive((least - d2[i]) * rate);
-          sums[s] += static_cast<double>(partial);
+          const auto term = [=](std::int64_t i) { return exp2_nonpositive((least - d2[i]) * rate); };
+          sums[s] += static_cast<double>(lane_sum<T>(n, term));
         }
       }
       for (std::int64_t s = 0; s < sigmas; ++s) {
@@ -199,13 +214,11 @@ void weights(const ParzenTile& tile, const double* grad, const double* log_sum, 
         const double share = share_of_largest(tile.rates[s], static_cast<double>(least), log_sum[at]);
         const T factor = static_cast<T>(grad[at] * 2 * tile.rates[s] * share);
         const T rate = static_cast<T>(tile.rates[s] * kLog2e);
-        T square = 0;
-#pragma omp simd reduction(+ : square)
-        for (std::int64_t i = 0; i < n; ++i) {
+        const T square = lane_sum<T>(n, [=, &weight](std::int64_t i) {
           const T term = exp2_nonpositive((least - d2[i]) * rate);
           weight[i] += factor * term;
-          square += term > 0 ? term * d2[i] : T(0);  // d2 may be infinite
-        }
+          return term > 0 ? term * d2[i] : T(0);  // d2 may be infinite
+        });
         mean_square[at] += share * static_cast<double>(square);
       }
       for (std::int64_t i = 0; i < n; ++i) d2[i] = weight[i];
