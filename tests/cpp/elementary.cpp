@@ -30,14 +30,14 @@ double worst_log1p(int steps) {
 
 }  // namespace
 
-TEST(exp_is_within_one_ulp) {
+TEST(exp_is_within_five_quarters_of_an_ulp) {
   for (const float from : {-1.0f, -110.0f}) {
     const double worst = worst_exp<float>(from, 0, 1000003);
-    CHECK_AT(worst, worst <= 1);
+    CHECK_AT(worst, worst <= 1.25);
   }
   for (const double from : {-1.0, -760.0}) {
     const double worst = worst_exp<double>(from, 0, 300007);
-    CHECK_AT(worst, worst <= 1);
+    CHECK_AT(worst, worst <= 1.25);
   }
 }
 
