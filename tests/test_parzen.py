@@ -202,6 +202,26 @@ def test_a_nan_row_poisons_itself_only(dtype: torch.dtype) -> None:
     assert parzen_logsumexp(x, samples, PAPER_SIGMAS).isnan().all()
 
 
+def test_a_nan_sample_poisons_all_whatever_tile_it_is_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parzen, "_BUFFER_BYTES", 4 * 64 * 100)
+    monkeypatch.setattr(parzen, "_BLOCK_BYTES", 4 * 6 * 100)
+    for row in (0, 450, 899):
+        samples = torch.rand(900, 6)
+        samples[row, 3] = math.nan
+        assert parzen_logsumexp(torch.rand(5, 6), samples, PAPER_SIGMAS).isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bandwidths_may_be_of_any_size_together(dtype: torch.dtype) -> None:
+    """The largest one decides the scale; the smallest has a rate that no float holds."""
+    samples = torch.rand(4, 5, dtype=dtype)
+    sigmas = [1e-160, 1e-20, 1.0]
+    values = parzen_logsumexp(samples, samples, sigmas)
+    assert torch.equal(values[:2], torch.zeros(2, 4, dtype=dtype))
+    torch.testing.assert_close(values[2:], parzen_logsumexp(samples, samples, [1.0]))
+    assert (parzen_logsumexp(samples + 1, samples, sigmas)[0] == -math.inf).all()
+
+
 def test_infinite_rows_count_for_nothing() -> None:
     x, samples = torch.rand(5, 6), torch.rand(40, 6)
     far = torch.cat([samples, torch.full((1, 6), math.inf), torch.full((1, 6), 1e30)])

@@ -184,14 +184,14 @@ void accumulate(const ParzenTile& tile, double* peak, double* sum, int threads) 
         const std::int64_t n = row.n - begin < kBlock ? row.n - begin : kBlock;
         const T* d2 = row.d2 + begin;
         for (std::int64_t s = 0; s < sigmas; ++s) {
-          const T rate = static_cast<T>(rates[s] * kLog2e);
+          const T rate = binary_rate<T>(rates[s]);
           const auto term = [=](std::int64_t i) { return exp2_nonpositive((least - d2[i]) * rate); };
           sums[s] += static_cast<double>(lane_sum<T>(n, term));
         }
       }
       for (std::int64_t s = 0; s < sigmas; ++s) {
         const std::int64_t at = (group + s) * tile.stride + j;
-        const LogSum total = merge({peak[at], sum[at]}, {-rates[s] * static_cast<double>(least), sums[s]});
+        const LogSum total = merge({peak[at], sum[at]}, {exponent(rates[s], static_cast<double>(least)), sums[s]});
         peak[at] = total.peak;
         sum[at] = total.sum;
       }
@@ -213,7 +213,7 @@ void weights(const ParzenTile& tile, const double* grad, const double* log_sum, 
         const std::int64_t at = s * tile.stride + j;
         const double share = share_of_largest(tile.rates[s], static_cast<double>(least), log_sum[at]);
         const T factor = static_cast<T>(grad[at] * 2 * tile.rates[s] * share);
-        const T rate = static_cast<T>(tile.rates[s] * kLog2e);
+        const T rate = binary_rate<T>(tile.rates[s]);
         const T square = lane_sum<T>(n, [=, &weight](std::int64_t i) {
           const T term = exp2_nonpositive((least - d2[i]) * rate);
           weight[i] += factor * term;

@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(kThreads) accumulate_kernel(ParzenTile tile, d
   for (std::int64_t group = 0; group < tile.sigmas; group += kSigmaGroup) {
     T rates[kSigmaGroup], partial[kSigmaGroup];
     for (int s = 0; s < kSigmaGroup; ++s) {
-      rates[s] = group + s < tile.sigmas ? static_cast<T>(tile.rates[group + s] * kLog2e) : T(0);
+      rates[s] = group + s < tile.sigmas ? binary_rate<T>(tile.rates[group + s]) : T(0);
       partial[s] = 0;
     }
     for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) {
@@ -167,7 +167,8 @@ __global__ void __launch_bounds__(kThreads) accumulate_kernel(ParzenTile tile, d
       const double total = block_sum(static_cast<double>(partial[s]));
       if (threadIdx.x != 0) continue;
       const std::int64_t at = (group + s) * tile.stride + j;
-      const LogSum merged = merge({peak[at], sum[at]}, {-tile.rates[group + s] * static_cast<double>(least), total});
+      const LogSum merged =
+          merge({peak[at], sum[at]}, {exponent(tile.rates[group + s], static_cast<double>(least)), total});
       peak[at] = merged.peak;
       sum[at] = merged.sum;
     }
@@ -182,7 +183,7 @@ __global__ void __launch_bounds__(kThreads)
   const T least = squared_distances(row, smallest(tile.rates, tile.sigmas), tile.product_unit);
   for (std::int64_t s = 0; s < tile.sigmas; ++s) {  // the terms' mean squares, while the distances are still there
     const std::int64_t at = s * tile.stride + j;
-    const T rate = static_cast<T>(tile.rates[s] * kLog2e);
+    const T rate = binary_rate<T>(tile.rates[s]);
     double square = 0;
     for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) {
       const T term = exp2_nonpositive((least - row.d2[i]) * rate);
@@ -197,7 +198,7 @@ __global__ void __launch_bounds__(kThreads)
     for (std::int64_t s = 0; s < tile.sigmas; ++s) {
       const std::int64_t at = s * tile.stride + j;
       const double share = share_of_largest(tile.rates[s], static_cast<double>(least), log_sum[at]);
-      const T term = exp2_nonpositive((least - row.d2[i]) * static_cast<T>(tile.rates[s] * kLog2e));
+      const T term = exp2_nonpositive((least - row.d2[i]) * binary_rate<T>(tile.rates[s]));
       weight += static_cast<T>(grad[at] * 2 * tile.rates[s] * share) * term;
     }
     row.d2[i] = weight;

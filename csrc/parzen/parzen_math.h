@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "common/dtype.h"
 #include "common/elementary.h"
@@ -49,6 +50,18 @@ PYGAN_HD T exp2_nonpositive(T t) {
   return t > smallest ? power : T(0);
 }
 
+// -rate d2. At distance 0 that is 0 also where the rate overflows; NaN stays NaN.
+PYGAN_HD double exponent(double rate, double d2) {
+  return d2 == 0 && rate > 0 ? 0 : -rate * d2;
+}
+
+// The rate for powers of two in T. It is finite, so that a difference of 0 gives the term 1; NaN stays NaN.
+template <class T>
+PYGAN_HD T binary_rate(double rate) {
+  constexpr double largest = std::numeric_limits<T>::max();
+  return static_cast<T>(rate * kLog2e > largest ? largest : rate * kLog2e);
+}
+
 // |x - s|^2 from |x|^2 = x_norm + rest, |s|^2 and 2 x . s. `rest` is what T does not hold of |x|^2: left out, it would
 // shift all distances alike, an error that no sum averages away. Rounding may bring the result below 0, and then it
 // is 0; NaN stays NaN.
@@ -82,8 +95,8 @@ struct LogSum {
 
 // The merge is commutative; (-inf, 0) is its neutral element; NaN in either part stays.
 PYGAN_HD LogSum merge(LogSum a, LogSum b) {
-  if (a.sum == 0) return b;
-  if (b.sum == 0) return a;
+  if (a.peak == -infinity<double>()) return b;
+  if (b.peak == -infinity<double>()) return a;
   const bool a_is_larger = a.peak > b.peak;
   const LogSum& high = a_is_larger ? a : b;
   const LogSum& low = a_is_larger ? b : a;
@@ -92,7 +105,7 @@ PYGAN_HD LogSum merge(LogSum a, LogSum b) {
 
 // The share of the term at squared distance d2 in the whole sum; 0 where every term is 0.
 PYGAN_HD double share_of_largest(double rate, double d2, double log_sum) {
-  return log_sum == -infinity<double>() ? 0 : std::exp(-rate * d2 - log_sum);
+  return log_sum == -infinity<double>() ? 0 : std::exp(exponent(rate, d2) - log_sum);
 }
 
 }  // namespace PYGAN_SIMD_LEVEL

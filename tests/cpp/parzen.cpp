@@ -37,6 +37,17 @@ TEST(exp2_at_its_ends) {
   CHECK(exp2_nonpositive(-HUGE_VAL) == 0);
 }
 
+TEST(a_rate_that_overflows_gives_0_at_distance_0) {
+  CHECK(exponent(HUGE_VAL, 0) == 0);
+  CHECK(exponent(HUGE_VAL, 1e-300) == -HUGE_VAL);
+  CHECK(exponent(2, 3) == -6);
+  CHECK(std::isnan(exponent(std::nan(""), 0)));
+  CHECK(binary_rate<float>(1) == 1.442695f);
+  CHECK(binary_rate<float>(1e60) == std::numeric_limits<float>::max());
+  CHECK(binary_rate<double>(HUGE_VAL) == std::numeric_limits<double>::max());
+  CHECK(std::isnan(binary_rate<float>(std::nan(""))));
+}
+
 TEST(a_distance_is_never_negative_but_may_be_nan) {
   CHECK(squared_distance(1.0f, 0.0f, 1.0f, 2.000001f) == 0);
   CHECK(squared_distance(4.0, 0.5, 1.0, 2.0) == 3.5);
@@ -58,9 +69,12 @@ TEST(the_empty_sum_is_neutral) {
 }
 
 TEST(merging_keeps_nan) {
-  const LogSum nan = {std::nan(""), 1}, some = {0, 1};
-  CHECK(std::isnan(merge(nan, some).sum));
-  CHECK(std::isnan(merge(some, nan).sum));
+  for (const double sum : {0.0, 1.0}) {
+    const LogSum nan = {std::nan(""), sum}, some = {0, 1};
+    CHECK_AT(sum, std::isnan(merge(nan, some).sum));
+    CHECK_AT(sum, std::isnan(merge(some, nan).sum));
+    CHECK_AT(sum, std::isnan(merge(nan, kEmpty).peak));
+  }
 }
 
 TEST(shares_of_a_sum) {
