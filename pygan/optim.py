@@ -1,6 +1,8 @@
 """The two update rules, under one interface: rates come with each step, state is a flat dictionary of named tensors."""
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Protocol
 
 import torch
@@ -9,9 +11,7 @@ from torch import Tensor, nn
 from pygan.ops import momentum_update, reference
 from pygan.recipes import Recipe
 
-__all__ = ["Adam", "Momentum", "Optimizer", "make_optimizer", "moving_average", "trainable", "with_prefix"]
-
-_Tensors = tuple[Tensor, ...] | list[Tensor]
+__all__ = ["Adam", "Momentum", "MovingAverage", "Optimizer", "make_optimizer", "trainable", "with_prefix"]
 
 
 class Optimizer(Protocol):
@@ -102,20 +102,33 @@ def _as_tensor(rates: Sequence[float | Tensor], like: Tensor) -> Tensor:
     return torch.tensor(rates, dtype=like.dtype, device=like.device)
 
 
-def moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
-    """Exponential average for torch's `AveragedModel`, over at most the last quarter of the updates so far.
+class MovingAverage(nn.Module):
+    """Exponential average of a module's parameters and buffers, over at most the last quarter of the updates so far.
 
     Without that limit the weights of the start would stay in the average for several times 1 / (1 - decay) updates.
+    Counters, such as batch norm's, are copied. torch's AveragedModel would wait for a CUDA device at every update.
+
+    Attributes:
+        module: a copy of the module that holds the average.
     """
 
-    @torch.no_grad()
-    def update(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, max(1 - decay, 1 / (1 + int(count) / 4)))
-        else:  # a counter, such as batch norm's
-            torch._foreach_copy_(averaged, current)
+    n_averaged: Tensor  # on the CPU, wherever the module is
 
-    return update
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.module, self.decay = copy.deepcopy(module), decay
+        self.register_buffer("n_averaged", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        weight = max(1 - self.decay, 1 / (1 + int(self.n_averaged) / 4))  # 1 at first: a copy
+        tensors = (chain(m.parameters(), m.buffers()) for m in (self.module, module))
+        for mine, current in zip(*tensors, strict=True):
+            if mine.is_floating_point():
+                mine.lerp_(current, weight)
+            else:
+                mine.copy_(current)
+        self.n_averaged += 1
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 import pygan.data
@@ -26,7 +25,7 @@ from pygan._session import Interrupt, find_device, forked_randomness, hardware, 
 from pygan._version import __version__
 from pygan.batches import Batches
 from pygan.data import Data, Splits, as_float
-from pygan.optim import moving_average, with_prefix
+from pygan.optim import MovingAverage, with_prefix
 from pygan.recipes import Recipe
 from pygan.run import SIGMA_POINTS, Run, RunFolder, choose_folder, describe_data, load_weights, player_name
 from pygan.step import STATISTICS, Step, make_step
@@ -145,9 +144,7 @@ class _Game:
         models.check_players(self.generator, self.discriminator, recipe, run.shape)
         self.averaged = None
         if recipe.averaging > 0:
-            self.averaged = AveragedModel(
-                self.generator, multi_avg_fn=moving_average(recipe.averaging), use_buffers=True
-            )
+            self.averaged = MovingAverage(self.generator, recipe.averaging)
             run.generator = self.averaged.module
         self.step = make_step(self.generator, self.discriminator, recipe, run.shape, device)
         self.batches = Batches(splits.train, recipe.batch_size, run.seed, device)
@@ -173,7 +170,7 @@ class _Game:
             while self.update < self.updates:
                 self.step(self.batches, self.recipe.rates(self.update, self.updates_per_epoch))
                 if self.averaged is not None:
-                    self.averaged.update_parameters(self.generator)
+                    self.averaged.update(self.generator)
                 self.update += 1
                 self.seconds = time.monotonic() - started
                 bar.update()

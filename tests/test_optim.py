@@ -3,9 +3,8 @@
 import pytest
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
-from pygan.optim import Adam, Momentum, moving_average
+from pygan.optim import Adam, Momentum, MovingAverage
 
 
 def test_momentum_is_the_rule_of_the_2014_code() -> None:
@@ -41,10 +40,22 @@ def test_adam_is_torchs_and_goes_on_from_its_state() -> None:
 
 def test_the_average_forgets_the_start_and_then_decays_as_told() -> None:
     module = nn.Linear(1, 1, bias=False)
-    averaged = AveragedModel(module, multi_avg_fn=moving_average(0.99), use_buffers=True)
+    averaged = MovingAverage(module, 0.99)
     for update in range(2000):
         module.weight.data.fill_(float(update))
-        averaged.update_parameters(module)
+        averaged.update(module)
         if update == 100:  # an average over the last quarter lags by a fifth
             assert averaged.module.weight.item() == pytest.approx(80, abs=0.5)
     assert averaged.module.weight.item() == pytest.approx(1999 - 99, abs=0.5)  # the lag of decay .99
+
+
+def test_the_average_of_buffers_and_of_counters() -> None:
+    module = nn.BatchNorm1d(1)
+    averaged = MovingAverage(module, 0.9)
+    for mean in (1.0, 2.0):
+        module.running_mean.fill_(mean)
+        module.num_batches_tracked += 1
+        averaged.update(module)
+    assert averaged.module.running_mean.item() == pytest.approx(1.8)  # the second update weighs 4 / 5
+    assert averaged.module.num_batches_tracked == 2
+    assert averaged.n_averaged == 2
