@@ -149,7 +149,7 @@ def contenders(cuda: bool) -> list[Contender]:
     if installed("sklearn") and not cuda:
         found.append(Contender("scikit-learn", kernel_density("sklearn.neighbors"), 20, sigmas=1, rounds=1))
     if installed("pykeops"):
-        found.append(Contender("KeOps", keops, 1000, rounds=2))
+        found.append(Contender("KeOps", keops, 10 if not cuda else 1000, rounds=1))
     if cuda and installed("cuml"):
         found.append(Contender("cuML (cuVS)", kernel_density("cuml.neighbors"), all_points))
     return found
