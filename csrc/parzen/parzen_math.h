@@ -2,9 +2,9 @@
 // powers of two for the terms, and the merge of two partial sums.
 #pragma once
 
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 
 #include "common/dtype.h"
 #include "common/elementary.h"
@@ -58,7 +58,7 @@ PYGAN_HD double exponent(double rate, double d2) {
 // The rate for powers of two in T. It is finite, so that a difference of 0 gives the term 1; NaN stays NaN.
 template <class T>
 PYGAN_HD T binary_rate(double rate) {
-  constexpr double largest = std::numeric_limits<T>::max();
+  constexpr double largest = sizeof(T) == sizeof(float) ? FLT_MAX : DBL_MAX;
   return static_cast<T>(rate * kLog2e > largest ? largest : rate * kLog2e);
 }
 
