@@ -126,7 +126,7 @@ def test_refined_sigma_is_the_best_there_is(draw):
 # ---- error bars -----------------------------------------------------------------------------------------------------
 
 
-def test_error_bars_cover_the_known_value():
+def test_error_bars_cover_the_known_value(one_thread):
     """Points and samples of a standard normal: for many samples the window's density is Normal(0, 1 + sigma^2)."""
     generator = torch.Generator().manual_seed(1)
     sigma, n, count, trials = 0.5, 400, 400, 150
@@ -143,7 +143,7 @@ def test_error_bars_cover_the_known_value():
     assert without < with_spread
 
 
-def test_draws_spread_is_that_of_fresh_draws():
+def test_draws_spread_is_that_of_fresh_draws(one_thread):
     generator = torch.Generator().manual_seed(2)
     test, spreads, means = torch.randn(500, 2, generator=generator), [], []
     for seed in range(40):
