@@ -76,12 +76,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             options = _parser().parse(words or ["--help"])
             options.command(options)
+            sys.stdout.flush()
         except SystemExit as stop:  # argparse has printed its help or what is wrong
             return int(stop.code or 0) if words else 2
         except KeyboardInterrupt as interrupt:
             if not interrupt.args:  # otherwise train() has said what it saved
                 print("pygan: interrupted", file=sys.stderr)
             return 130
+        except BrokenPipeError:  # whoever read our output, such as head, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush would fail
+            return 1
         except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
             print(f"pygan: error: {error}", file=sys.stderr)
             return 1

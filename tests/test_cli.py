@@ -368,6 +368,13 @@ def test_python_m_pygan_and_its_exit_code():
     assert (out, err.count("\n")) == ("", 1)
 
 
+def test_a_reader_that_stops_reading_is_no_error():
+    with python("-m", "pygan", "info") as process:
+        process.stdout.close()  # before anything is written: importing torch takes a second
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
 def test_ctrl_c_saves_says_how_to_go_on_and_exits_with_130(tmp_path):
     process = python("-m", "pygan", "train", "--out", "run", "--epochs", "100000", *SMALL, cwd=tmp_path)
     log = tmp_path / "run" / "log.jsonl"
