@@ -2,6 +2,7 @@
 // from the reduction, not from fitted tables: the polynomials are Taylor's, long enough for the reduced range.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <type_traits>
 
@@ -38,18 +39,50 @@ struct Elementary<double> {
   static constexpr int mantissa = 52, bias = 1023, exp_terms = 13, log_terms = 17;
 };
 
-PYGAN_HD constexpr double reciprocal_factorial(int n) {
-  double f = 1;
-  for (int i = 2; i <= n; ++i) f *= i;
-  return 1 / f;
+// a * b + c, rounded once where the machine has the instruction and twice where a call of the library would be needed.
+template <class T>
+PYGAN_HD T multiply_add(T a, T b, T c) {
+#if defined(__FMA__) || defined(__CUDA_ARCH__) || defined(__ARM_FEATURE_FMA)
+  return std::fma(a, b, c);
+#else
+  return a * b + c;
+#endif
 }
 
-// Of 2 atanh(s / 2) = sum_n s^(2n + 1) / (4^n (2n + 1)), the n-th coefficient.
-PYGAN_HD constexpr double atanh_term(int n) {
-  double power = 1;
-  for (int i = 0; i < n; ++i) power *= 4;
-  return 1 / (power * (2 * n + 1));
+// Series::term(n) + Series::term(n + 1) x + ... + Series::term(last) x^(last - n) by Horner's rule. A recursion,
+// because in a loop nvcc leaves the coefficients, with their divisions, to be computed on the GPU again and again.
+template <class Series, int n, int last, class T>
+PYGAN_HD T polynomial(T x) {
+  constexpr T term = static_cast<T>(Series::term(n));
+  if constexpr (n == last) {
+    return term;
+  } else {
+    return multiply_add(polynomial<Series, n + 1, last>(x), x, term);
+  }
 }
+
+// exp(r) = sum_n r^n / n!
+struct ExpSeries {
+  PYGAN_HD static constexpr double term(int n) {
+    double f = 1;
+    for (int i = 2; i <= n; ++i) f *= i;
+    return 1 / f;
+  }
+};
+
+template <class T>
+struct ExpSeriesWithHeadroom {
+  PYGAN_HD static constexpr T term(int n) { return Elementary<T>::headroom * static_cast<T>(ExpSeries::term(n)); }
+};
+
+// 2 atanh(s / 2) = sum_n s^(2n + 1) / (4^n (2n + 1))
+struct AtanhSeries {
+  PYGAN_HD static constexpr double term(int n) {
+    double power = 1;
+    for (int i = 0; i < n; ++i) power *= 4;
+    return 1 / (power * (2 * n + 1));
+  }
+};
 
 // exp(t) for t <= 0, -inf included; at most 1.25 ULP, also among subnormal results. NaN gives an arbitrary number.
 template <class T>
@@ -60,11 +93,7 @@ PYGAN_HD T exp_nonpositive(T t) {
   const T shifted = t * E::log2e + E::round;  // t / ln 2 rounded to an integer k, kept in the low bits
   const T k = shifted - E::round;
   const T r = (t - k * E::ln2_high) - k * E::ln2_low;
-  T p = E::headroom * T(reciprocal_factorial(E::exp_terms));
-#if defined(__GNUC__) && !defined(__CUDACC__)
-#pragma GCC unroll 16
-#endif
-  for (int n = E::exp_terms - 1; n >= 0; --n) p = p * r + E::headroom * T(reciprocal_factorial(n));
+  const T p = polynomial<ExpSeriesWithHeadroom<T>, 0, E::exp_terms>(r);
   // k is added to the exponent while it is sure to stay normal; the last product alone may round to a subnormal.
   return bit_cast<T>(bit_cast<U>(p) + (bit_cast<U>(shifted) << E::mantissa)) * (1 / E::headroom);
 }
@@ -76,11 +105,7 @@ PYGAN_HD T log1p_unit(T e) {
   using E = Elementary<T>;
   const T s = e / (1 + T(0.5) * e);
   const T z = s * s;
-  T p = T(atanh_term(E::log_terms));
-#if defined(__GNUC__) && !defined(__CUDACC__)
-#pragma GCC unroll 32
-#endif
-  for (int n = E::log_terms - 1; n >= 1; --n) p = p * z + T(atanh_term(n));
+  const T p = polynomial<AtanhSeries, 1, E::log_terms>(z);
   return s + s * z * p;
 }
 

@@ -20,16 +20,6 @@ PYGAN_HD T infinity() {
   return static_cast<T>(HUGE_VAL);
 }
 
-// a * b + c, rounded once where the machine has the instruction and twice where a call of the library would be needed.
-template <class T>
-PYGAN_HD T multiply_add(T a, T b, T c) {
-#if defined(__FMA__) || defined(__CUDA_ARCH__) || defined(__ARM_FEATURE_FMA)
-  return std::fma(a, b, c);
-#else
-  return a * b + c;
-#endif
-}
-
 // 2^t for t <= 0, -inf included, at most 2 ULP; 0 where it is not above the smallest normal number, for nothing so
 // small is seen in a sum whose largest term is 1. NaN gives an arbitrary number.
 template <class T>
@@ -41,11 +31,7 @@ PYGAN_HD T exp2_nonpositive(T t) {
   const T clamped = t > smallest ? t : smallest;
   const T shifted = clamped + E::round;
   const T r = (clamped - (shifted - E::round)) * ln2;
-  T p = T(reciprocal_factorial(E::exp_terms));
-#if defined(__GNUC__) && !defined(__CUDACC__)
-#pragma GCC unroll 16
-#endif
-  for (int n = E::exp_terms - 1; n >= 0; --n) p = multiply_add(p, r, T(reciprocal_factorial(n)));
+  const T p = polynomial<ExpSeries, 0, E::exp_terms>(r);
   const T power = bit_cast<T>(bit_cast<U>(p) + (bit_cast<U>(shifted) << E::mantissa));  // the exponents add up
   return t > smallest ? power : T(0);
 }
