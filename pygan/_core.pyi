@@ -171,3 +171,23 @@ def parzen_weights(
     threads: int,
     /,
 ) -> None: ...
+
+# in builds with CUDA
+def parzen_fused_parts(n: int, count: int, sigmas: int, device: int, /) -> int: ...
+def parzen_fused(
+    x: int,
+    samples: int,
+    rates: int,
+    scale: int,
+    log_sums: int,
+    n: int,
+    count: int,
+    d: int,
+    sigmas: int,
+    parts: int,
+    dtype: int,
+    device: int,
+    stream: int,
+    threads: int,
+    /,
+) -> None: ...

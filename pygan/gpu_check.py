@@ -238,6 +238,7 @@ def operations(dtype: Any, batch: int, device: str = "cuda") -> dict[str, Callab
 
     real, fake, x, weight = leaf(batch), leaf(batch + 7), leaf(batch, 50), leaf(9, 17, 50)
     samples, seed = leaf(2 * batch, 50), torch.tensor(7, device=device)
+    sigmas = torch.tensor([0.5, 1.0, 2.0], device=device)  # a list would be copied to the device during a capture
 
     def pool(t: Tensor) -> Tensor:
         return ops.maxout_pool(t, 5)
@@ -246,7 +247,7 @@ def operations(dtype: Any, batch: int, device: str = "cuda") -> dict[str, Callab
         return ops.dropout(t, 0.5, seed)
 
     def logsumexp(t: Tensor, s: Tensor) -> Tensor:
-        return ops.parzen_logsumexp(t, s, [0.5, 1.0, 2.0])
+        return ops.parzen_logsumexp(t, s, sigmas)
 
     return {
         "discriminator_loss": differentiated(ops.discriminator_loss, real, fake),

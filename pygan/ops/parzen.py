@@ -99,14 +99,8 @@ class _Pairs:
     def __init__(self, x: Tensor, samples: Tensor, sigmas: Tensor, precision: str) -> None:
         self.x, self.samples = x.contiguous(), samples.contiguous()
         self.centre = self.samples.mean(0).nan_to_num_(0, 0, 0)
-        good = (sigmas > 0) & sigmas.isfinite()
-        if not x.is_cuda and not bool(good.all()):
-            raise ValueError(f"parzen_logsumexp: sigmas must be positive and finite, got {sigmas.tolist()}")
-        # A power of two that brings the largest sigma to [1/4, 1/2), where 2 sigma^2 < 1: then a squared distance
-        # overflows only where its exponent does.
-        exponent = torch.frexp(sigmas.where(good, 0).amax()).exponent
-        self.scale = torch.ldexp(sigmas.new_ones(()), -1 - exponent)
-        self.rates = (0.5 / (sigmas * self.scale).square()).where(good, torch.nan)
+        self.scale = _scale(sigmas)
+        self.rates = _rates(sigmas, self.scale)
         self.halves = precision != "float32" and _half_products_are_exact(x)
         self.split = precision == "split"
 
@@ -163,6 +157,27 @@ class _Pairs:
             *place(rows),
         )
         return moved[:n], norms
+
+
+def _scale(sigmas: Tensor) -> Tensor:
+    """A power of two that brings the largest sigma to [1/4, 1/2).
+
+    There 2 sigma^2 < 1, so that a squared distance overflows only where its exponent does.
+    """
+    good = _good(sigmas)
+    if not sigmas.is_cuda and not bool(good.all()):
+        raise ValueError(f"parzen_logsumexp: sigmas must be positive and finite, got {sigmas.tolist()}")
+    largest = sigmas.masked_fill(~good, 0).amax()
+    return torch.frexp(largest).mantissa / largest / 2
+
+
+def _rates(sigmas: Tensor, scale: Tensor) -> Tensor:
+    """1 / (2 sigma^2), scaled; NaN for a bad sigma."""
+    return (0.5 / (sigmas * scale).square()).masked_fill(~_good(sigmas), torch.nan)
+
+
+def _good(sigmas: Tensor) -> Tensor:
+    return (sigmas > 0) & sigmas.isfinite()
 
 
 def multiply(a: Tensor, b: Tensor, out: Tensor) -> None:
