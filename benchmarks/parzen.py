@@ -2,6 +2,7 @@
 
     python benchmarks/parzen.py                  # 10,000 points, 10,000 samples, 784 values; under 90 s on two cores
     python benchmarks/parzen.py --plot cost.png  # time against points, samples, values, bandwidths
+    python benchmarks/parzen.py --fused          # on CUDA: up to how many values the fused kernel is the faster one
 
 The floor is the matrix product alone: `torch.mm(out=)` of 256-row strips into one reused buffer. Each contender is
 checked against float64 first; then all run in turn, round after round. Slow ones get fewer points, which the table
@@ -29,6 +30,7 @@ from harness import conditions
 from torch import Tensor
 
 from pygan.ops import parzen_logsumexp
+from pygan.ops.parzen import fused_below
 
 STRIP = 256
 SIGMAS = np.logspace(-1, 0, 10).tolist()
@@ -131,6 +133,17 @@ def pygan(x: Tensor, samples: Tensor, sigmas: list[float]) -> Tensor:
     return parzen_logsumexp(x, samples, sigmas)
 
 
+def tiled(x: Tensor, samples: Tensor, sigmas: list[float]) -> Tensor:
+    with fused_below(0):
+        return parzen_logsumexp(x, samples, sigmas)
+
+
+def fused(x: Tensor, samples: Tensor, sigmas: list[float]) -> Tensor:
+    """By the one CUDA kernel that multiplies no matrices."""
+    with fused_below(x.shape[1] + 1):
+        return parzen_logsumexp(x, samples, sigmas)
+
+
 def contenders(cuda: bool) -> list[Contender]:
     def installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
@@ -146,6 +159,8 @@ def contenders(cuda: bool) -> list[Contender]:
         Contender("cdist for each", cdist, 256, rounds=2),
         Contender("authors' algorithm", authors, 10, rounds=1),
     ]
+    if cuda:
+        found.insert(2, Contender("pygan, fused", fused, all_points))
     if installed("sklearn") and not cuda:
         found.append(Contender("scikit-learn", kernel_density("sklearn.neighbors"), 20, sigmas=1, rounds=1))
     if installed("pykeops"):
@@ -267,6 +282,31 @@ def cost_model(device: str, clock: Callable[[], float]) -> dict[str, list[tuple[
     return curves
 
 
+def compare_fused(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Seconds of both CUDA ways against the number of values: what `_FUSED_BELOW` of pygan/ops/parzen.py should be."""
+    rows = []
+    for values in (1, 4, 16, 32, 64, 128, 256, 784, 3072):
+        x = torch.rand(options.points, values, device=options.device)
+        samples = torch.rand(options.samples, values, device=options.device)
+        calls = {method.__name__: partial(method, x, samples, SIGMAS) for method in (tiled, fused)}
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        for turn in range(options.rounds + 1):
+            for name, call in calls.items():
+                seconds = timed(call, options.device, CLOCKS[options.clock])
+                if turn > 0:  # the first call warms up
+                    times[name].append(seconds)
+        rows.append({"values": values} | {name: statistics.median(of_call) for name, of_call in times.items()})
+    return rows
+
+
+def fused_text(rows: list[dict[str, Any]]) -> str:
+    lines = [f"{'values':>8}{'tiled, s':>12}{'fused, s':>12}{'fused / tiled':>15}"]
+    for row in rows:
+        ratio = row["fused"] / row["tiled"]
+        lines.append(f"{row['values']:>8}{row['tiled']:>12.3g}{row['fused']:>12.3g}{ratio:>15.2f}")
+    return "\n".join(lines)
+
+
 def plot(curves: dict[str, list[tuple[int, float]]], path: Path) -> None:
     from matplotlib import pyplot
 
@@ -299,7 +339,10 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="write the results here too, and the table as .md beside")
     parser.add_argument("--plot", type=Path, help="measure and draw the cost model instead")
+    parser.add_argument("--fused", action="store_true", help="on CUDA: compare the fused kernel with the tiles instead")
     options = parser.parse_args()
+    if options.fused and options.device != "cuda":
+        parser.error("--fused compares CUDA kernels, and --device is " + options.device)
     if options.quick:
         options.points, options.samples, options.rounds = 300, 1000, 1
     if options.threads:
@@ -315,6 +358,9 @@ def main() -> None:
         results = cost_model(options.device, CLOCKS[options.clock])
         plot(results, options.plot)
         text = "\n".join(f"{name}: {[(size, round(s, 4)) for size, s in curve]}" for name, curve in results.items())
+    elif options.fused:
+        results = compare_fused(options)
+        text = fused_text(results)
     else:
         generator = torch.Generator().manual_seed(0)
         x = torch.rand(options.points, options.values, generator=generator).to(options.device)

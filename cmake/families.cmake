@@ -1,4 +1,4 @@
-# A family of kernels is csrc/<name>/<name>_cpu.cpp, compiled once for each SIMD level, and csrc/<name>/<name>_cuda.cu.
+# A family of kernels is csrc/<name>/<name>_cpu.cpp, compiled once for each SIMD level, and csrc/<name>/*_cuda.cu.
 
 set(PYGAN_CPU_FLAGS -fno-math-errno -fno-trapping-math -ffp-contract=off)
 set(PYGAN_WARNINGS -Wall -Wextra -Wconversion -Wno-sign-conversion $<$<BOOL:${PYGAN_WERROR}>:-Werror>)
@@ -46,7 +46,8 @@ function(pygan_add_family name)
   endforeach()
   if(PYGAN_WITH_CUDA)
     set(object ${name}_cuda)
-    add_library(${object} OBJECT csrc/${name}/${name}_cuda.cu)
+    file(GLOB sources CONFIGURE_DEPENDS csrc/${name}/*_cuda.cu)
+    add_library(${object} OBJECT ${sources})
     pygan_compile_options(${object})
     target_compile_options(${object} PRIVATE
       $<$<COMPILE_LANGUAGE:CUDA>:-O3 -Xcompiler=-Wall,-Wextra $<$<BOOL:${PYGAN_WERROR}>:-Werror=all-warnings>>)

@@ -221,6 +221,26 @@ void parzen_weights(const ParzenTile& tile, Address grad, Address log_sum, Addre
                   pointer<double>(mean_square), threads);
 }
 
+#if defined(PYGAN_WITH_CUDA)
+// threads: as in every native call.
+void parzen_fused(Address x, Address samples, Address rates, Address scale, Address log_sums, std::int64_t n,
+                  std::int64_t count, std::int64_t d, std::int64_t sigmas, std::int64_t parts, int dtype, int device,
+                  Address stream, int threads) {
+  (void)threads;
+  const ParzenFused op{pointer(x),
+                       pointer(samples),
+                       pointer<double>(rates),
+                       pointer<double>(scale),
+                       pointer<double>(log_sums),
+                       n,
+                       count,
+                       d,
+                       sigmas,
+                       parts};
+  cuda::parzen_fused(dtype_of(dtype, device), op, device, stream);
+}
+#endif
+
 // ---- what was built
 // ---------------------------------------------------------------------------------------------------
 
@@ -278,4 +298,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("parzen_centre", &parzen_centre, no_gil);
   m.def("parzen_accumulate", &parzen_accumulate, no_gil);
   m.def("parzen_weights", &parzen_weights, no_gil);
+#if defined(PYGAN_WITH_CUDA)
+  m.def("parzen_fused_parts", &cuda::parzen_fused_parts);
+  m.def("parzen_fused", &parzen_fused, no_gil);
+#endif
 }

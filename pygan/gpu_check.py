@@ -198,6 +198,7 @@ def check_everything(check: Check) -> None:
         "benchmark of the training step", [*python, "benchmarks/train_step.py", "--device", "cuda", "--quick"], 120
     )
     check.run("benchmark of the Parzen sums", [*python, "benchmarks/parzen.py"], 150)
+    check.run("Parzen sums, fused and tiled", [*python, "benchmarks/parzen.py", "--fused"], 60)
 
 
 # ---- the parts that run in a process of their own, on the GPU -------------------------------------------------------
@@ -225,6 +226,7 @@ def operations(dtype: Any, batch: int, device: str = "cuda") -> dict[str, Callab
     from torch import Tensor
 
     from pygan import ops
+    from pygan.ops.parzen import fused_below
 
     def leaf(*shape: int) -> Tensor:
         return torch.randn(*shape, device=device, dtype=dtype, requires_grad=True)
@@ -249,6 +251,10 @@ def operations(dtype: Any, batch: int, device: str = "cuda") -> dict[str, Callab
     def logsumexp(t: Tensor, s: Tensor) -> Tensor:
         return ops.parzen_logsumexp(t, s, sigmas)
 
+    def fused_logsumexp(t: Tensor, s: Tensor) -> Tensor:
+        with fused_below(1 << 62):
+            return logsumexp(t, s)
+
     return {
         "discriminator_loss": differentiated(ops.discriminator_loss, real, fake),
         "generator_loss": differentiated(ops.generator_loss, fake),
@@ -256,6 +262,7 @@ def operations(dtype: Any, batch: int, device: str = "cuda") -> dict[str, Callab
         "maxout_pool": differentiated(pool, x),
         "dropout": differentiated(dropout, x),
         "parzen_logsumexp": differentiated(logsumexp, x, samples),
+        "parzen_logsumexp, fused": differentiated(fused_logsumexp, x, samples),
     }
 
 

@@ -1,6 +1,9 @@
 """The Parzen sums: accuracy everywhere, gradients, and every way torch calls an op."""
 
+import ctypes
 import math
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from tolerances import assert_no_worse_than_torch
 from torch import Tensor
 
+from pygan import _core
 from pygan.ops import parzen, parzen_logsumexp, reference
 
 PAPER_SIGMAS = np.logspace(-1, 0, 10).tolist()
@@ -166,6 +170,107 @@ def test_many_tiles_give_the_same_as_one(monkeypatch: pytest.MonkeyPatch) -> Non
         gradients(x, samples, [0.3, 0.6], "native"), gradients(x, samples, [0.3, 0.6], "reference"), strict=True
     ):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+# ---- the fused CUDA kernel, which no shape selects yet ---------------------------------------------------------------
+
+
+ANY = 1 << 62
+
+
+@pytest.fixture(params=["host", pytest.param("cuda", marks=pytest.mark.gpu)])
+def fused(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Makes the fused kernel serve every call: on the GPU, or its source on the CPU by the host of tests/simt."""
+    if request.param == "cuda":
+        with parzen.fused_below(ANY):
+            yield "cuda"
+        return
+    monkeypatch.syspath_prepend(Path(__file__).parent / "simt")
+    import cases_parzen
+    import simt_build
+    from simt_host import Host
+
+    if reason := simt_build.why_not("plain"):
+        pytest.skip(reason)
+    host = Host(simt_build.compile_library("parzen", "plain"), "plain")
+
+    def run(*arguments: int) -> None:
+        *op, dtype, _device, _stream, _threads = arguments
+        host.call("parzen_fused", dtype, ctypes.byref(cases_parzen.Fused(*op)), 0, ctypes.c_size_t(0))
+
+    monkeypatch.setattr(parzen, "_is_fused", lambda x: True)
+    monkeypatch.setattr(_core, "parzen_fused", run, raising=False)
+    monkeypatch.setattr(_core, "parzen_fused_parts", lambda n, count, sigmas, device: 1 + count // 500, raising=False)
+    yield "cpu"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [*SHAPES, (5, 40, 3072), (3, 5, 0)])
+def test_fused_values_are_no_worse_than_torch(fused: str, dtype: torch.dtype, shape: tuple[int, int, int]) -> None:
+    n, count, d = shape
+    x, samples = torch.rand(n, d, dtype=dtype, device=fused), torch.rand(count, d, dtype=dtype, device=fused)
+    assert_accurate(x, samples, PAPER_SIGMAS)
+    assert_accurate(x + 100, samples + 100, PAPER_SIGMAS)
+
+
+@pytest.mark.parametrize("sigma", [1e-30, 1e-10, 0.02, 0.3, 10.0, 1e30])
+@pytest.mark.parametrize("width", [0.2, 1e-4, 0])
+def test_fused_inside_tight_clusters(fused: str, sigma: float, width: float) -> None:
+    centres = torch.rand(10, 100)
+    x, samples = clusters(20, 100, width, centres).to(fused), clusters(300, 100, width, centres).to(fused)
+    assert_accurate(x, samples, [sigma])
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-15, 1e15])
+def test_fused_data_of_any_size(fused: str, unit: float) -> None:
+    x, samples = torch.randn(9, 12, device=fused), torch.randn(70, 12, device=fused)
+    ours = parzen_logsumexp(x * unit, samples * unit, [1e-3 * unit, unit])
+    exact = exact_values(x * unit, samples * unit, [1e-3 * unit, unit])
+    torch.testing.assert_close(ours.double(), exact, rtol=1e-6, atol=1e-6)
+
+
+def test_fused_ends_of_the_range(fused: str) -> None:
+    x, samples = torch.rand(70, 6, device=fused), torch.rand(100, 6, device=fused)
+    clean = parzen_logsumexp(x, samples, PAPER_SIGMAS)
+    x[4, 2], x[65, 0] = math.nan, -math.inf
+    far = torch.cat([samples, torch.full((1, 6), math.inf, device=fused), torch.full((1, 6), 1e30, device=fused)])
+    values = parzen_logsumexp(x, far, PAPER_SIGMAS)
+    assert values[:, 4].isnan().all()
+    assert (values[:, 65] == -math.inf).all()
+    rest = [i for i in range(70) if i not in (4, 65)]
+    torch.testing.assert_close(values[:, rest], clean[:, rest])
+    samples[99, 3] = math.nan
+    assert parzen_logsumexp(x, samples, PAPER_SIGMAS).isnan().all()
+    together = parzen_logsumexp(far[:3], far, [1e-160, 1e-20, 1.0])
+    assert torch.equal(together[:2], torch.zeros(2, 3, device=fused))
+
+
+def test_fused_gradients(fused: str) -> None:
+    x, samples = torch.rand(7, 20, device=fused), torch.rand(600, 20, device=fused)
+    for a, b in zip(
+        gradients(x, samples, [0.3, 0.6], "native"), gradients(x, samples, [0.3, 0.6], "reference"), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_fused_in_a_cuda_graph() -> None:
+    x, samples = torch.rand(100, 30, device="cuda"), torch.rand(5000, 30, device="cuda")
+    sigmas = torch.tensor(PAPER_SIGMAS, device="cuda")
+    with parzen.fused_below(ANY):
+        expected = parzen_logsumexp(x, samples, sigmas)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            captured = parzen_logsumexp(x, samples, sigmas)
+    graph.replay()
+    assert torch.equal(captured, expected)
+
+
+def test_only_cuda_and_only_short_rows_are_fused() -> None:
+    """None at all, until a GPU has measured which."""
+    with parzen.fused_below(65):
+        assert not parzen._is_fused(torch.empty(3, 64))
+    assert parzen._FUSED_BELOW == 0
 
 
 # ---- the ends of the range ------------------------------------------------------------------------------------------

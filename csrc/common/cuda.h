@@ -45,7 +45,7 @@ class DeviceGuard {
   int previous_ = 0;
 };
 
-inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+PYGAN_HD std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
 

@@ -25,6 +25,18 @@ struct ParzenTile {
   std::int64_t stride;  // from one sigma to the next in the [sigmas, ...] arrays below, which start at the tile's row
 };
 
+// The same sums without tiles in global memory, by one kernel. x and samples are of one dtype, float32 or float64.
+// Differences are multiplied by `scale`, a power of two, before they are squared: one above 1 costs time, and is needed
+// only where squares would underflow.
+struct ParzenFused {
+  const void* x;        // [n, d]
+  const void* samples;  // [count, d]
+  const double* rates;  // [sigmas] 1 / (2 sigma^2), scaled
+  const double* scale;  // [1]
+  double* log_sums;     // [parts, sigmas, n], each over one part of the samples
+  std::int64_t n, count, d, sigmas, parts;
+};
+
 PYGAN_EACH_SIMD_LEVEL(
     // moved = (rows - centre) * scale: [n, d]; norms: [n] their squared norms.
     void parzen_centre_cpu(DType dtype, const void* rows, const void* centre, const double* scale, std::int64_t n,
@@ -44,5 +56,8 @@ void parzen_accumulate(DType dtype, const ParzenTile& tile, double* peak, double
                        std::uintptr_t stream);
 void parzen_weights(DType dtype, const ParzenTile& tile, const double* grad, const double* log_sum, double* mean_square,
                     int device, std::uintptr_t stream);
+// Into how many parts parzen_fused should cut the samples so that few points, too, keep the device busy: at most 65535.
+std::int64_t parzen_fused_parts(std::int64_t n, std::int64_t count, std::int64_t sigmas, int device);
+void parzen_fused(DType dtype, const ParzenFused& op, int device, std::uintptr_t stream);
 }  // namespace cuda
 }  // namespace pygan

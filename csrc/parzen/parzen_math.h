@@ -21,7 +21,7 @@ PYGAN_HD T infinity() {
 }
 
 // 2^t for t <= 0, -inf included, at most 2 ULP; 0 where it is not above the smallest normal number, for nothing so
-// small is seen in a sum whose largest term is 1. NaN gives an arbitrary number.
+// small is seen in a sum whose largest term is 1. NaN, such as the difference of two infinite distances, gives 0.
 template <class T>
 PYGAN_HD T exp2_nonpositive(T t) {
   using E = Elementary<T>;

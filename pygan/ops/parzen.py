@@ -1,11 +1,13 @@
 """The inner sum of the Parzen-window estimate (section 5 of the paper), for all bandwidths in one pass over distances.
 
 |x - s|^2 = |x|^2 + |s|^2 - 2 x . s: the inner products of a strip of points with a block of samples are one matrix
-product of torch's, into a buffer that stays in cache; one native pass over that buffer does the rest. Memory is
-O(n + N): no [n, N] matrix ever exists.
+product of torch's, into a buffer that stays in cache; one native pass over that buffer does the rest. On CUDA there is
+also one kernel that takes the distances from differences itself, for rows too short for a matrix product to pay. Memory
+is O(n + N): no [n, N] matrix ever exists.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +26,7 @@ Precision = Literal["split", "float32", "tf32"]
 _BLOCK_BYTES = 32 << 20  # of samples, moved to their mean
 _BUFFER_BYTES = 10 << 20  # of inner products
 _SUM_LENGTH = 128  # of the gradients' products
+_FUSED_BELOW = 0  # values of a row; no GPU has measured yet where the fused kernel is the faster way
 _HALF_SCALE = 256.0  # keeps the low parts of float16 pairs above its smallest numbers
 
 
@@ -224,12 +227,58 @@ def _parzen_logsumexp(x: Tensor, samples: Tensor, sigmas: Tensor, precision: str
     out, log_sum = _parzen_logsumexp_fake(x, samples, sigmas, precision)
     if out.numel() == 0 or len(samples) == 0:
         return out.fill_(-torch.inf), log_sum.fill_(-torch.inf)
+    if _is_fused(x):
+        log_sum = _fused(x.contiguous(), samples.contiguous(), sigmas)
+        return out.copy_(log_sum), log_sum
     peak, total = torch.full_like(log_sum, -torch.inf), torch.zeros_like(log_sum)
     for tile in _Pairs(x, samples, sigmas, precision):
         at = tile.rows.start
         _core.parzen_accumulate(tile.native, address(peak[:, at:]), address(total[:, at:]), dtype_code(x), *place(x))
     torch.add(peak, total.log_(), out=log_sum)
     return out.copy_(log_sum), log_sum
+
+
+def _is_fused(x: Tensor) -> bool:
+    return x.is_cuda and x.shape[1] < _FUSED_BELOW
+
+
+@contextmanager
+def fused_below(values: int) -> Iterator[None]:
+    """For tests and benchmarks: on CUDA the fused kernel serves rows of fewer than `values` values in here."""
+    global _FUSED_BELOW
+    before, _FUSED_BELOW = _FUSED_BELOW, values
+    try:
+        yield
+    finally:
+        _FUSED_BELOW = before
+
+
+def _fused(x: Tensor, samples: Tensor, sigmas: Tensor) -> Tensor:
+    """The sums in float64, by one kernel and a merge of the parts in which it takes the samples."""
+    scale = _scale(sigmas)
+    # A scale above 1 costs the kernel time. It is needed where squares of the size of the smallest sigma's underflow,
+    # and must be a number of the dtype.
+    largest = 2.0**100 if x.dtype is torch.float32 else 2.0**1000
+    scale = scale.clamp(max=1.0).where(sigmas.amin() >= 2.0**-57, scale.clamp(max=largest))
+    rates = _rates(sigmas, scale)
+    (n, d), count = x.shape, len(samples)
+    parts = _core.parzen_fused_parts(n, count, len(rates), x.get_device())
+    log_sums = rates.new_empty(parts, len(rates), n)
+    _core.parzen_fused(
+        address(x),
+        address(samples),
+        address(rates),
+        address(scale),
+        address(log_sums),
+        n,
+        count,
+        d,
+        len(rates),
+        parts,
+        dtype_code(x),
+        *place(x),
+    )
+    return log_sums.logsumexp(0) if parts > 1 else log_sums[0]
 
 
 def _parzen_logsumexp_fake(x: Tensor, samples: Tensor, sigmas: Tensor, precision: str) -> tuple[Tensor, Tensor]:

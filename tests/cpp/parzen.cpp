@@ -35,6 +35,8 @@ TEST(exp2_at_its_ends) {
   CHECK(exp2_nonpositive(-127.0f) == 0);
   CHECK(exp2_nonpositive(-HUGE_VALF) == 0);
   CHECK(exp2_nonpositive(-HUGE_VAL) == 0);
+  CHECK(exp2_nonpositive(std::nanf("")) == 0);
+  CHECK(exp2_nonpositive(std::nan("")) == 0);
 }
 
 TEST(a_rate_that_overflows_gives_0_at_distance_0) {

@@ -32,6 +32,23 @@ class Tile(ctypes.Structure):
     )
 
 
+class Fused(ctypes.Structure):
+    """ParzenFused of csrc/parzen/parzen.h."""
+
+    _fields_ = (
+        ("x", ctypes.c_void_p),
+        ("samples", ctypes.c_void_p),
+        ("rates", ctypes.c_void_p),
+        ("scale", ctypes.c_void_p),
+        ("log_sums", ctypes.c_void_p),
+        ("n", ctypes.c_int64),
+        ("count", ctypes.c_int64),
+        ("d", ctypes.c_int64),
+        ("sigmas", ctypes.c_int64),
+        ("parts", ctypes.c_int64),
+    )
+
+
 class Problem:
     """Points against samples: the tile's operands, and the distances that it stands for."""
 
@@ -68,7 +85,7 @@ class Problem:
 
 
 def ordinary(dtype: str, rows: int, columns: int, d: int, sigmas: int) -> Problem:
-    rates = 1 / (2 * np.geomspace(0.3, 3, sigmas) ** 2 * d)
+    rates = 1 / (2 * np.geomspace(0.3, 3, sigmas) ** 2 * max(d, 1))
     return Problem(dtype, RNG.standard_normal((rows, d)), RNG.standard_normal((columns, d)), rates)
 
 
@@ -187,6 +204,152 @@ def many_rows_of_centre(host: Host) -> None:
     assert_close(norms[-2:], [0, 4 * d], 1e-12)
 
 
+# ---- the fused kernel ------------------------------------------------------------------------------------------------
+
+FUSED_SIZES = (  # points, samples, d, sigmas, parts of the samples
+    (1, 1, 1, 1, 1),
+    (63, 31, 33, 3, 1),
+    (64, 32, 32, 2, 1),
+    (65, 65, 31, 1, 2),
+    (2, 200, 100, 10, 3),
+    (5, 64, 0, 3, 1),
+    (1, 33, 4, 33, 1),
+    (9, 129, 7, 16, 9),  # more parts than tiles
+)
+
+
+def fused_log_sums(host: Host, problem: Problem, parts: int = 1, **where: int) -> np.ndarray:
+    """The kernel's log sums of each part of the samples: [parts, sigmas, n]."""
+    out = np.full((parts, len(problem.rates), len(problem.x)), np.nan)
+    arrays = (problem.x, problem.samples, problem.rates, problem.scale, out)
+    sizes = (len(problem.x), len(problem.samples), problem.x.shape[1], len(problem.rates), parts)
+    place = where.get("device", 0), ctypes.c_size_t(where.get("stream", 0))
+    host.call("parzen_fused", DTYPES[problem.dtype], ctypes.byref(Fused(*map(pointer, arrays), *sizes)), *place)
+    return out
+
+
+def fused_sum(host: Host, problem: Problem, parts: int = 1) -> np.ndarray:
+    with np.errstate(invalid="ignore"):  # -inf + -inf
+        return np.logaddexp.reduce(fused_log_sums(host, problem, parts))
+
+
+def fused(host: Host, dtype: str) -> None:
+    for *sizes, parts in FUSED_SIZES:
+        problem = ordinary(dtype, *sizes)
+        assert_close(fused_sum(host, problem, parts), problem.log_sums(), 4 * EPSILON[dtype], 16 * EPSILON[dtype])
+
+
+def fused_parts_are_cut_at_tiles(host: Host, dtype: str) -> None:
+    """Each part is the sum over its own samples."""
+    problem = ordinary(dtype, 2, 300, 3, 1)
+    got, width = fused_log_sums(host, problem, 2), {"float32": 64, "float64": 32}[dtype]
+    first = (300 // width + 1 + 1) // 2 * width
+    for part, columns in zip(got, (slice(0, first), slice(first, None)), strict=True):
+        expected = Problem(dtype, problem.x, problem.samples[columns], problem.rates).log_sums()
+        assert_close(part, expected, 16 * EPSILON[dtype], 16 * EPSILON[dtype])
+
+
+def fused_far_from_the_origin(host: Host, dtype: str) -> None:
+    """Differences do not cancel; duplicates are exact; most terms underflow."""
+    samples = RNG.random((100, 40)) + 100
+    problem = Problem(dtype, samples[95:], samples, np.array([1e8, 10.0]))
+    got, expected = fused_sum(host, problem), problem.log_sums()
+    assert_close(got[0], np.zeros(5), 0)
+    assert_close(got, expected, 4 * EPSILON[dtype], 16 * EPSILON[dtype])
+
+
+def fused_nearest_comes_late(host: Host, dtype: str) -> None:
+    """The minimum falls from tile to tile, by much and by little; so all sums are made smaller again and again."""
+    distance = np.r_[np.full(70, 30.0), np.linspace(3, 1, 130), np.full(64, 0.99), 0.5, np.full(30, 5.0)]
+    problem = Problem(dtype, np.zeros((2, 1)), distance[:, None], np.array([0.01, 1.0, 8.0]), scale=1.0)
+    assert_close(fused_sum(host, problem), problem.log_sums(), 4 * EPSILON[dtype], 16 * EPSILON[dtype])
+
+
+def fused_long_sums(host: Host, dtype: str) -> None:
+    """Many values in a row, of which each adds little: the errors of the additions do not add up."""
+    problem = Problem(dtype, RNG.random((2, 5000)), RNG.random((3, 5000)), np.array([1.0]), scale=1.0)
+    assert_close(fused_sum(host, problem), problem.log_sums(), 2 * EPSILON[dtype])
+
+
+def fused_scales(host: Host, dtype: str) -> None:
+    """A scale above 1 for data whose squares would underflow, one below for such whose squares would overflow."""
+    power = 100 if dtype == "float32" else 600
+    for exponent in (power, -power):
+        x, samples = (RNG.standard_normal((m, 35)) for m in (3, 70))
+        samples[5] = x[1]
+        unit = 2.0**-exponent
+        problem = Problem(dtype, x * unit, samples * unit, np.array([0.01, 2.0]), scale=1 / unit)
+        assert_close(fused_sum(host, problem), problem.log_sums(), 8 * EPSILON[dtype], 16 * EPSILON[dtype])
+
+
+def fused_overflow_and_nan(host: Host, dtype: str) -> None:
+    """Infinite distances count for nothing; a NaN poisons its own row only, and a NaN sample or rate every row."""
+    huge = float(np.finfo(dtype).max) / 2
+    x, samples = RNG.standard_normal((66, 5)), RNG.standard_normal((140, 5))
+    x[1] = samples[7] = huge
+    x[2] = -huge
+    x[3, 2] = np.nan
+    x[65, 4] = -np.inf
+    samples[139, 0] = np.inf
+    problem = Problem(dtype, x, samples, np.array([0.5, 2.0]), scale=1.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = problem.log_sums()
+    expected[expected < -np.finfo(dtype).max] = -np.inf  # distances are of the dtype
+    expected[:, 3] = np.nan
+    assert np.isneginf(expected[:, [2, 65]]).all()
+    assert_close(fused_sum(host, problem), expected, tolerance(dtype), tolerance(dtype))
+    samples[100, 1] = np.nan
+    for parts in (1, 2):
+        assert np.isnan(fused_sum(host, Problem(dtype, x, samples, np.array([0.5])), parts)).all()
+    clean = Problem(dtype, np.ones((2, 1)), np.ones((3, 1)), np.array([np.nan, np.inf]))
+    assert_close(fused_sum(host, clean), np.array([[np.nan] * 2, [np.log(3)] * 2]), 1e-15)
+
+
+def fused_large_offsets(host: Host) -> None:
+    """More than 2^31 values in x, and more than 2^31 results: of the blocks only the last runs."""
+    n, d = (1 << 25) + 3, 70
+    x, out = sparse(n * d, "float32"), sparse(70 * n, "float64")
+    samples, rates, scale = np.zeros((2, d), np.float32), np.full(70, 0.5), np.ones(1)
+    x[-d:] = 2
+    op = Fused(*map(pointer, (x, samples, rates, scale, out)), n, 2, d, 70, 1)
+    blocks = -(-n // 64) * 5
+    host.select_blocks(blocks - 1, 1)
+    try:
+        host.call("parzen_fused", 0, ctypes.byref(op), 0, ctypes.c_size_t(0))
+    finally:
+        host.select_blocks(0, 0)
+    assert_close(out[-3:], np.log(2) - np.array([0, 0, 2 * d]), 1e-6)
+
+
+def fused_many_samples(host: Host) -> None:
+    """More than 2^31 values in the samples, in 65535 parts: only the last, which is nearest, is looked at."""
+    count, d = (1 << 21) * 8 + 5, 130
+    samples, x, out = sparse(count * d, "float32"), np.full((1, d), 3, np.float32), sparse(65535, "float64")
+    samples[-d:] = 3
+    op = Fused(*map(pointer, (x, samples, np.array([50.0]), np.ones(1), out)), 1, count, d, 1, 65535)
+    tiles = -(-count // 64)
+    last = (tiles - 1) // -(-tiles // 65535)  # the part with the last tile
+    host.select_blocks(last, 1)
+    try:
+        host.call("parzen_fused", 0, ctypes.byref(op), 0, ctypes.c_size_t(0))
+    finally:
+        host.select_blocks(0, 0)
+    assert out[last] == 0
+
+
+def fused_parts(host: Host) -> None:
+    """Enough blocks for the host's two multiprocessors, none with fewer than 1,024 samples."""
+
+    def parts(*sizes: int) -> int:
+        out = np.zeros(1, np.int64)
+        host.call("parzen_fused_parts", *map(I64, sizes), 0, pointer(out))
+        return int(out[0])
+
+    got = [parts(*sizes) for sizes in ((1, 1, 1), (1, 1 << 20, 1), (1, 3000, 1), (640, 1 << 20, 10), (640, 5000, 17))]
+    assert got == [1, 16, 3, 2, 1], got
+    assert parts(1 << 40, 1 << 40, 100) == 1
+
+
 def streams_devices_errors(host: Host) -> None:
     problem = ordinary("float32", 2, 40, 3, 2)
     of_sigma = [np.zeros((2, 2)) for _ in range(3)]
@@ -201,6 +364,7 @@ def streams_devices_errors(host: Host) -> None:
         "accumulate": lambda **w: launch(host, "parzen_accumulate", problem, problem.tile(), *of_sigma[:2], **w),
         "weights": lambda **w: launch(host, "parzen_weights", problem, problem.tile(), *of_sigma, **w),
         "centre": centre_two_rows,
+        "fused": lambda **w: fused_log_sums(host, problem, **w),
     }
     for name, call in launches.items():
         host.lib.simt_clear()
@@ -215,6 +379,19 @@ def cases() -> Cases:
     for dtype in ("float32", "float64"):
         for case in (centre, accumulate, far_from_the_origin, overflow_and_nan, no_samples, weights):
             yield f"{case.__name__} {dtype}", functools.partial(case, dtype=dtype)
+        for case in (
+            fused,
+            fused_parts_are_cut_at_tiles,
+            fused_far_from_the_origin,
+            fused_nearest_comes_late,
+            fused_long_sums,
+            fused_scales,
+            fused_overflow_and_nan,
+        ):
+            yield f"{case.__name__} {dtype}", functools.partial(case, dtype=dtype)
+    yield "fused: more than 2^31 values and results", fused_large_offsets
+    yield "fused: more than 2^31 values of samples", fused_many_samples
+    yield "fused: parts", fused_parts
     yield "more than 2^31 products", many_products
     yield "more than 2^31 numbers to centre", many_rows_of_centre
     yield "streams, devices, launch errors", streams_devices_errors

@@ -28,10 +28,10 @@ COMMON = ["-std=c++20", "-fPIC", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-
 
 
 def sources(family: str, root: Path = ROOT) -> list[Path]:
-    """The files that are compiled as kernels: the family's .cu and the shim that exports its launch functions."""
+    """The files that are compiled as kernels: the family's .cu, and the shim that exports its launch functions."""
     if family == "selftest":
         return [HERE / "selftest.cu"]
-    return [root / "csrc" / family / f"{family}_cuda.cu", HERE / "shims" / f"{family}.cpp"]
+    return [*sorted((root / "csrc" / family).glob("*_cuda.cu")), HERE / "shims" / f"{family}.cpp"]
 
 
 def compile_library(family: str, build: str, root: Path = ROOT) -> Path:

@@ -11,7 +11,7 @@ import simt_build
 from mutations import MUTATIONS, Mutation
 
 HERE = Path(__file__).resolve().parent
-FAMILIES = sorted(path.parent.name for path in simt_build.ROOT.glob("csrc/*/*_cuda.cu"))
+FAMILIES = sorted({path.parent.name for path in simt_build.ROOT.glob("csrc/*/*_cuda.cu")})
 SECONDS = 240
 
 

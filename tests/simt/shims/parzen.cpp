@@ -18,3 +18,11 @@ extern "C" int parzen_weights(int dtype, const ParzenTile* tile, const double* g
                               double* mean_square, int device, std::uintptr_t stream) {
   return guarded([&] { cuda::parzen_weights(DType(dtype), *tile, grad, log_sum, mean_square, device, stream); });
 }
+
+extern "C" int parzen_fused_parts(int64_t n, int64_t count, int64_t sigmas, int device, int64_t* parts) {
+  return guarded([&] { *parts = cuda::parzen_fused_parts(n, count, sigmas, device); });
+}
+
+extern "C" int parzen_fused(int dtype, const ParzenFused* op, int device, std::uintptr_t stream) {
+  return guarded([&] { cuda::parzen_fused(DType(dtype), *op, device, stream); });
+}
