@@ -11,17 +11,6 @@ constexpr std::int64_t kBlock = 256;       // terms that are summed in T before 
 constexpr std::int64_t kLanes = 16;        // partial sums of a block, whatever the width of the vectors
 constexpr std::int64_t kSigmaGroup = 32;   // sigmas whose partial results fit on the stack
 
-template <class T>
-struct Row {
-  const T* x;             // [d]
-  const T* samples;       // [n, d]
-  const T* sample_norms;  // [n]
-  double x_norm;
-  T* d2;  // [n] inner products, then squared distances
-  std::int64_t n, d;
-  double scale;
-};
-
 // |x - s_i|^2 from the differences. Four sums side by side hide the latency of the additions.
 template <class T>
 T direct_distance(const Row<T>& row, std::int64_t i) {
@@ -126,24 +115,6 @@ T lane_sum(std::int64_t n, const Term& term) {
     for (std::int64_t lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
   }
   return lanes[0];
-}
-
-double smallest(const double* rates, std::int64_t n) {
-  double least = rates[0];
-  for (std::int64_t s = 1; s < n; ++s) least = rates[s] < least ? rates[s] : least;
-  return least;
-}
-
-template <class T>
-Row<T> tile_row(const ParzenTile& tile, std::int64_t j) {
-  return {static_cast<const T*>(tile.x) + j * tile.d,
-          static_cast<const T*>(tile.samples),
-          static_cast<const T*>(tile.sample_norms),
-          tile.x_norms[j],
-          static_cast<T*>(tile.products) + j * tile.columns,
-          tile.columns,
-          tile.d,
-          *tile.scale};
 }
 
 template <class Body>

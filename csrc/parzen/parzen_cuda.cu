@@ -37,30 +37,8 @@ __device__ V block_minimum(V value) {
   return block_fold(value, [](V a, V b) { return b < a ? b : a; });
 }
 
-template <class T>
-struct Row {
-  const T* x;             // [d]
-  const T* samples;       // [n, d]
-  const T* sample_norms;  // [n]
-  double x_norm;
-  T* d2;  // [n] inner products, then squared distances; thread t alone touches columns t, t + kThreads, ...
-  std::int64_t n, d;
-  double scale;
-};
-
-template <class T>
-__device__ Row<T> tile_row(const ParzenTile& tile, std::int64_t j) {
-  return {static_cast<const T*>(tile.x) + j * tile.d,
-          static_cast<const T*>(tile.samples),
-          static_cast<const T*>(tile.sample_norms),
-          tile.x_norms[j],
-          static_cast<T*>(tile.products) + j * tile.columns,
-          tile.columns,
-          tile.d,
-          *tile.scale};
-}
-
-// Takes the wanted distances again from the differences, a warp for each.
+// Takes the wanted distances again from the differences, a warp for each. Here as everywhere, thread t alone touches
+// the distances t, t + kThreads, ... of its block's row.
 template <class T, class Wanted>
 __device__ void replace(const Row<T>& row, Wanted wanted) {
   const int lane = threadIdx.x % kWarp;
@@ -124,12 +102,6 @@ __device__ T squared_distances(const Row<T>& row, double smallest_rate, double p
   }
   replace(row, lossy(reach, kSeldomDirect.part));
   return minimum(row);
-}
-
-__device__ double smallest(const double* rates, std::int64_t n) {
-  double least = rates[0];
-  for (std::int64_t s = 1; s < n; ++s) least = rates[s] < least ? rates[s] : least;
-  return least;
 }
 
 template <class T>

@@ -9,6 +9,7 @@
 #include "common/dtype.h"
 #include "common/elementary.h"
 #include "common/host_device.h"
+#include "parzen/parzen.h"
 
 namespace pygan {
 namespace PYGAN_SIMD_LEVEL {
@@ -46,6 +47,36 @@ template <class T>
 PYGAN_HD T binary_rate(double rate) {
   constexpr double largest = sizeof(T) == sizeof(float) ? FLT_MAX : DBL_MAX;
   return static_cast<T>(rate * kLog2e > largest ? largest : rate * kLog2e);
+}
+
+// A point of a tile, with the tile's samples.
+template <class T>
+struct Row {
+  const T* x;             // [d]
+  const T* samples;       // [n, d]
+  const T* sample_norms;  // [n]
+  double x_norm;
+  T* d2;  // [n] inner products, then squared distances
+  std::int64_t n, d;
+  double scale;
+};
+
+template <class T>
+PYGAN_HD Row<T> tile_row(const ParzenTile& tile, std::int64_t j) {
+  return {static_cast<const T*>(tile.x) + j * tile.d,
+          static_cast<const T*>(tile.samples),
+          static_cast<const T*>(tile.sample_norms),
+          tile.x_norms[j],
+          static_cast<T*>(tile.products) + j * tile.columns,
+          tile.columns,
+          tile.d,
+          *tile.scale};
+}
+
+PYGAN_HD double smallest(const double* rates, std::int64_t n) {
+  double least = rates[0];
+  for (std::int64_t s = 1; s < n; ++s) least = rates[s] < least ? rates[s] : least;
+  return least;
 }
 
 // |x - s|^2 from |x|^2 = x_norm + rest, |s|^2 and 2 x . s. `rest` is what T does not hold of |x|^2: left out, it would

@@ -291,11 +291,6 @@ MUTATIONS = {
         ("the tile replaces the earlier ones", "merge({peak[at], sum[at]}, {", "merge({-infinity<double>(), 0}, {"),
         ("every thread merges", "if (threadIdx.x != 0) continue;", "", "tsan"),
         ("stride and rows swapped", "(group + s) * tile.stride + j", "(group + s) + j * tile.stride"),
-        (
-            "the row is taken twice for the block",
-            "static_cast<T*>(tile.products) + j * tile.columns",
-            "static_cast<T*>(tile.products) + int(j * tile.columns)",
-        ),
         ("mean squares replace the earlier ones", "mean_square[at] +=", "mean_square[at] ="),
         ("weights of one sigma", "weight += static_cast<T>", "weight = static_cast<T>"),
         ("a name is wrong in an error", 'check_launch("parzen weights_kernel")', 'check_launch("parzen kernel")'),
@@ -453,6 +448,11 @@ MUTATIONS = {
             "if (a.peak == -infinity<double>()) return b;",
             "if (a.sum == 0) return b;",
             "cpp",
+        ),
+        (
+            "a row's offset in 32 bits",
+            "static_cast<T*>(tile.products) + j * tile.columns",
+            "static_cast<T*>(tile.products) + int(j * tile.columns)",
         ),
         ("a merge keeps the lower peak", "return {high.peak", "return {low.peak"),
         ("negative distances stay", "d2 < 0 ? T(0) : d2", "d2", "cpp"),
