@@ -14,7 +14,7 @@ from tolerances import assert_no_worse_than_torch
 from torch import Tensor
 
 from pygan import _core
-from pygan.ops import parzen, parzen_logsumexp, reference
+from pygan.ops import _products, parzen, parzen_logsumexp, reference
 
 PAPER_SIGMAS = np.logspace(-1, 0, 10).tolist()
 SHAPES = [(1, 1, 1), (3, 5, 2), (33, 70, 20), (7, 1, 784), (130, 700, 65), (2, 3000, 3)]
@@ -98,9 +98,20 @@ def test_precision_switches_neither_matter_nor_change(precision: str) -> None:
     torch.testing.assert_close(x.grad.double(), x64.grad, rtol=0, atol=2e-5 * x64.grad.abs().max().item())
 
 
+@pytest.mark.parametrize("library", ["torch", "oneDNN"])
+@pytest.mark.parametrize("d", [1, 196, 197, 784])
+def test_products_of_either_library_are_good_enough(monkeypatch: pytest.MonkeyPatch, library: str, d: int) -> None:
+    if library == "oneDNN" and not _products.HAS_ONEDNN:
+        pytest.skip("this torch has no oneDNN")
+    monkeypatch.setattr(_products, "_ONEDNN_IS_FASTER", library == "oneDNN")
+    x, samples = torch.randn(40, d), torch.randn(3000, d)  # their mean is 0: nothing but the products can be better
+    assert isinstance(_products.prepare(samples), list) == (library == "oneDNN")
+    assert_accurate(x, samples, [0.5, 2, 8])
+
+
 def test_lossy_float32_products_are_never_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stands for a processor whose float32 products do become bfloat16 ones."""
-    monkeypatch.setattr(parzen, "_float32_products_are_exact", lambda tensor: False)
+    monkeypatch.setattr(_products, "exact", lambda tensor: tensor.dtype is torch.float64)
     plain = torch.mm
 
     def lossy(a: Tensor, b: Tensor, **kwargs: Tensor) -> Tensor:
@@ -163,8 +174,7 @@ def test_the_mean_over_points_is_exact_to_a_thousandth_of_a_nat() -> None:
 def test_many_tiles_give_the_same_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     x, samples = torch.rand(300, 20), torch.rand(900, 20)
     whole = parzen_logsumexp(x, samples, PAPER_SIGMAS)
-    monkeypatch.setattr(parzen, "_BUFFER_BYTES", 4 * 64 * 100)
-    monkeypatch.setattr(parzen, "_BLOCK_BYTES", 4 * 20 * 100)
+    monkeypatch.setitem(parzen._BYTES, "cpu", (4 * 20 * 100, 4 * 64 * 100))
     torch.testing.assert_close(parzen_logsumexp(x, samples, PAPER_SIGMAS), whole, rtol=1e-6, atol=1e-6)
     for a, b in zip(
         gradients(x, samples, [0.3, 0.6], "native"), gradients(x, samples, [0.3, 0.6], "reference"), strict=True
@@ -308,8 +318,7 @@ def test_a_nan_row_poisons_itself_only(dtype: torch.dtype) -> None:
 
 
 def test_a_nan_sample_poisons_all_whatever_tile_it_is_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parzen, "_BUFFER_BYTES", 4 * 64 * 100)
-    monkeypatch.setattr(parzen, "_BLOCK_BYTES", 4 * 6 * 100)
+    monkeypatch.setitem(parzen._BYTES, "cpu", (4 * 6 * 100, 4 * 64 * 100))
     for row in (0, 450, 899):
         samples = torch.rand(900, 6)
         samples[row, 3] = math.nan
@@ -458,7 +467,7 @@ def test_sigmas_may_be_a_tensor_a_list_or_an_array() -> None:
 def test_thread_count_does_not_change_the_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     x, samples, products = torch.rand(90, 50), torch.rand(500, 50), torch.rand(90, 500)
     # torch's own product may differ in its last bits from one number of threads to another
-    monkeypatch.setattr(parzen, "multiply", lambda a, b, out: out.copy_(products))
+    monkeypatch.setattr(_products, "inner", lambda x, prepared, out: out.copy_(products))
     before, results = torch.get_num_threads(), []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)

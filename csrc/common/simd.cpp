@@ -55,4 +55,13 @@ const char* name_of(SimdLevel level) {
   return kNames[static_cast<int>(level)];
 }
 
+bool is_amd() {
+#if defined(PYGAN_X86_LEVELS)
+  __builtin_cpu_init();
+  return __builtin_cpu_is("amd");
+#else
+  return false;
+#endif
+}
+
 }  // namespace pygan

@@ -10,6 +10,7 @@ SimdLevel best_simd_level();            // what this processor can run, of what 
 SimdLevel simd_level();                 // what runs now: the best, or less if PYGAN_SIMD says so
 void set_simd_level(const char* name);  // throws std::invalid_argument for an unknown or unsupported level
 const char* name_of(SimdLevel level);
+bool is_amd();  // the processor's maker, which libraries of another maker tell apart
 
 }  // namespace pygan
 

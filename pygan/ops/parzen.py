@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pygan import _core
-from pygan.ops import reference
+from pygan.ops import _products, reference
 from pygan.ops._checks import check_device, check_dtype, check_same, check_shape, check_tensor
 from pygan.ops._library import Impl, address, define, dtype_code, place, use_native
 
@@ -23,9 +23,8 @@ __all__ = ["Precision", "parzen_logsumexp"]
 
 Precision = Literal["split", "float32", "tf32"]
 
-_BLOCK_BYTES = 32 << 20  # of samples, moved to their mean
-_BUFFER_BYTES = 10 << 20  # of inner products
-_SUM_LENGTH = 128  # of the gradients' products
+# Of a block of samples, moved to their mean, and of the buffer of inner products: both are to stay in cache.
+_BYTES = {"cpu": (8 << 20, 5 << 19), "cuda": (32 << 20, 10 << 20)}
 _FUSED_BELOW = 0  # values of a row; no GPU has measured yet where the fused kernel is the faster way
 _HALF_SCALE = 256.0  # keeps the low parts of float16 pairs above its smallest numbers
 
@@ -110,23 +109,21 @@ class _Pairs:
     def __iter__(self) -> Iterator[_Tile]:
         (n, d), count = self.x.shape, len(self.samples)
         size = self.x.element_size()
-        columns = min(count, max(64, _BLOCK_BYTES // (size * max(d, 1))), _BUFFER_BYTES // (64 * size))
-        rows = min(n, _BUFFER_BYTES // (size * columns))
+        block_bytes, buffer_bytes = _BYTES[self.x.device.type]
+        columns = min(count, max(64, block_bytes // (size * max(d, 1))), buffer_bytes // (64 * size))
+        rows = min(n, buffer_bytes // (size * columns))
         moved_samples, moved_x = self.samples.new_empty(columns, d), self.x.new_empty(rows, d)
         buffer = self.x.new_empty(rows * columns)
         for left in range(0, count, columns):
             block = self.samples[left : left + columns]
             samples, sample_norms = self._move(block, moved_samples)
             sample_norms = sample_norms.to(samples.dtype)
-            right = _halves(samples, self.split, (0, 1, 0)).t() if self.halves else samples.t()
+            right = _products.prepare(_halves(samples, self.split, (0, 1, 0)) if self.halves else samples)
             for top in range(0, n, rows):
                 strip = self.x[top : top + rows]
                 x, x_norms = self._move(strip, moved_x)
-                products = buffer[: len(x) * len(samples)].view(len(x), len(samples))
-                if self.halves:
-                    torch.mm(_halves(x, self.split, (0, 0, 1)), right, out_dtype=torch.float32, out=products)
-                else:
-                    multiply(x, right, products)
+                out = buffer[: len(x) * len(samples)].view(len(x), len(samples))
+                products = _products.inner(_halves(x, self.split, (0, 0, 1)) if self.halves else x, right, out)
                 native = _core.ParzenTile(
                     address(strip),
                     address(block),
@@ -181,22 +178,6 @@ def _rates(sigmas: Tensor, scale: Tensor) -> Tensor:
 
 def _good(sigmas: Tensor) -> Tensor:
     return (sigmas > 0) & sigmas.isfinite()
-
-
-def multiply(a: Tensor, b: Tensor, out: Tensor) -> None:
-    """out = a b, to float32's accuracy whatever the user allows float32 products of his own to lose."""
-    if a.dtype is torch.float64 or _float32_products_are_exact(a):
-        torch.mm(a, b, out=out)
-    else:  # the switches do not reach float64
-        out.copy_(torch.mm(a.double(), b.double()))
-
-
-def _float32_products_are_exact(tensor: Tensor) -> bool:
-    if tensor.is_cuda:
-        return not torch.backends.cuda.matmul.allow_tf32
-    matmul = getattr(torch.backends.mkldnn, "matmul", None)  # since torch 2.9
-    precision = torch.get_float32_matmul_precision() if matmul is None else matmul.fp32_precision
-    return precision in ("highest", "ieee", "none")
 
 
 def _half_products_are_exact(x: Tensor) -> bool:
@@ -320,8 +301,8 @@ def _pull(weights: Tensor, targets: Tensor, points: Tensor) -> Tensor:
     pull, part = torch.zeros_like(points, dtype=torch.float64), torch.empty_like(points)
     total = pull.new_zeros(len(points), 1)
     # A product adds its terms one after another: short ones, summed up in float64, lose less.
-    for some, others in zip(weights.split(_SUM_LENGTH, 1), targets.split(_SUM_LENGTH), strict=True):
-        multiply(some, others, part)
+    for some, others in zip(weights.split(_products.SUM_LENGTH, 1), targets.split(_products.SUM_LENGTH), strict=True):
+        _products.multiply(some, others, part)
         pull += part
         total += some.sum(1, keepdim=True)
     return pull.addcmul_(total, points.double(), value=-1)

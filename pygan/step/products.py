@@ -1,8 +1,6 @@
 """The three matrix products of a linear layer, by the library that is fastest at them.
 
-On the CPU torch sends float32 products to MKL, which keeps to AVX2 on AMD processors; oneDNN, which torch carries too,
-uses AVX-512 there and takes half the time. Its entry point, which torch's own compiler uses, has no public name: it is
-looked for, and torch's ordinary functions serve where it is missing.
+On the CPU that is oneDNN, see pygan/ops/_products.py, or torch's ordinary functions where it is missing.
 """
 
 from typing import Literal
@@ -11,16 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from pygan.ops._products import HAS_ONEDNN
+
 __all__ = ["affine", "outer", "times"]
 
 Activation = Literal["none", "relu", "sigmoid"]
 
-_HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation = "none") -> Tensor:
     """activation(x weight^T + bias): x [n, in], weight [out, in], bias [out] -> [n, out], fresh."""
-    if _HAS_ONEDNN and x.device.type == "cpu":
+    if HAS_ONEDNN and x.device.type == "cpu":
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "")
     y = linear(x, weight, bias)
     return y if activation == "none" else getattr(y, f"{activation}_")()
