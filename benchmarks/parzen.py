@@ -314,6 +314,9 @@ def plot(curves: dict[str, list[tuple[int, float]]], path: Path) -> None:
     for axis, name in zip(axes, ("points", "samples", "values", "bandwidths"), strict=True):
         for label in ("pygan", "floor"):
             axis.loglog(*zip(*curves[f"{name}, {label}"], strict=True), marker="o", label=label)
+        sizes = [size for size, _ in curves[f"{name}, floor"]]
+        axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axis.minorticks_off()
         axis.set_xlabel(name)
     axes[0].set_ylabel("seconds")
     axes[0].legend()

@@ -129,7 +129,7 @@ def by_mkl(step: Callable[[], None]) -> Callable[[], None]:
     """The step with torch's ordinary products, which MKL computes on x86."""
 
     def run() -> None:
-        with mock.patch.object(products, "_HAS_ONEDNN", False):
+        with mock.patch.object(products, "HAS_ONEDNN", False):
             step()
 
     return run
