@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import numpy as np
-import pooch
 import torch
-from tqdm import tqdm
 
 import pygan
 import pygan.data
@@ -149,6 +147,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
+    import pooch
+
     build = pygan.build_info()
     for name, value in {
         "pygan": pygan.__version__,
@@ -298,4 +298,6 @@ def _with_dashes(word: str) -> str:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    from tqdm import tqdm
+
     tqdm.write(f"pygan: warning: {message}", file=sys.stderr)  # above a progress bar, not through it

@@ -3,12 +3,12 @@
     python pygan/gpu_check.py          # in a fresh clone: nothing needs to be built or installed
     python -m pygan.gpu_check          # the same, where pygan is already built
 
-Needs a GPU, nvcc, and in this Python torch with CUDA, pip, cmake, ninja, pybind11, scikit-build-core, pytest and the
-dependencies of pygan; no network. Builds the clone without isolation into build/gpu_check, then runs the GPU tests,
-CUDA graphs and streams, floors and kernels, the kernels under compute-sanitizer, a short training on GPU and CPU, and
-the benchmarks that know GPUs. The report, one JSON and one Markdown file, goes to
-benchmarks/results/. Exit code 0 if nothing failed; 1 if something did, or if there is no GPU: then nothing is checked
-or written.
+Needs a GPU, nvcc, and in this Python torch with CUDA, numpy, pip, cmake, ninja, pybind11, scikit-build-core and pytest;
+no network. What only the training needs may be missing: then it is skipped, which is said at the start. Builds the
+clone without isolation into build/gpu_check, then runs the GPU tests, CUDA graphs and streams, floors and kernels, the
+kernels under compute-sanitizer, a short training on GPU and CPU, and the benchmarks that know GPUs. The report, one
+JSON and one Markdown file, goes to benchmarks/results/. Exit code 0 if nothing failed; 1 if something did, or if there
+is no GPU: then nothing is checked or written.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "build" / "gpu_check"
 RESULTS = ROOT / "benchmarks" / "results"
 LIMIT = 540.0  # seconds for everything
+BUILDING = ("torch", "numpy", "pip", "cmake", "ninja", "pybind11", "scikit_build_core", "pytest")
+TRAINING = ("filelock", "PIL", "safetensors", "sklearn", "tomli_w", "tqdm")
 SANITIZERS = ("memcheck", "racecheck", "synccheck", "initcheck")
 
 
@@ -146,6 +149,11 @@ def text_of(*command: str) -> str:
     return result.stdout.strip().partition("\n")[0] if result.returncode == 0 else ""
 
 
+def missing(names: tuple[str, ...]) -> str:
+    """Those of the modules (of cmake and ninja the programs) that are not here, as words; "" if all are."""
+    return ", ".join(name for name in names if not (find_spec(name) or shutil.which(name)))
+
+
 def machine() -> dict[str, str]:
     """The hardware, versions and commit; `GPU` is "" where torch sees none."""
     look = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
@@ -193,7 +201,10 @@ def check_everything(check: Check) -> None:
             )
         else:
             check.skip(f"compute-sanitizer {name}", "compute-sanitizer is not installed")
-    check.run("training, GPU and CPU", [*this, "training"], 120)
+    if lacking := missing(TRAINING):
+        check.skip("training, GPU and CPU", f"not installed: {lacking}")
+    else:
+        check.run("training, GPU and CPU", [*this, "training"], 120)
     check.run(
         "benchmark of the training step", [*python, "benchmarks/train_step.py", "--device", "cuda", "--quick"], 120
     )
@@ -386,6 +397,11 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
+    if lacking := missing(BUILDING):
+        print(f"gpu_check: not installed: {lacking}; nothing was checked and nothing written.", file=sys.stderr)
+        return 1
+    if lacking := missing(TRAINING):
+        print(f"gpu_check: the training will be skipped, because these are not installed: {lacking}", flush=True)
     check_everything(Check(report))
     for path in report.write(RESULTS):
         print(f"wrote {path.relative_to(ROOT)}")

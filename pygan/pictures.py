@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -60,6 +59,8 @@ def grid(images: Tensor, columns: int | None = None) -> Tensor:
 
 def save_png(path: str | Path, images: Tensor, columns: int | None = None) -> None:
     """Writes `grid(images, columns)` as a PNG file; who reads `path` meanwhile sees the old picture or the new one."""
+    from PIL import Image
+
     path = Path(path)
     encoded = io.BytesIO()
     picture = grid(images, columns).numpy()

@@ -20,10 +20,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import filelock
-import safetensors
-import safetensors.torch
-import tomli_w
 import torch
 from torch import Tensor, nn
 
@@ -167,6 +163,8 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder, or raise RuntimeError if another process does. A killed process holds nothing."""
+        import filelock  # here, as the others below: `import pygan` needs torch and numpy alone
+
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             with filelock.FileLock(self.path / ".lock", timeout=0):
@@ -196,6 +194,8 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Store the settings."""
+        import tomli_w
+
         _write(self.path / "config.toml", tomli_w.dumps(config).encode())
 
     def write_log(self, lines: list[dict[str, Any]]) -> None:
@@ -225,6 +225,8 @@ class RunFolder:
 
     def write_checkpoint(self, name: str, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
         """Store "last" or "best": named tensors, and what JSON can hold."""
+        import safetensors.torch
+
         # Copies, because safetensors refuses tensors that share memory, as tied weights do.
         copies = {
             key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()
@@ -246,6 +248,8 @@ class RunFolder:
 
     def read_checkpoint(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """What `write_checkpoint` stored, on the CPU, or None if there is none."""
+        import safetensors
+
         path = self._checkpoint(name)
         if not path.exists():
             return None

@@ -13,11 +13,10 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 import pygan.data
 from pygan import health, models, pictures, recipes
@@ -30,6 +29,9 @@ from pygan.recipes import Recipe
 from pygan.run import SIGMA_POINTS, Run, RunFolder, choose_folder, describe_data, load_weights, player_name
 from pygan.step import STATISTICS, Step, make_step
 from pygan.tensorboard import Board
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 __all__ = ["train"]
 
@@ -162,6 +164,8 @@ class _Game:
 
     def play(self, show: bool) -> None:
         """Train to the end of the last epoch; save as the recipe says, and when interrupted."""
+        from tqdm import tqdm
+
         started, saved = time.monotonic() - self.seconds, time.monotonic()
         # The line has no room for a bar if all of it is to fit into 80 columns.
         line = "{desc} [{elapsed}<{remaining}]{postfix}"

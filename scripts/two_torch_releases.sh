@@ -23,5 +23,5 @@ for requirement in "$@"; do
     printf '\n=== '
     "$out/$number/bin/python" -c 'import torch, pygan; print("torch", torch.__version__, pygan._core.__file__)'
     sha256sum "$out/$number"/lib/python*/site-packages/pygan/_core*.so
-    "$out/$number/bin/python" -m pytest -q -p no:cacheprovider "$root"/tests/test_{laws,adversarial_loss,maxout,parzen}.py
+    "$out/$number/bin/python" -m pytest -q -p no:cacheprovider "$root"/tests/test_{laws,adversarial_loss,maxout,parzen,properties}.py
 done

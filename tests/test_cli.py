@@ -12,12 +12,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import pygan
 from pygan import cli, data, pictures
 from pygan.recipes import RECIPES, Recipe
 from pygan.run import load
+
+Image = pytest.importorskip("PIL.Image")
 
 SMALL = ["--generator-hidden", "8", "--discriminator_hidden=8", "--pieces", "2", "--evaluation-samples", "50"]
 

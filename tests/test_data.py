@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from pygan import data
 from pygan.data.splits import Splits
+
+Image = pytest.importorskip("PIL.Image")
 
 
 def bytes_(*shape, seed=0):

@@ -9,15 +9,15 @@ import struct
 import tarfile
 
 import numpy as np
-import pooch
 import pytest
-import requests
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pygan import data
 from pygan.data import arrays, cifar10, files, mnist
+
+pooch, requests = pytest.importorskip("pooch"), pytest.importorskip("requests")
+hypothesis = pytest.importorskip("hypothesis")
+given, settings, st = hypothesis.given, hypothesis.settings, hypothesis.strategies
 
 SHAPE = (3, 4, 5)
 PIXELS = bytes(range(60))

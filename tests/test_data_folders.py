@@ -5,13 +5,15 @@ import contextlib
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from PIL import Image
 
 import pygan
 from pygan import data
 from pygan.data import folders
+
+Image = pytest.importorskip("PIL.Image")
+hypothesis = pytest.importorskip("hypothesis")
+HealthCheck, given, settings = hypothesis.HealthCheck, hypothesis.given, hypothesis.settings
+st = hypothesis.strategies
 
 
 def picture(seed, width=6, height=5, mode="RGB"):

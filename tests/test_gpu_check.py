@@ -1,6 +1,7 @@
 """gpu_check on a machine without a GPU: its refusal, its report, how it runs commands, the calls it makes on a GPU."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -95,3 +96,32 @@ def test_the_calls_of_every_operator() -> None:
 def test_the_training() -> None:
     figures = gpu_check.training(("cpu", "cpu"), epochs=1)
     assert list(figures) == ["cpu, seconds", "cpu, test log-likelihood in nats"]
+
+
+WITHOUT_EXTRAS = """
+import importlib.abc, sys
+
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {names}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+import pytest
+sys.exit(pytest.main(["-m", "gpu", "-q", "--collect-only", "-p", "no:cacheprovider", "tests"]))
+"""
+
+
+def test_the_gpu_tests_need_nothing_but_torch_numpy_and_pytest() -> None:
+    """A container of torch has neither hypothesis nor all that pygan needs for training."""
+    names = {"hypothesis", "mpmath", "matplotlib", "pooch", "requests", "joblib", "scipy", "tensorboard"}
+    code = WITHOUT_EXTRAS.replace("{names}", repr(names | set(gpu_check.TRAINING)))
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    for family in ("adversarial_loss", "maxout", "momentum", "parzen", "step"):
+        assert f"tests/test_{family}.py" in run.stdout
+
+
+def test_what_is_not_installed_is_named() -> None:
+    assert gpu_check.missing(("torch", "no_such_module", "sh", "nor_this")) == "no_such_module, nor_this"

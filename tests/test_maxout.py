@@ -6,8 +6,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tolerances import assert_no_worse_than_torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
@@ -196,24 +194,6 @@ def test_a_nan_example_poisons_itself_only(device: str) -> None:
     assert x.grad.isfinite().all()
     assert weight.grad.isfinite()[:, :, [0, 1, 3, 4, 5]].all()
     assert torch.equal(weight.grad[:, :, 2].isnan()[:, 0].cpu(), torch.ones(5, dtype=torch.bool))
-
-
-@settings(max_examples=60, deadline=None)
-@given(data=st.data(), batch=st.integers(1, 3), units=st.integers(1, 20), pieces=st.integers(1, 6))
-def test_properties(data: st.DataObject, batch: int, units: int, pieces: int) -> None:
-    numbers = st.floats(-100, 100, width=32) | st.sampled_from([0.0, 1.0, -INF, INF])
-    count = batch * units * pieces
-    z = torch.tensor(data.draw(st.lists(numbers, min_size=count, max_size=count))).view(batch, units * pieces)
-    y, index = OPS.maxout_pool(z, pieces)
-    per_piece = z.view(batch, units, pieces)
-    assert torch.equal(y, per_piece.amax(2))
-    assert torch.equal(per_piece.gather(2, index.long().unsqueeze(2)).squeeze(2), y)
-    earlier = torch.arange(pieces) < index.long().unsqueeze(2)
-    assert not (earlier & (per_piece >= y.unsqueeze(2))).any()
-    order = torch.randperm(pieces)
-    assert torch.equal(maxout_pool(per_piece[:, :, order].reshape(batch, -1), pieces), y)
-    grad = torch.randn(batch, units)
-    assert torch.equal(OPS.maxout_spread(grad, index, pieces).view(batch, units, pieces).sum(2), grad)
 
 
 def test_one_piece_is_a_linear_layer() -> None:

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tolerances import assert_no_worse_than_torch
 from torch import Tensor
 
@@ -342,27 +340,6 @@ def test_infinite_rows_count_for_nothing() -> None:
     torch.testing.assert_close(parzen_logsumexp(x, far, [0.3]), parzen_logsumexp(x, samples, [0.3]))
     x[2, 0] = -math.inf
     assert parzen_logsumexp(x, samples, [0.3])[0].isinf().tolist() == [False, False, True, False, False]
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    scale=st.floats(1e-15, 1e15),
-    shift=st.floats(-1e3, 1e3),
-    sigma=st.floats(1e-3, 1e3),
-    sizes=st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(0, 12)),
-    seed=st.integers(0, 1000),
-)
-def test_properties(scale: float, shift: float, sigma: float, sizes: tuple[int, int, int], seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    n, count, d = sizes
-    x, samples = ((torch.randn(m, d, generator=generator) + shift) * scale for m in (n, count))
-    values = parzen_logsumexp(x, samples, [sigma * scale, 2 * sigma * scale])
-    assert not values.isnan().any()
-    assert (values <= math.log(count) + 1e-5).all()
-    assert (values[1] >= values[0]).all()
-    twice = parzen_logsumexp(x, samples.repeat(2, 1), [sigma * scale, 2 * sigma * scale])
-    finite = values.isfinite()
-    torch.testing.assert_close(twice[finite], values[finite] + math.log(2), rtol=1e-5, atol=1e-5)
 
 
 def test_empty() -> None:

@@ -5,9 +5,10 @@ import os
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from pygan.pictures import grid, save_png
+
+Image = pytest.importorskip("PIL.Image")
 
 
 def test_images_lie_in_rows_with_gaps():

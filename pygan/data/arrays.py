@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -56,6 +55,8 @@ def from_dataset(dataset: Dataset[Any], what: str = "data") -> Tensor:
     An item is an image or a tuple or list (image, ...), whose first part counts; an image is a tensor, an array or a
     PIL image. All must have one shape.
     """
+    from PIL import Image
+
     if not hasattr(dataset, "__len__"):
         raise TypeError(f"{what}: a Dataset must have a length, got {type(dataset).__name__}")
     images: list[Tensor] = []

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pooch
-
 
 @dataclass(frozen=True)
 class Remote:
@@ -34,6 +32,8 @@ def locate(data_set: str, names: Sequence[str], root: str | Path | None, fetch: 
         paths = [Path(root).expanduser() / data_set / name for name in names]
         if all(path.is_file() for path in paths):
             return paths
+    import pooch  # here and below: `import pygan` needs torch and numpy alone
+
     folder = Path(pooch.os_cache("pygan")) / data_set
     if not all((folder / name).is_file() for name in names):
         fetch(folder)
@@ -45,6 +45,8 @@ def download(data_set: str, remote: Remote, folder: Path) -> Path:
 
     Raises FileNotFoundError, which says which file to put where, if no address delivers it.
     """
+    import pooch
+
     failures = []
     for url in remote.urls:
         downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty())
@@ -61,6 +63,8 @@ def download(data_set: str, remote: Remote, folder: Path) -> Path:
 
 def verify(path: Path, sha256: str) -> None:
     """Raises ValueError unless the file has this sha256."""
+    import pooch
+
     found = pooch.file_hash(str(path), alg="sha256")
     if found != sha256:
         raise ValueError(

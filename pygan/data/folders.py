@@ -6,14 +6,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median_low
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from pygan.data.splits import MINIMUM, Source
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 _GRAY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
@@ -80,6 +82,8 @@ def shape_of(images: Tensor) -> Shape:
 
 def plain(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
     """Returns a PIL image in 8-bit gray or colour: 16 bits are scaled down, what is transparent becomes white."""
+    from PIL import Image
+
     if image.mode == "F":
         raise ValueError("expected pixels of 8 or 16 bits, got floats")
     if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip
@@ -101,6 +105,8 @@ def _files(path: Path) -> Iterator[Path]:
 
 def _look(path: Path) -> tuple[tuple[int, int], bool]:
     """Returns (width, height) as seen upright and whether the image is gray, from the header alone."""
+    from PIL import ExifTags, Image
+
     try:
         with Image.open(path) as image:
             width, height = image.size
@@ -112,6 +118,8 @@ def _look(path: Path) -> tuple[tuple[int, int], bool]:
 
 def _read(path: Path, channels: int, size: tuple[int, int]) -> Image.Image:
     """Returns the image upright, gray or in colour, cropped and resized to size = (width, height)."""
+    from PIL import Image, ImageOps
+
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image) if image.format in _CAMERA else image

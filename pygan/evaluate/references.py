@@ -1,7 +1,6 @@
 """What an estimate is to be read beside: the same estimate for the training data, and for k-means centroids."""
 
 import torch
-from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
 from pygan.evaluate.parzen import ParzenEstimate, ParzenWindow
@@ -29,6 +28,8 @@ def reference_rows(
         "training data" and "k-means centroids" (scikit-learn's MiniBatchKMeans), each with its estimate in nats. Read
         them with CAVEAT.
     """
+    from sklearn.cluster import MiniBatchKMeans
+
     count = min(n_samples, len(train))
     generator = torch.Generator().manual_seed(seed)
     train = train.flatten(1)
