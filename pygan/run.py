@@ -33,6 +33,7 @@ from pygan.recipes import Recipe
 __all__ = ["SIGMA_POINTS", "Run", "RunFolder", "choose_folder", "describe_data", "load", "load_weights", "player_name"]
 
 SIGMA_POINTS = 1000  # The authors' script chooses sigma on the first 1000 validation points.
+_SPLITS = ("train", "valid", "test")
 OWN_PLAYER = "the recipe's"  # in config.toml, where no module of the user's takes the player's place
 _BEFORE_CONFIG = (".lock", "config.toml.part")  # What a run that was killed at its very start leaves.
 
@@ -93,8 +94,10 @@ class Run:
                     "use pygan.ParzenWindow(run.sample(10_000)).fit(valid).score(test)"
                 )
             splits = pygan.data.load(**self.data["sources"], seed=self.seed)
-            if _checksum(splits) != self.data["checksum"]:
-                raise ValueError(f"run: {self.data['sources']['data']} has changed since {self.path} was trained on it")
+            if changed := _changed(self.data["checksums"], _checksums(splits)):
+                raise ValueError(
+                    f"run: {self.data['sources']['data']} has changed since {self.path} was trained on it: {changed}"
+                )
             self.splits = splits
         return self.splits
 
@@ -243,8 +246,8 @@ class RunFolder:
             if new != old and not (name == "epochs" and new > old):
                 rule = "epochs may only grow" if name == "epochs" else "only epochs may change"
                 raise ValueError(f"train: {name} was {old!r} in {self.path}, got {new!r}; to resume, {rule}")
-        if before["data"]["checksum"] != now["data"]["checksum"]:
-            raise ValueError(f"train: data must be those that the run in {self.path} was begun with, got others")
+        if changed := _changed(before["data"]["checksums"], now["data"]["checksums"]):
+            raise ValueError(f"train: data must be those that the run in {self.path} was begun with: {changed}")
 
     def read_checkpoint(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """What `write_checkpoint` stored, on the CPU, or None if there is none."""
@@ -308,8 +311,8 @@ def describe_data(splits: Splits, **sources: Any) -> dict[str, Any]:
         "train": len(splits.train),
         "valid": len(splits.valid),
         "test": len(splits.test),
-        "checksum": _checksum(splits),
         "protocol": splits.protocol,
+        "checksums": _checksums(splits),
     }
     given = {name: source for name, source in sources.items() if source is not None}
     if all(isinstance(source, str | Path) for source in given.values()):
@@ -321,9 +324,21 @@ def describe_data(splits: Splits, **sources: Any) -> dict[str, Any]:
     return described
 
 
-def _checksum(splits: Splits) -> str:
-    """The sha256 of the training images."""
-    return hashlib.sha256(splits.train.contiguous().numpy().data).hexdigest()
+def _checksums(splits: Splits) -> dict[str, str]:
+    """The sha256 of each split: its dtype, its shape and its numbers."""
+    checksums = {}
+    for name in _SPLITS:
+        images = getattr(splits, name).contiguous()
+        digest = hashlib.sha256(f"{images.dtype} {tuple(images.shape)} ".encode())
+        digest.update(images.numpy().data)
+        checksums[name] = digest.hexdigest()
+    return checksums
+
+
+def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Which splits differ, in words; empty if none does."""
+    changed = [name for name in _SPLITS if before[name] != now[name]]
+    return f"other images in {', '.join(changed)}" if changed else ""
 
 
 def player_name(player: nn.Module | None) -> str:

@@ -76,7 +76,7 @@ def train(
 
     Returns:
         The run, with the weights that did best on the validation split. `run.path / "result.json"` holds the test
-        log-likelihood; the test split is read once, for that, at the end.
+        log-likelihood; the test split is used once, for that, at the end.
 
     Raises:
         TypeError, ValueError: an unknown or impossible setting, unusable data, a folder that holds another run.
@@ -297,7 +297,7 @@ class _Game:
         return replace(self.run, generator=self.generator.eval(), discriminator=self.discriminator.eval())
 
     def finish(self) -> None:
-        """Judge the best generator on the test split, which is read here for the first time, and write the result."""
+        """Judge the best generator on the test split, which is used here for the first time, and write the result."""
         run = self.best_run()
         estimate = run.log_likelihood()
         best = max(

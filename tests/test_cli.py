@@ -249,7 +249,8 @@ def test_a_run_on_folders_is_evaluated_from_anywhere(call, tmp_path, monkeypatch
     code, _, err = call("evaluate", tmp_path / "run")
     assert (code, err) == (
         1,
-        f"pygan: error: run: {tmp_path}/images has changed since {tmp_path}/run was trained on it\n",
+        f"pygan: error: run: {tmp_path}/images has changed since {tmp_path}/run was trained on it: "
+        "other images in train\n",
     )
     assert call("sample", tmp_path / "run", "-o", tmp_path / "x.png")[0] == 0, "samples need no data"
 

@@ -10,6 +10,7 @@ import threading
 import time
 import tomllib
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -192,13 +193,43 @@ def test_a_finished_run_is_returned_as_it_is(tmp_path):
             {"discriminator": nn.Sequential(nn.Flatten(), nn.Linear(16, 1))},
             'discriminator was "the recipe\'s" in .*Seq',
         ),
-        ({"data": tiny.images(seed=1)}, "data must be those that the run in .* was begun with"),
+        ({"data": tiny.images(seed=1)}, "data must be .* in .*run was begun with: other images in train, valid, test$"),
     ],
 )
 def test_a_changed_setting_is_refused_by_name(tmp_path, settings, message):
     tiny.run(tmp_path / "run")
     with pytest.raises(ValueError, match=message):
         tiny.run(tmp_path / "run", resume=True, **settings)
+
+
+def test_a_changed_split_is_refused_by_name(tmp_path):
+    """Zeros of another shape or dtype have the same bytes, and are other images all the same."""
+    zeros = torch.zeros(8, 1, 4, 4, dtype=torch.uint8)
+    given = {"data": tiny.images(40), "valid": tiny.images(8, seed=1), "test": zeros}
+    tiny.run(tmp_path / "run", **given)
+    for changed, names in (
+        ({"valid": tiny.images(8)}, "valid"),
+        ({"test": tiny.images(8)}, "test"),
+        ({"test": zeros[:2].float()}, "test"),
+        ({name: images.view(-1, 1, 2, 8) for name, images in given.items()}, "train, valid, test"),
+    ):
+        with pytest.raises(ValueError, match=f"was begun with: other images in {names}$"):
+            tiny.run(tmp_path / "run", **{**given, **changed}, resume=True)
+    tiny.run(tmp_path / "run", **given, resume=True)
+
+
+def test_files_that_have_changed_are_not_judged_by(tmp_path):
+    for seed, name in enumerate(("data", "valid", "test")):
+        np.save(tmp_path / f"{name}.npy", tiny.images(40, seed).numpy())
+    splits = {name: tmp_path / f"{name}.npy" for name in ("valid", "test")}
+    run = tiny.run(tmp_path / "run", tmp_path / "data.npy", **splits)
+    assert load(run.path).log_likelihood() == run.log_likelihood()
+    for name in ("valid", "test"):
+        kept = splits[name].read_bytes()
+        np.save(splits[name], tiny.images(40, seed=3).numpy())
+        with pytest.raises(ValueError, match=rf"data\.npy has changed since .* was trained on it: .* in {name}$"):
+            load(run.path).log_likelihood()
+        splits[name].write_bytes(kept)
 
 
 def test_what_is_left_open_stays_when_resumed(tmp_path):
