@@ -346,6 +346,12 @@ def test_autocast_computes_in_its_dtype() -> None:
     assert all(tensor.grad.dtype is torch.float32 for tensor in tensors)
 
 
+def test_autocast_makes_no_floats_of_integers() -> None:
+    x, weight, bias = layer(4, 3, 2, 2, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(TypeError, match="weight must be float16"):
+        maxout(x, weight.long(), bias)
+
+
 @pytest.mark.parametrize("dtype", DTYPES[:3])
 def test_opcheck(device: str, dtype: torch.dtype) -> None:
     x, weight, bias = layer(20, 3, 4, 5, dtype=dtype, device=device)

@@ -73,6 +73,19 @@ def test_nothing_to_do():
     momentum_update([], [], [], torch.tensor([0.1, 0.5]))
 
 
+def test_rates_may_be_a_column_of_something_larger():
+    ours, theirs = tensors(), tensors()
+    rates = torch.tensor([[0.1, 9.0], [0.5, 9.0]])[:, 0]
+    momentum_update(*ours, rates)
+    reference.momentum_update(*theirs, rates)
+    for a, b in zip([*ours[0], *ours[1]], [*theirs[0], *theirs[1]], strict=True):
+        assert torch.equal(a, b)
+
+
+def test_meta_tensors_have_nothing_to_update():
+    momentum_update(*([torch.ones(2, device="meta")] for _ in range(3)), torch.ones(2, device="meta"))
+
+
 ONE = torch.ones(2)
 
 
@@ -80,6 +93,7 @@ ONE = torch.ones(2)
     ("arguments", "error", "message"),
     [
         (([ONE], [ONE], [ONE], 0.1), TypeError, "rates must be a tensor"),
+        (([ONE], [ONE], [ONE], torch.ones(2, dtype=torch.int64)), TypeError, "rates must be float32 or float64"),
         (([ONE], [ONE], [ONE], torch.ones(3)), ValueError, r"rates must have shape \[2\], got \[3\]"),
         (([ONE], [], [ONE], ONE), ValueError, "velocities must hold 1 tensors, as parameters does, got 0"),
         (([ONE], [ONE], [torch.ones(3)], ONE), ValueError, r"gradients\[0\] must be contiguous with shape \[2\]"),

@@ -48,12 +48,14 @@ def maxout(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: Impl 
     check_shape(op, "weight", weight, "[units, pieces, in] with 1 to 256 pieces", _is_weight(weight))
     units, pieces, size = weight.shape
     check_shape(op, "x", x, f"[..., {size}]", x.dim() > 0 and x.shape[-1] == size)
-    x, weight = _cast(x), _cast(weight)
     check_dtype(op, "x", x)
+    check_dtype(op, "weight", weight)
+    x, weight = _cast(x), _cast(weight)
     check_same(op, "weight", weight, "x", x)
     if bias is not None:
         check_tensor(op, "bias", bias)
         check_shape(op, "bias", bias, f"[{units}, {pieces}]", bias.shape == (units, pieces))
+        check_dtype(op, "bias", bias)
         bias = _cast(bias)
         check_same(op, "bias", bias, "x", x)
     if not use_native(op, impl, x):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pygan import _core
 from pygan.ops import reference
-from pygan.ops._checks import check_device, check_tensor
+from pygan.ops._checks import check_device, check_shape, check_tensor
 from pygan.ops._library import Impl, address, dtype_code, place, use_native
 
 __all__ = ["momentum_update"]
@@ -45,19 +45,18 @@ def momentum_update(
     """
     op = "momentum_update"
     check_tensor(op, "rates", rates)
+    if rates.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{op}: rates must be float32 or float64, got {rates.dtype}")
+    check_shape(op, "rates", rates, "[2]", rates.shape == (2,))
     half = (torch.bfloat16,) if rates.dtype == torch.float32 else ()
     _check_list(op, "parameters", parameters, parameters, (rates.dtype,), rates)
     _check_list(op, "velocities", velocities, parameters, (rates.dtype,), rates)
     _check_list(op, "gradients", gradients, parameters, (rates.dtype, *half), rates)
     _check_list(op, "copies", copies, parameters if copies else (), (torch.bfloat16,), rates)
-    if rates.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"{op}: rates must be float32 or float64, got {rates.dtype}")
-    if rates.shape != (2,):
-        raise ValueError(f"{op}: rates must have shape [2], got {list(rates.shape)}")
     if not parameters:
         return
-    if use_native(op, impl, rates):
-        _native(parameters, velocities, gradients, rates, copies)
+    if use_native(op, impl, rates) and not rates.is_meta:
+        _native(parameters, velocities, gradients, rates.contiguous(), copies)
     else:
         reference.momentum_update(parameters, velocities, gradients, rates, copies)
 
