@@ -122,6 +122,23 @@ def test_gradcheck_to_second_order(device: str, impl: str) -> None:
         assert torch.autograd.gradgradcheck(f, args)
 
 
+@pytest.mark.parametrize("objective", ["discriminator", "non_saturating", "saturating"])
+def test_derivatives_of_every_order(objective: str) -> None:
+    """Up to the fourth, of a loss's square, so that the loss's own value and slope count at each of them."""
+    results = []
+    for impl in ("native", "reference"):
+        x = torch.linspace(-2, 2, 5, dtype=torch.float64, requires_grad=True)
+        if objective == "discriminator":
+            value = discriminator_loss(x, 2 * x, impl=impl) ** 2
+        else:
+            value = generator_loss(x, objective, impl=impl) ** 2
+        for _ in range(4):
+            (gradient,) = torch.autograd.grad(value, x, create_graph=True)
+            value = (gradient * torch.arange(1, 6)).sum()
+        results.append(gradient)
+    torch.testing.assert_close(results[0], results[1], rtol=1e-10, atol=1e-12)
+
+
 def test_only_the_wanted_gradient_flows() -> None:
     real, fake = torch.randn(4, requires_grad=True), torch.randn(4)
     discriminator_loss(real, fake).backward()

@@ -28,7 +28,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, *, impl: Impl =
 
     Returns:
         The loss in nats, 0-dimensional, >= 0, in the dtype of the logits (float32 under autocast). Differentiable
-        twice. Relative error at most 4 eps wherever it is a normal number, for logits of any size.
+        any number of times. Relative error at most 4 eps wherever it is a normal number, for logits of any size.
 
     Raises:
         TypeError: not tensors, not floating point, or of different dtypes.
@@ -56,7 +56,8 @@ def generator_loss(fake_logits: Tensor, objective: Objective = "non_saturating",
         impl: "auto", "native" or "reference" (plain torch).
 
     Returns:
-        The loss in nats, 0-dimensional, in the dtype of the logits (float32 under autocast). Differentiable twice.
+        The loss in nats, 0-dimensional, in the dtype of the logits (float32 under autocast). Differentiable any number
+        of times.
 
     Raises:
         TypeError: not a tensor or not floating point.
@@ -216,7 +217,10 @@ def _scaled(grad: Tensor, logits: Tensor, gradient: Tensor, curvature: int) -> T
 
 
 class _ScaledGradient(Function):
-    """grad * gradient, where gradient is d loss / d logits and d^2 loss / d logits^2 = curvature D (1 - D) / size."""
+    """grad * gradient, where gradient is d loss / d logits and d^2 loss / d logits^2 = curvature D (1 - D) / size.
+
+    grad is 0-dimensional, as the loss, or has the logits' shape.
+    """
 
     @staticmethod
     def forward(grad: Tensor, logits: Tensor, gradient: Tensor, curvature: int) -> Tensor:
@@ -235,4 +239,6 @@ class _ScaledGradient(Function):
             return None, None, None, None
         # sigmoid(x) sigmoid(-x), not p (1 - p): exact in the tails
         second = logits.sigmoid() * (-logits).sigmoid() * (ctx.curvature / logits.numel())
-        return (outer * gradient).sum(), outer * grad * second, None, None
+        higher = torch.is_grad_enabled()  # then `gradient` has to be known as a function of the logits
+        product = _ScaledGradient.apply(outer, logits, gradient, ctx.curvature) if higher else outer * gradient
+        return product.sum_to_size(grad.shape), outer * grad * second, None, None
