@@ -315,6 +315,15 @@ def test_a_nan_row_poisons_itself_only(dtype: torch.dtype) -> None:
     assert parzen_logsumexp(x, samples, PAPER_SIGMAS).isnan().all()
 
 
+def test_rows_of_any_width_come_in_strips() -> None:
+    """100 MB of points: the strip of them that is moved to the mean has no more than a block of samples."""
+    x, samples = torch.rand(200, 131_072), torch.rand(3, 131_072)
+    pairs = parzen._Pairs(x, samples, torch.tensor([5.0], dtype=torch.float64), "split")
+    tiles = [tile.x.numel() for tile in pairs]
+    assert max(tiles) == 64 * 131_072
+    assert sum(tiles) == x.numel()
+
+
 def test_a_nan_sample_poisons_all_whatever_tile_it_is_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(parzen._BYTES, "cpu", (4 * 6 * 100, 4 * 64 * 100))
     for row in (0, 450, 899):

@@ -22,11 +22,9 @@ def exact(tensor: Tensor) -> bool:
     """Whether torch's products of such tensors have the accuracy of their dtype; its switches do not reach float64."""
     if tensor.dtype is torch.float64:
         return True
-    if tensor.is_cuda:
-        return not torch.backends.cuda.matmul.allow_tf32
-    matmul = getattr(torch.backends.mkldnn, "matmul", None)  # since torch 2.9
-    precision = torch.get_float32_matmul_precision() if matmul is None else matmul.fp32_precision
-    return precision in ("highest", "ieee", "none")
+    backend = torch.backends.cuda if tensor.is_cuda else torch.backends.mkldnn
+    precision = getattr(getattr(backend, "matmul", None), "fp32_precision", None)  # since torch 2.9
+    return (precision or torch.get_float32_matmul_precision()) in ("highest", "ieee", "none")
 
 
 def multiply(a: Tensor, b: Tensor, out: Tensor) -> None:

@@ -111,7 +111,7 @@ class _Pairs:
         size = self.x.element_size()
         block_bytes, buffer_bytes = _BYTES[self.x.device.type]
         columns = min(count, max(64, block_bytes // (size * max(d, 1))), buffer_bytes // (64 * size))
-        rows = min(n, buffer_bytes // (size * columns))
+        rows = min(n, buffer_bytes // (size * columns), max(64, block_bytes // (size * max(d, 1))))
         moved_samples, moved_x = self.samples.new_empty(columns, d), self.x.new_empty(rows, d)
         buffer = self.x.new_empty(rows * columns)
         for left in range(0, count, columns):
@@ -276,7 +276,7 @@ def _parzen_logsumexp_backward(
     if log_sum.numel() == 0 or len(samples) == 0:
         return grad_x, grad_samples, grad_sigmas
     pairs = _Pairs(x, samples, sigmas, precision)
-    grad = grad.double().contiguous()
+    grad, log_sum = grad.double().contiguous(), log_sum.contiguous()
     mean_square = torch.zeros_like(log_sum)
     for tile in pairs:
         at = tile.rows.start
