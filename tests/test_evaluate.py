@@ -248,6 +248,16 @@ def test_two_ranks_give_the_answer_of_one_process(form, tmp_path, draw):
     torch.testing.assert_close(torch.tensor(json.loads(values), dtype=torch.float64), expected, rtol=1e-6, atol=1e-5)
 
 
+@pytest.mark.parametrize("convert", [lambda tensor: tensor, lambda tensor: tensor.numpy()], ids=["tensor", "array"])
+def test_points_that_fit_has_seen_are_known_by_their_memory(draw, convert):
+    samples, data = draw(60, 3), convert(draw(90, 3))
+    window = ParzenWindow(samples).fit(data[::2], [0.1, 0.3])
+    assert window.score(data[1::2]).n_test == 45  # every other row: the same range of addresses, but no row shared
+    for seen in (data, data[:3], torch.as_tensor(data)[4:]):
+        with pytest.raises(ValueError, match="test holds points on which fit chose sigma"):
+            window.score(seen)
+
+
 # ---- what to read an estimate beside --------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Rows that may not fit in memory, as a series of [m, d] tensors."""
 
 from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -60,10 +61,9 @@ class Chunks:
         """Whether the two are the same object, share memory, or hold equal rows in equal chunks."""
         if self.rows is other.rows:
             return True
-        if isinstance(self.rows, Tensor) and isinstance(other.rows, Tensor):
-            (a, a_end), (b, b_end) = _span(self.rows), _span(other.rows)
-            if a < b_end and b < a_end:
-                return True
+        arrays = [rows for rows in (self.rows, other.rows) if isinstance(rows, Tensor | np.ndarray)]
+        if len(arrays) == 2 and np.shares_memory(*map(_memory, arrays)):
+            return True
         if self.count != other.count:
             return False
         return all(a.shape == b.shape and torch.equal(a, b.to(a)) for a, b in zip(self, other, strict=False))
@@ -81,7 +81,16 @@ def _flat(name: str, array: Array) -> Tensor:
     return tensor.flatten(1)
 
 
-def _span(tensor: Tensor) -> tuple[int, int]:
-    """First address and the one after the last."""
-    extent = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
-    return tensor.data_ptr(), tensor.data_ptr() + extent * tensor.element_size()
+def _memory(rows: Array) -> np.ndarray[Any, Any]:
+    """An array over the same memory, whose values, which may lie on a GPU, must not be read."""
+    if isinstance(rows, np.ndarray):
+        return rows
+    size = rows.element_size()
+    place = {
+        "version": 3,
+        "typestr": f"|V{size}",
+        "shape": tuple(rows.shape),
+        "strides": tuple(size * stride for stride in rows.stride()),
+        "data": (rows.data_ptr(), True),
+    }
+    return np.asarray(SimpleNamespace(__array_interface__=place))

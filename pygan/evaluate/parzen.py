@@ -87,8 +87,8 @@ class ParzenWindow:
     def log_density(self, x: Rows, sigma: float | Sequence[float] | Tensor) -> Tensor:
         """Normalised log p(x) in nats: [n] for one sigma, [S, n] for S sigmas in one pass over the distances.
 
-        x is [n, ...] with the samples' number d of values a row, in any form that samples may have. The result is
-        float64 where the samples are, else float32, and on their device.
+        x is [n, ...] with the samples' number d of values a row, in any form that samples may have. The result is on
+        the samples' device, float32 or, where the samples are float64 or come in several parts, float64.
         """
         sigmas = torch.as_tensor(sigma, dtype=torch.float64)
         if sigmas.ndim > 1 or not bool((sigmas > 0).all() and sigmas.isfinite().all()):
@@ -172,7 +172,7 @@ class ParzenWindow:
             part = _log_sum(points, samples, sigmas)
             log_sum = part if log_sum is None else torch.logaddexp(log_sum.double(), part.double())
         if log_sum is None:  # a rank without samples
-            log_sum = torch.full((len(sigmas), len(points)), -math.inf)
+            log_sum = torch.full((len(sigmas), len(points)), -math.inf, dtype=torch.float64, device=points.device)
         return log_sum
 
     def _merged_over_ranks(self, log_sum: Tensor) -> Tensor:
