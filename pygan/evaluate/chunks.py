@@ -61,8 +61,8 @@ class Chunks:
         """Whether the two are the same object, share memory, or hold equal rows in equal chunks."""
         if self.rows is other.rows:
             return True
-        arrays = [rows for rows in (self.rows, other.rows) if isinstance(rows, Tensor | np.ndarray)]
-        if len(arrays) == 2 and np.shares_memory(*map(_memory, arrays)):
+        in_arrays = isinstance(self.rows, Tensor | np.ndarray) and isinstance(other.rows, Tensor | np.ndarray)
+        if in_arrays and np.shares_memory(_memory(self.rows), _memory(other.rows)):
             return True
         if self.count != other.count:
             return False
@@ -81,7 +81,7 @@ def _flat(name: str, array: Array) -> Tensor:
     return tensor.flatten(1)
 
 
-def _memory(rows: Array) -> np.ndarray[Any, Any]:
+def _memory(rows: Any) -> np.ndarray[Any, Any]:
     """An array over the same memory, whose values, which may lie on a GPU, must not be read."""
     if isinstance(rows, np.ndarray):
         return rows
