@@ -47,7 +47,8 @@ def custom_op() -> Callable[[Tensor], Tensor]:
 def defined(name: str) -> Callable[[Tensor], Tensor]:
     library = torch.library.Library("pygan_bench", "FRAGMENT")
     library.define(f"{name}(Tensor x) -> Tensor")
-    library.impl(name, twice, "CPU")
+    for key in ("CPU", "CUDA"):
+        library.impl(name, twice, key)
     torch.library.register_fake(f"pygan_bench::{name}", torch.empty_like)
     LIBRARIES.append(library)
     return getattr(torch.ops.pygan_bench, name)
@@ -76,9 +77,9 @@ def outside(base: type[torch.autograd.Function], op: Callable[[Tensor], Tensor])
     return Twice.apply
 
 
-def cases(_: argparse.Namespace) -> list[Case]:
-    x = torch.randn(10, requires_grad=True)
-    grad = torch.randn(10)
+def cases(arguments: argparse.Namespace) -> list[Case]:
+    x = torch.randn(10, device=arguments.device, requires_grad=True)
+    grad = torch.randn(10, device=arguments.device)
 
     def contender(name: str, function: Callable[[Tensor], Tensor]) -> Contender:
         def forward() -> Tensor:

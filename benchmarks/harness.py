@@ -2,7 +2,9 @@
 
 A case is one problem; its contenders solve it. Each contender's results are checked against float64 before anything is
 timed. Then all contenders run in turn, one call each, round after round, in an order that rotates: whatever else the
-machine does hits them alike. Reported are medians with the 20 % and 80 % quantiles. Ratios are those of the medians.
+machine does hits them alike. On CUDA a turn is ten calls between two synchronisations, and their mean counts: what a
+call costs where kernels queue up behind each other. Reported are medians with the 20 % and 80 % quantiles. Ratios are
+those of the medians.
 """
 
 import argparse
@@ -79,9 +81,12 @@ def quantiles(times: list[float]) -> dict[str, float]:
     return {"p20": cuts[1], "median": statistics.median(times), "p80": cuts[7]}
 
 
-def time_interleaved(calls: dict[str, Call], seconds: float, least_rounds: int) -> dict[str, dict[str, float]]:
+def time_interleaved(
+    calls: dict[str, Call], seconds: float, least_rounds: int, device: str = "cpu"
+) -> dict[str, dict[str, float]]:
     """Microseconds of one call of each contender."""
     names = list(calls)
+    wait, turn = (torch.cuda.synchronize, 10) if device == "cuda" else (lambda: None, 1)
     for prepare, call in calls.values():  # warm up: compilers, caches, allocators
         for _ in range(3):
             call(prepare())
@@ -91,23 +96,26 @@ def time_interleaved(calls: dict[str, Call], seconds: float, least_rounds: int) 
         first = rounds % len(names)
         for name in names[first:] + names[:first]:
             prepare, call = calls[name]
-            state = prepare()
+            states = [prepare() for _ in range(turn)]
+            wait()
             start = time.perf_counter_ns()
-            call(state)
-            times[name].append((time.perf_counter_ns() - start) / 1e3)
-            del state
+            for state in states:
+                call(state)
+            wait()
+            times[name].append((time.perf_counter_ns() - start) / 1e3 / turn)
+            del state, states
         rounds += 1
     return {name: quantiles(values) for name, values in times.items()}
 
 
-def run_case(case: Case, ours: str, seconds: float, least_rounds: int) -> dict[str, Any]:
-    contenders = case.make()
+def run_case(case: Case, ours: str, options: argparse.Namespace) -> dict[str, Any]:
+    contenders = [contender for contender in case.make() if contender.name not in options.without]
     check(case, contenders)
     modes = list(contenders[0].calls)
     table: dict[str, dict[str, Any]] = {}
     for mode in modes:
         calls = {contender.name: contender.calls[mode] for contender in contenders if mode in contender.calls}
-        table[mode] = time_interleaved(calls, seconds / len(modes), least_rounds)
+        table[mode] = time_interleaved(calls, options.seconds / len(modes), options.rounds, options.device)
     rivals = [contender.name for contender in contenders if contender.name != ours and contender.results is not None]
     ratios = {m: {name: t[name]["median"] / t[ours]["median"] for name in rivals} for m, t in table.items()}
     return {"case": case.title, "microseconds": table, "times_as_fast_as": ratios}
@@ -164,6 +172,8 @@ def main(
     """The command line of a benchmark: runs its cases, prints one table each."""
     parser = argparse.ArgumentParser(description=document, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="run only cases whose title contains this")
+    parser.add_argument("--without", nargs="*", default=[], metavar="NAME", help="leave out these contenders")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seconds", type=float, default=6.0, help="time spent on each case (default 6)")
     parser.add_argument("--rounds", type=int, default=5, help="calls of each contender at least (default 5)")
     parser.add_argument("--quick", action="store_true", help="as few calls as possible, to see that all runs")
@@ -177,12 +187,14 @@ def main(
         torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     setting = conditions()
+    if arguments.device == "cuda":
+        setting["device"] = torch.cuda.get_device_name()
     header = "\n".join(f"{name}: {value}" for name, value in setting.items())
     print(header + "\n", flush=True)
     results, texts = [], []
     for case in cases(arguments):
         if arguments.only in case.title:
-            results.append(run_case(case, ours, arguments.seconds, arguments.rounds))
+            results.append(run_case(case, ours, arguments))
             texts.append(as_text(results[-1], ours))
             print(texts[-1], flush=True)
     if arguments.json:

@@ -52,10 +52,10 @@ def loss_case(title: str, ours: Loss, plain: dict[str, Loss], tensors: tuple[Ten
     return Case(title, make, exact, tolerance=1e-5)
 
 
-def cases(_: argparse.Namespace) -> list[Case]:
+def cases(arguments: argparse.Namespace) -> list[Case]:
     found = []
     for size in (100, 1_000_000):
-        real, fake = 4 * torch.randn(size), 4 * torch.randn(size)
+        real, fake = (4 * torch.randn(size, device=arguments.device) for _ in range(2))
         title = f"discriminator loss, {size:,} + {size:,} logits, float32"
         plain = {"eager": reference.discriminator_loss, "eager BCE": bce}
         found.append(loss_case(title, discriminator_loss, plain, (real, fake)))

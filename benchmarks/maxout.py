@@ -30,7 +30,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 class Layer:
     """x, weight and bias, the gradient `grad` that comes from above, and what the layer makes of them in float64."""
 
-    def __init__(self, shape: Sequence[int], dtype: torch.dtype) -> None:
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype, device: str) -> None:
         batch, size, units, pieces = shape
         self.dtype, self.pieces = dtype, pieces
         self.title = f"maxout {size} -> {units}x{pieces}, batch {batch}, {str(dtype).removeprefix('torch.')}"
@@ -39,22 +39,30 @@ class Layer:
             torch.randn(units, pieces, size) / math.sqrt(size),
             torch.randn(units, pieces),
         )
-        self.x, self.weight, self.bias = (tensor.to(dtype) for tensor in tensors)
+        self.x, self.weight, self.bias = (tensor.to(device, dtype) for tensor in tensors)
         self.inputs = tuple(tensor.clone().requires_grad_() for tensor in (self.x, self.weight, self.bias))
-        self.grad = torch.randn(batch, units).to(dtype)
+        self.grad = torch.randn(batch, units).to(device, dtype)
         self.rows, self.index = self.weight.flatten(0, 1), OPS.maxout(self.x, self.weight, self.bias)[1]
+        # Where two pieces nearly tie, rounding decides, which is any contender's own: no gradient comes from there.
+        first, second = self.pre_activations(self.inputs).detach().topk(2, dim=2).values.unbind(2)
+        self.grad[first - second < TOLERANCE[dtype] * first.abs().max()] = 0
         self.spread = OPS.maxout_spread(self.grad, self.index, pieces)
+
+    @staticmethod
+    def pre_activations(inputs: Sequence[Tensor]) -> Tensor:
+        """The value of each piece [batch, units, pieces], in float64."""
+        x, weight, bias = (tensor.double() for tensor in inputs)
+        return torch.nn.functional.linear(x, weight.flatten(0, 1), bias.flatten()).unflatten(1, bias.shape)
 
     def exact(self) -> list[Tensor]:
         """Output and gradients, with the winners of the layer's own dtype: near ties depend on rounding."""
         x, weight, bias = (tensor.double().requires_grad_() for tensor in (self.x, self.weight, self.bias))
-        z = torch.nn.functional.linear(x, weight.flatten(0, 1), bias.flatten()).unflatten(1, bias.shape)
-        y = z.gather(2, self.index.long().unsqueeze(2)).squeeze(2)
+        y = self.pre_activations((x, weight, bias)).gather(2, self.index.long().unsqueeze(2)).squeeze(2)
         return [y.detach(), *torch.autograd.grad(y, (x, weight, bias), self.grad.double())]
 
 
-def layer_case(shape: Sequence[int], dtype: torch.dtype) -> Case:
-    layer = Layer(shape, dtype)
+def layer_case(shape: Sequence[int], dtype: torch.dtype, device: str) -> Case:
+    layer = Layer(shape, dtype, device)
 
     def contender(name: str, function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Contender:
         def forward() -> Tensor:
@@ -90,8 +98,8 @@ def layer_case(shape: Sequence[int], dtype: torch.dtype) -> Case:
     return Case(layer.title, make, layer.exact, TOLERANCE[dtype])
 
 
-def route_case(shape: Sequence[int], dtype: torch.dtype) -> Case:
-    layer = Layer(shape, dtype)
+def route_case(shape: Sequence[int], dtype: torch.dtype, device: str) -> Case:
+    layer = Layer(shape, dtype, device)
 
     def contender(name: str, winners_only: bool) -> Contender:
         def on_route(function: Callable[[], object]) -> Callable[[], object]:
@@ -114,8 +122,9 @@ def route_case(shape: Sequence[int], dtype: torch.dtype) -> Case:
 
 def cases(arguments: argparse.Namespace) -> list[Case]:
     if arguments.routes:
-        return [route_case(shape, dtype) for dtype in TOLERANCE for shape in ROUTES]
-    return [layer_case(shape, torch.float32) for shape in PAPER + LARGE] + [layer_case(PAPER[0], torch.bfloat16)]
+        return [route_case(shape, dtype, arguments.device) for dtype in TOLERANCE for shape in ROUTES]
+    shapes = [(shape, torch.float32) for shape in PAPER + LARGE] + [(PAPER[0], torch.bfloat16)]
+    return [layer_case(shape, dtype, arguments.device) for shape, dtype in shapes]
 
 
 def options(parser: argparse.ArgumentParser) -> None:

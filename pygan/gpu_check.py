@@ -6,9 +6,9 @@
 Needs a GPU, nvcc, and in this Python torch with CUDA, numpy, pip, cmake, ninja, pybind11, scikit-build-core and pytest;
 no network. What only the training needs may be missing: then it is skipped, which is said at the start. Builds the
 clone without isolation into build/gpu_check, then runs the GPU tests, CUDA graphs and streams, floors and kernels, the
-kernels under compute-sanitizer, a short training on GPU and CPU, and the benchmarks that know GPUs. The report, one
-JSON and one Markdown file, goes to benchmarks/results/. Exit code 0 if nothing failed; 1 if something did, or if there
-is no GPU: then nothing is checked or written.
+kernels under compute-sanitizer, a short training on GPU and CPU, and the benchmarks. The report, one JSON and one
+Markdown file, goes to benchmarks/results/. Exit code 0 if nothing failed; 1 if something did, or if there is no GPU:
+then nothing is checked or written.
 """
 
 import argparse
@@ -130,7 +130,7 @@ class Check:
         figures: dict[str, Any] = {}
         if status == "passed" and lines and lines[-1].startswith("{"):
             figures = json.loads(lines.pop())
-        note = "" if figures else "\n".join(lines[-60:] if status == "failed" else lines[-25:])
+        note = "" if figures else "\n".join(lines[-60:] if status == "failed" else lines[-150:])
         self.report.stages.append(Stage(name, status, time.monotonic() - start, shown, figures, note))
         print(f"    {status}, {time.monotonic() - start:.1f} s", flush=True)
         return status == "passed"
@@ -210,6 +210,11 @@ def check_everything(check: Check) -> None:
     )
     check.run("benchmark of the Parzen sums", [*python, "benchmarks/parzen.py"], 150)
     check.run("Parzen sums, fused and tiled", [*python, "benchmarks/parzen.py", "--fused"], 60)
+    maxout, short = [*python, "benchmarks/maxout.py", "--device", "cuda"], ["--seconds", "0.5"]
+    check.run("maxout gradients, winners only and dense", [*maxout, "--routes", *short], 60)
+    check.run("benchmark of the losses", [*python, "benchmarks/losses.py", "--device", "cuda", *short], 90)
+    check.run("benchmark of maxout", [*maxout, "--without", "compiled", *short], 60)  # compiling takes a minute
+    check.run("benchmark of dispatch", [*python, "benchmarks/dispatch.py", "--device", "cuda", *short], 60)
 
 
 # ---- the parts that run in a process of their own, on the GPU -------------------------------------------------------

@@ -125,3 +125,19 @@ def test_the_gpu_tests_need_nothing_but_torch_numpy_and_pytest() -> None:
 
 def test_what_is_not_installed_is_named() -> None:
     assert gpu_check.missing(("torch", "no_such_module", "sh", "nor_this")) == "no_such_module, nor_this"
+
+
+def test_every_benchmark_runs_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All five, and one of the commands is tried here, on the CPU."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr(Check, "run", lambda self, name, command, seconds, **env: commands.append(command) or True)
+    gpu_check.check_everything(Check(Report(MACHINE)))
+    scripts = {word for command in commands for word in command if word.startswith("benchmarks/")}
+    assert scripts == {f"benchmarks/{path.name}" for path in (ROOT / "benchmarks").glob("*.py")} - {
+        "benchmarks/harness.py"
+    }
+    losses = next(command for command in commands if "benchmarks/losses.py" in command)
+    options = [word.replace("cuda", "cpu") for word in losses[1:]] + ["--quick", "--without", "compiled"]
+    run = subprocess.run([sys.executable, *options], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "discriminator loss, 100 + 100 logits" in run.stdout

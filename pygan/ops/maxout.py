@@ -234,7 +234,7 @@ _FEWEST_PIECES = {
     ("baseline", torch.float32): (3, 5),
     ("baseline", torch.bfloat16): (32, 64),
 }
-_FEWEST_PIECES_CUDA = 16
+_FEWEST_PIECES_CUDA = 16  # not measured on a GPU yet: `benchmarks/maxout.py --routes`, which gpu_check runs, will tell
 _FEWEST_EXAMPLES = 16  # of the weight gradient: below, sorting the examples costs more than it spares
 
 
