@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from pygan import _core
 from pygan._build import build_info
 
 __all__ = ["Function", "Impl", "address", "define", "dtype_code", "place", "plain", "under_autocast", "use_native"]
@@ -113,8 +112,10 @@ def under_autocast(tensor: Tensor) -> bool:
     return not tensor.is_meta and torch.is_autocast_enabled(tensor.device.type)
 
 
-def use_native(op: str, impl: Impl, *tensors: Tensor) -> bool:
-    """Whether the native kernel serves these tensors. `auto` falls back to the reference and says so once.
+def use_native(op: str, impl: Impl, tensor: Tensor) -> bool:
+    """Whether the native kernel serves this tensor's device and dtype.
+
+    `auto` falls back to the reference and says so once.
 
     Raises:
         ValueError: `impl` is none of the three.
@@ -124,11 +125,10 @@ def use_native(op: str, impl: Impl, *tensors: Tensor) -> bool:
         raise ValueError(f"{op}: impl must be 'auto', 'native' or 'reference', got {impl!r}")
     if impl == "reference":
         return False
-    first = tensors[0]
-    kind = first.device.type
-    if kind == "meta" or (first.dtype in _NATIVE_DTYPES.get(kind, ()) and (kind != "cuda" or _HAS_CUDA)):
+    kind = tensor.device.type
+    if kind == "meta" or (tensor.dtype in _NATIVE_DTYPES.get(kind, ()) and (kind != "cuda" or _HAS_CUDA)):
         return True
-    reason = f"{op}: there is no native kernel for {first.dtype} on {kind!r} in this build (see pygan.build_info())"
+    reason = f"{op}: there is no native kernel for {tensor.dtype} on {kind!r} in this build (see pygan.build_info())"
     if impl == "native":
         raise RuntimeError(reason)
     if not torch.compiler.is_compiling():  # a warning would break the graph
@@ -157,8 +157,3 @@ def place(tensor: Tensor) -> tuple[int, int, int]:
     if tensor.is_cuda:
         return tensor.get_device(), torch.cuda.current_stream(tensor.device).cuda_stream, 1
     return -1, 0, torch.get_num_threads()
-
-
-def set_simd_level(name: str) -> None:
-    """Forces the vector level of the CPU kernels ("baseline", "avx2", "avx512"), for tests and benchmarks."""
-    _core.set_simd_level(name)

@@ -39,7 +39,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, *, impl: Impl =
     _check_logits(op, "fake_logits", fake_logits)
     real, fake = _float32_under_autocast(real_logits), _float32_under_autocast(fake_logits)
     check_same(op, "fake_logits", fake, "real_logits", real)
-    if not use_native(op, impl, real, fake):
+    if not use_native(op, impl, real):
         return reference.discriminator_loss(real, fake)
     with_gradient = torch.is_grad_enabled() and (real.requires_grad or fake.requires_grad)
     return _DiscriminatorLoss.apply(real, fake, with_gradient)[0]

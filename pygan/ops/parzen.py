@@ -75,7 +75,7 @@ def parzen_logsumexp(
         x, samples = x.float(), samples.float()
     if precision not in ("split", "float32", "tf32"):
         raise ValueError(f"{op}: precision must be 'split', 'float32' or 'tf32', got {precision!r}")
-    if not use_native(op, impl, x, samples):
+    if not use_native(op, impl, x):
         return reference.parzen_logsumexp(x, samples, sigmas)
     return _ParzenLogsumexp.apply(x, samples, sigmas.double(), precision)[0]
 
