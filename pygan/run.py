@@ -276,14 +276,15 @@ class RunFolder:
 def choose_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
     """The folder `out`, or the next free one of runs/<name>, runs/<name>-2, ...; to resume, the last of these.
 
-    Raises ValueError if `out` holds a run, or anything else, and is not to be resumed.
+    Raises ValueError if the folder holds a run that is not to be resumed, or anything that is no run.
     """
     if out is None:
         number, last = 1, None
         while True:
             path = Path("runs", name if number == 1 else f"{name}-{number}")
             if resume and last and not path.exists():
-                return RunFolder(last)
+                out = last
+                break
             try:
                 path.mkdir(parents=True)  # Fails for all but one of several processes that want the same name.
                 return RunFolder(path)

@@ -245,6 +245,18 @@ def test_folders_are_named_after_the_data(tmp_path, monkeypatch):
     assert str(tiny.run(None, resume=True, epochs=3).path) == "runs/tensor-3"
 
 
+def test_resume_finds_no_run_in_a_folder_of_something_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.run(None)
+    (tmp_path / "runs" / "tensor-2").mkdir()
+    assert str(tiny.run(None, resume=True).path) == "runs/tensor-2", "an empty folder is where a run may start"
+    (tmp_path / "runs" / "tensor-3").mkdir()
+    (tmp_path / "runs" / "tensor-3" / "thesis.tex").touch()
+    with pytest.raises(ValueError, match="runs/tensor-3 is not empty and holds no run"):
+        tiny.run(None, resume=True)
+    assert [path.name for path in (tmp_path / "runs" / "tensor-3").iterdir()] == ["thesis.tex"]
+
+
 def test_what_the_folder_holds(tmp_path):
     run = tiny.run(tmp_path / "run", epochs=4, samples_every=3, evaluate_every=3, seed=5)
     path = run.path
