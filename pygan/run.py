@@ -160,22 +160,40 @@ def load_weights(folder: "RunFolder", checkpoint: str, generator: nn.Module, dis
 class RunFolder:
     """The files of one run: what is where, and how it is written so that nothing is lost."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, made: bool = False) -> None:
         self.path = path
+        self._made = made  # by this process, and for this run
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder, or raise RuntimeError if another process does. A killed process holds nothing."""
+        """Hold the folder, or raise RuntimeError if another process does. A killed process holds nothing.
+
+        If an error ends this before a run was begun here, the folder is left as it was found.
+        """
         import filelock  # here, as the others below: `import pygan` needs torch and numpy alone
 
-        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._made = True
         try:
             with filelock.FileLock(self.path / ".lock", timeout=0):
-                yield
+                try:
+                    yield
+                except BaseException:
+                    if not self.holds_run():
+                        self._clear()
+                    raise
         except filelock.Timeout:
             raise RuntimeError(
                 f"train: another process is training in {self.path}; wait for it, or choose another out="
             ) from None
+
+    def _clear(self) -> None:
+        """Take away what a start that failed has left, and the folder if it was made for it."""
+        for name in _BEFORE_CONFIG:
+            (self.path / name).unlink(missing_ok=True)
+        if self._made and not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def holds_run(self) -> bool:
         """Whether a run was begun here."""
@@ -287,7 +305,7 @@ def choose_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
                 break
             try:
                 path.mkdir(parents=True)  # Fails for all but one of several processes that want the same name.
-                return RunFolder(path)
+                return RunFolder(path, made=True)
             except FileExistsError:
                 number, last = number + 1, path
     folder = RunFolder(Path(out))

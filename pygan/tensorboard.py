@@ -1,5 +1,6 @@
 """TensorBoard files of a run, for those who have installed the extra "tensorboard"."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,19 +8,23 @@ __all__ = ["Board"]
 
 
 class Board:
-    """Writes what the log says to `folder`/tensorboard; a resumed run takes back what it does again.
+    """Writes what the log says to `folder`/tensorboard, from `open` on.
 
     Raises RuntimeError if TensorBoard is not installed.
     """
 
-    def __init__(self, folder: Path, epochs: int) -> None:
+    def __init__(self) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise RuntimeError(
                 "train: tensorboard=True needs the extra of that name: pip install '.[tensorboard]'"
             ) from error
-        self._writer = SummaryWriter(folder / "tensorboard", purge_step=epochs + 1)
+        self._make: Callable[..., Any] = SummaryWriter
+
+    def open(self, folder: Path, epochs: int) -> None:
+        """Go on after so many epochs; what a run wrote after them, before it was resumed, is taken back."""
+        self._writer = self._make(folder / "tensorboard", purge_step=epochs + 1)
 
     def write(self, entry: dict[str, Any]) -> None:
         """One epoch of `Run.history`."""

@@ -111,7 +111,6 @@ def train(
         }
         if before is not None:
             folder.refuse_changes(before, config)
-        folder.write_config(config)
         with own_randomness(seed, place, chosen.deterministic):
             mean_image = as_float(splits.train).mean(0)
             shape = tuple(mean_image.shape)
@@ -120,6 +119,8 @@ def train(
             run = Run(*players, chosen, [], folder.path, seed, shape, splits, described)
             game = _Game(run, splits, folder, place, on_epoch)
             game.restore()
+            folder.write_config(config)  # From here on the folder holds a run; what cannot begin leaves none.
+            game.open_logs()
             if game.update < game.updates or not folder.is_finished():
                 folder.write_result(None)
                 game.play(progress)
@@ -160,7 +161,7 @@ class _Game:
         self.times: list[float] = []  # seconds at the end of each epoch
         self.seconds = 0.0
         self.warned: list[str] = []
-        self.board: Board | None = None
+        self.board = Board() if recipe.tensorboard else None
 
     def play(self, show: bool) -> None:
         """Train to the end of the last epoch; save as the recipe says, and when interrupted."""
@@ -275,7 +276,7 @@ class _Game:
         health.check_finite(self.update, self.tensors())
 
     def restore(self) -> None:
-        """Go back to where the last checkpoint was made, if there is one; what was logged after it is forgotten."""
+        """Go back to where the last checkpoint was made, if there is one. The folder is only read."""
         if (state := self.folder.read_checkpoint("last")) is not None:
             tensors, progress = state
             for part, of in self.parts().items():
@@ -287,8 +288,11 @@ class _Game:
             torch.set_rng_state(tensors["random.cpu"])
             if self.device.type == "cuda" and "random.cuda" in tensors:
                 torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
-        if self.recipe.tensorboard:
-            self.board = Board(self.folder.path, len(self.history))
+
+    def open_logs(self) -> None:
+        """Take up the logs where the history ends; what was logged after the last checkpoint is forgotten."""
+        if self.board is not None:
+            self.board.open(self.folder.path, len(self.history))
         self.folder.write_log([{**e, "seconds": s} for e, s in zip(self.history, self.times, strict=True)])
 
     def best_run(self) -> Run:

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import threading
 import time
 import tomllib
@@ -171,6 +172,31 @@ def test_nothing_is_overwritten(tmp_path):
     for resume in (False, True):
         with pytest.raises(ValueError, match="is not empty and holds no run"):
             tiny.run(tmp_path / "other", resume=resume)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_start_that_fails_leaves_nothing(tmp_path, monkeypatch, resume):
+    """So that the corrected call finds a free folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    (tmp_path / "empty").mkdir()
+    wrong = [({"generator": nn.Linear(4, 15)}, "generator must map noise"), ({"tensorboard": True}, "True needs")]
+    for out in (None, "run", "empty"):
+        for settings, message in wrong:
+            with pytest.raises((ValueError, RuntimeError), match=message):
+                tiny.run(out, resume=resume, **settings)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "runs"]
+    for out in (None, "run", "empty"):
+        tiny.run(out, resume=resume)
+
+
+def test_a_resume_that_fails_changes_nothing(tmp_path):
+    path = tiny.run(tmp_path / "run", generator=nn.Sequential(nn.Linear(4, 16), nn.Sigmoid())).path
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    other = nn.Sequential(nn.Linear(4, 16), nn.Linear(16, 16), nn.Sigmoid())  # of the same class
+    with pytest.raises(RuntimeError, match="Missing key"):
+        tiny.run(path, generator=other, epochs=3, resume=True)
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
 
 
 def test_a_finished_run_is_returned_as_it_is(tmp_path):

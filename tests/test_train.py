@@ -4,6 +4,7 @@ import copy
 import json
 import random
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -278,3 +279,23 @@ def test_tensorboard_says_what_it_needs(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(RuntimeError, match=r"tensorboard=True needs .*\[tensorboard\]"):
         tiny.run(tmp_path / "run", tensorboard=True)
+
+
+def test_tensorboard_gets_what_the_log_says(tmp_path, monkeypatch):
+    """By a stand-in, for TensorBoard may not be installed: a resumed run goes on after the epochs that it kept."""
+    said = []
+
+    class Writer:
+        def __init__(self, folder, purge_step):
+            said.append((folder.name, purge_step))
+
+        def add_scalar(self, name, value, epoch):
+            if name == "d_loss":
+                said.append(epoch)
+
+        def flush(self): ...
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    tiny.run(tmp_path / "run", tensorboard=True)
+    tiny.run(tmp_path / "run", tensorboard=True, epochs=3, resume=True)
+    assert said == [("tensorboard", 1), 1, 2, ("tensorboard", 3), 3]
