@@ -226,6 +226,22 @@ def test_bf16_stays_near_float32():
     assert not torch.equal(*losses)
 
 
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_bf16_is_not_for_losses_and_statistics(updates):
+    """A logit of .5 for every image, exact in bfloat16; its softplus and its sigmoid are not."""
+    recipe = small(precision="bf16", updates=updates)
+    generator, discriminator = make_players(recipe, SHAPE)
+    with torch.no_grad():
+        discriminator.output.weight.zero_()
+        discriminator.output.bias.fill_(0.5)
+    step = PlainStep(generator, discriminator, recipe, SHAPE, CPU)
+    assert step._judge(batch()).dtype == torch.float32
+    step(batch, Rates(0.0, 0.0, 0.0))
+    high, low, probability = math.log1p(math.exp(0.5)), math.log1p(math.exp(-0.5)), 1 / (1 + math.exp(-0.5))
+    expected = [(high + low) / 2, low, probability, probability]
+    assert step.statistics()[0].tolist() == pytest.approx(expected, rel=1e-6)
+
+
 def test_the_losses_start_at_log_2():
     *_, step = game(small(discriminator_range=1e-6))
     step(batch, RATES)

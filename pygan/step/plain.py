@@ -71,8 +71,10 @@ class PlainStep:
             return self.generator(noise).reshape(-1, *self._shape)
 
     def _judge(self, images: Tensor) -> Tensor:
+        """Logits, in float32 at least: bfloat16 is for the products, not for the losses and what follows from them."""
         with self._precision():
-            return self.discriminator(images).flatten()
+            logits = self.discriminator(images).flatten()
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def _judge_both(self, real: Tensor, fakes: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
         """The logits of both, and the penalty on the discriminator's gradient at the data."""
