@@ -1,5 +1,7 @@
 import copy
 import gc
+from contextlib import contextmanager
+from functools import cache
 
 import pytest
 import torch
@@ -246,6 +248,54 @@ def test_graph_is_captured_anew_when_somebody_changes_a_parameter(captures):
     assert len(captures) == 2
 
 
+def test_graph_is_captured_anew_for_other_images(captures):
+    """The numbers are those of the step itself."""
+    chosen = recipe()
+    results = []
+    for make in (graph_step, lambda recipe, pair: make_step(*pair, recipe, SHAPE, CPU)):
+        pair = players(chosen)
+        tested, first = make(chosen, pair), image_batches(chosen)
+        second = Batches(255 - first.images, chosen.batch_size, 1, CPU)
+        torch.manual_seed(5)
+        for real in [first] * 6 + [second] * 6:
+            tested(real, Rates(*torch.tensor(RATES[0]).tolist()))
+        results.append([*pair[0].parameters(), *pair[1].parameters(), tested.statistics()])
+    assert len(captures) == 2
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_each_gpu_captures_on_a_stream_of_its_own(monkeypatch):
+    """By stand-ins for torch.cuda: torch's default stream would belong to the first GPU that captured."""
+    used, current = [], [0]
+
+    class Graph:
+        def replay(self): ...
+
+    @contextmanager
+    def device(index):
+        current[0], before = index, current[0]
+        yield
+        current[0] = before
+
+    @contextmanager
+    def capturing(graph, stream=None):
+        used.append((current[0], stream))
+        yield
+
+    for name, stand_in in {
+        "CUDAGraph": Graph,
+        "device": device,
+        "graph": capturing,
+        "Stream": lambda index: f"stream of {index}",
+        "current_device": lambda: 1,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr(graph, "_capture_stream", cache(graph._capture_stream.__wrapped__))
+    for name in ("cuda:0", "cuda:2", "cuda", "cuda:0"):
+        graph.capture(lambda: None, torch.device(name))
+    assert used == [(index, f"stream of {index}") for index in (0, 2, 1, 0)]
+
+
 def test_graph_that_cannot_be_captured_says_so_once(monkeypatch):
     def capture(function, device):
         raise RuntimeError("operation not permitted when stream is capturing\nlong story")
@@ -316,7 +366,41 @@ def replace_layer(generator, discriminator):
     generator.hidden[0] = torch.nn.Sequential(generator.hidden[0], torch.nn.LayerNorm(20))
 
 
-@pytest.mark.parametrize("change", [freeze, hook, to_double, subclass, replace_layer])
+def drop_bias(generator, discriminator):
+    generator.output = torch.nn.Linear(24, generator.output.out_features, bias=False)
+
+
+def drop_two_biases(generator, discriminator):
+    """As many parameters as two layers with a bias fewer would have."""
+    generator.output = torch.nn.Linear(24, generator.output.out_features, bias=False)
+    generator.hidden[1] = torch.nn.Linear(20, 24, bias=False)
+
+
+def add_layer(generator, discriminator):
+    generator.unused = torch.nn.Linear(1, 1)
+
+
+def pre_hook(generator, discriminator):
+    discriminator.output.register_forward_pre_hook(lambda *_: None)
+
+
+def backward_hook(generator, discriminator):
+    generator.hidden[0].register_full_backward_hook(lambda *_: None)
+
+
+def backward_pre_hook(generator, discriminator):
+    generator.register_full_backward_pre_hook(lambda *_: None)
+
+
+def parameter_hook(generator, discriminator):
+    discriminator.output.weight.register_hook(lambda gradient: 2 * gradient)
+
+
+CHANGES = [freeze, hook, to_double, subclass, replace_layer, drop_bias, drop_two_biases, add_layer]
+CHANGES += [pre_hook, backward_hook, backward_pre_hook, parameter_hook]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_players_of_ones_own_take_the_plain_step(change):
     pair = players(recipe())
     assert type(make_step(*pair, recipe(), SHAPE, CPU)) is FusedStep

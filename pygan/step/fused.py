@@ -31,16 +31,20 @@ __all__ = ["FusedStep", "can_fuse"]
 
 
 _KNOWN_PARTS = (Generator, Discriminator, Maxout, nn.Linear, nn.ModuleList)
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def can_fuse(generator: nn.Module, discriminator: nn.Module, device: torch.device) -> bool:
+def can_fuse(generator: Generator, discriminator: Discriminator, device: torch.device) -> bool:
     """Whether both players are exactly the paper's, no part hooked, frozen or replaced, and kernels are there."""
     parts = [*generator.modules(), *discriminator.modules()]
     parameters = [*generator.parameters(), *discriminator.parameters()]
+    layers = [*generator.hidden, generator.output, *discriminator.hidden, discriminator.output]
     return (
         (device.type == "cpu" or (device.type == "cuda" and build_info()["cuda"] is not None))
         and all(type(part) in _KNOWN_PARTS for part in parts)
-        and not any(part._forward_hooks or part._forward_pre_hooks for part in parts)
+        and [id(p) for p in parameters] == [id(p) for layer in layers for p in (layer.weight, layer.bias)]
+        and not any(getattr(part, hooks) for part in parts for hooks in _HOOKS)
+        and not any(p._backward_hooks for p in parameters)
         and all(p.requires_grad and p.dtype == torch.float32 and p.is_contiguous() for p in parameters)
     )
 

@@ -11,6 +11,7 @@ both (CUBLAS_WORKSPACE_CONFIG=:4096:8); otherwise it may choose another order of
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -38,16 +39,27 @@ class Capturable(Protocol):
 def capture(function: Callable[[], None], device: torch.device) -> Callable[[], None]:
     """What the function does on the device, to be repeated by one launch. The capture itself runs nothing."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(device), torch.cuda.graph(graph):
+    index = torch.cuda.current_device() if device.index is None else device.index
+    with torch.cuda.device(index), torch.cuda.graph(graph, stream=_capture_stream(index)):
         function()
     return graph.replay
+
+
+@cache
+def _capture_stream(device: int) -> torch.cuda.Stream:
+    """One stream for each GPU. Torch's default is one for all: of the GPU that was the first to capture anything.
+
+    It is kept because cuBLAS keeps a workspace for each stream that it has ever met.
+    """
+    return torch.cuda.Stream(device)
 
 
 class GraphStep:
     """A `pygan.step.Step` that replays another one.
 
     The first iterations run uncaptured, and so do all if the capture fails, which is said once, or if the real images
-    do not come from `pygan.batches.Batches`. If somebody else changes a parameter, it is captured anew.
+    do not come from `pygan.batches.Batches`. If somebody else changes a parameter, or the images come from another
+    `Batches`, it is captured anew.
 
     Args:
         step: the step to capture.
@@ -64,13 +76,15 @@ class GraphStep:
         self._row = torch.zeros(4, dtype=torch.float64, device=device)
         self._rows: list[Tensor] = []
         self._replay: Callable[[], None] | None = None
+        self._source: Batches | None = None  # whose images the graph reads
         self._versions: list[int] = []
         self._uncaptured = 0  # iterations since the last reason not to replay
         self._possible = True
 
     def __call__(self, real: Callable[[], Tensor], rates: Rates) -> None:
         """One iteration; see `pygan.step.Step`."""
-        if self._replay is not None and self._versions != self._current_versions():
+        of_others = isinstance(real, Batches) and real is not self._source
+        if self._replay is not None and (of_others or self._versions != self._current_versions()):
             self._replay, self._uncaptured = None, 0
         if self._replay is None and self._possible and self._uncaptured >= _WARM_UP and isinstance(real, Batches):
             self._try_capture(real)
@@ -101,7 +115,7 @@ class GraphStep:
             self._possible = False
             reason = str(error).partition("\n")[0]
             warnings.warn(f"this training step cannot become a CUDA graph and runs uncaptured: {reason}", stacklevel=4)
-        self._indices, self._versions = indices, self._current_versions()
+        self._source, self._indices, self._versions = real, indices, self._current_versions()
 
     def _current_versions(self) -> list[int]:
         return [parameter._version for parameter in self._parameters]
