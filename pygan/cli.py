@@ -120,6 +120,8 @@ def _sample(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    if not options.samples.exists():
+        raise FileNotFoundError(f"evaluate: there is no run or file {options.samples}")
     device = find_device(options.device)
     if options.samples.is_dir():
         run = load(options.samples, checkpoint=options.checkpoint)

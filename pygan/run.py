@@ -33,6 +33,17 @@ from pygan.recipes import Recipe
 __all__ = ["SIGMA_POINTS", "Run", "RunFolder", "choose_folder", "describe_data", "load", "load_weights", "player_name"]
 
 SIGMA_POINTS = 1000  # The authors' script chooses sigma on the first 1000 validation points.
+_CONFIG = {  # what config.toml must hold, a table before what is in it
+    "seed": int,
+    "recipe": dict,
+    "data": dict,
+    "data.shape": list,
+    "data.checksums": dict,
+    **{f"data.checksums.{split}": str for split in ("train", "valid", "test")},
+    "players": dict,
+    "players.generator": str,
+    "players.discriminator": str,
+}
 _SPLITS = ("train", "valid", "test")
 OWN_PLAYER = "the recipe's"  # in config.toml, where no module of the user's takes the player's place
 _BEFORE_CONFIG = (".lock", "config.toml.part")  # What a run that was killed at its very start leaves.
@@ -209,9 +220,16 @@ class RunFolder:
         if not path.exists():
             raise FileNotFoundError(f"load: {self.path} holds no run (it has no config.toml)")
         try:
-            return tomllib.loads(path.read_text())
+            config = tomllib.loads(path.read_text())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is malformed: {error}") from None
+        for key, kind in _CONFIG.items():
+            value: Any = config
+            for name in key.split("."):
+                value = value.get(name)
+            if type(value) is not kind:
+                raise ValueError(f"{path} is malformed: {key} must be of type {kind.__name__}, got {value!r}")
+        return config
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Store the settings."""

@@ -174,7 +174,7 @@ def test_the_other_options_reach_train(call, monkeypatch):
         (["sample"], "the following arguments are required: RUN"),
         (["sample", "x", "-o", "grid.jpg"], "expected a name that ends in .png or .npy, got 'grid.jpg'"),
         (["sample", "x", "-n", "0"], "expected a whole number, at least 1, got '0'"),
-        (["evaluate", "missing.npy"], "samples in a file need data to be judged by"),
+        (["evaluate", __file__], "samples in a file need data to be judged by"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_2(call, words, answer):
@@ -197,7 +197,8 @@ def test_a_wrong_command_line_is_one_line_and_2(call, words, answer):
         (["train", "--device", "abacus"], "pygan: error: device: abacus cannot be used: "),
         (["train", "--seed", "-1"], "pygan: error: train: seed must be "),
         (["sample", "missing"], "pygan: error: load: missing holds no run"),
-        (["evaluate", "missing.npy", "digits"], "pygan: error: [Errno 2] No such file or directory: 'missing.npy'"),
+        (["evaluate", "missing.npy", "digits"], "pygan: error: evaluate: there is no run or file missing.npy"),
+        (["evaluate", "runs/typo"], "pygan: error: evaluate: there is no run or file runs/typo"),
     ],
 )
 def test_an_error_is_one_line_and_1(call, tmp_path, monkeypatch, words, answer):

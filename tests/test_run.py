@@ -351,6 +351,9 @@ def test_load_says_what_is_wrong(tmp_path):
     (run.path / "config.toml").write_text("seed = [")
     with pytest.raises(ValueError, match=r"config\.toml is malformed"):
         load(run.path)
+    (run.path / "config.toml").write_text("seed = 0\n[recipe]\n[data]\nshape = 3")
+    with pytest.raises(ValueError, match=r"config\.toml is malformed: data\.shape must be of type list, got 3"):
+        load(run.path)
 
 
 def test_no_checkpoint_holds_a_nan(tmp_path):
