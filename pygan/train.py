@@ -230,11 +230,13 @@ class _Game:
             window = self.run.window()
         assert window.sigma is not None
         assert isinstance(window.samples, Tensor)
-        density = window.log_density(as_float(self.splits.valid), window.sigma)
+        valid = as_float(self.splits.valid)
+        density = window.log_density(valid, window.sigma)
+        of_data = health.spread(valid)
         return {
             "log_likelihood": density.double().mean().item(),
             "sigma": window.sigma,
-            "spread": health.spread(window.samples) / health.spread(as_float(self.splits.valid)),
+            "spread": health.spread(window.samples) / of_data if of_data > 0 else None,  # where images are all alike
         }
 
     def read_statistics(self) -> None:

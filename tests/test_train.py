@@ -142,6 +142,14 @@ def test_modules_of_ones_own(tmp_path, flat):
     assert torch.equal(pygan.load(run.path, **fresh).sample(3, seed=0), run.sample(3, seed=0))
 
 
+@pytest.mark.filterwarnings("ignore:the best bandwidth")
+def test_validation_images_that_are_all_alike(tmp_path):
+    alike = torch.full((8, 1, 4, 4), 128, dtype=torch.uint8)
+    run = tiny.run(tmp_path / "run", valid=alike, test=tiny.images(8, seed=1), epochs=1, evaluate_every=1)
+    assert run.history[-1]["log_likelihood"] is not None
+    assert run.history[-1]["spread"] is None
+
+
 def test_modules_that_do_not_fit_are_refused_before_training(tmp_path):
     with pytest.raises(ValueError, match=r"generator must map noise \[2, 4\] to images \[2, 1, 4, 4\] or \[2, 16\]"):
         tiny.run(tmp_path / "run", generator=nn.Linear(4, 15))
