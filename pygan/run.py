@@ -33,18 +33,18 @@ from pygan.recipes import Recipe
 __all__ = ["SIGMA_POINTS", "Run", "RunFolder", "choose_folder", "describe_data", "load", "load_weights", "player_name"]
 
 SIGMA_POINTS = 1000  # The authors' script chooses sigma on the first 1000 validation points.
+_SPLITS = ("train", "valid", "test")
 _CONFIG = {  # what config.toml must hold, a table before what is in it
     "seed": int,
     "recipe": dict,
     "data": dict,
     "data.shape": list,
     "data.checksums": dict,
-    **{f"data.checksums.{split}": str for split in ("train", "valid", "test")},
+    **{f"data.checksums.{split}": str for split in _SPLITS},
     "players": dict,
     "players.generator": str,
     "players.discriminator": str,
 }
-_SPLITS = ("train", "valid", "test")
 OWN_PLAYER = "the recipe's"  # in config.toml, where no module of the user's takes the player's place
 _BEFORE_CONFIG = (".lock", "config.toml.part")  # What a run that was killed at its very start leaves.
 
