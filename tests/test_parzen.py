@@ -140,7 +140,7 @@ def _tensor_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     def product(a: Tensor, b: Tensor, *, out: Tensor, out_dtype: torch.dtype | None = None) -> Tensor:
         return plain(a.to(out.dtype), b.to(out.dtype), out=out)
 
-    monkeypatch.setattr(parzen, "_half_products_are_exact", lambda x: True)
+    monkeypatch.setattr(_products, "half_products_are_exact", lambda x: True)
     monkeypatch.setattr(torch, "mm", product)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pygan import _core
 
-__all__ = ["HAS_ONEDNN", "SUM_LENGTH", "exact", "inner", "multiply", "prepare"]
+__all__ = ["HAS_ONEDNN", "SUM_LENGTH", "exact", "half_products_are_exact", "inner", "multiply", "prepare"]
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 SUM_LENGTH = 196  # terms of a plain sum, which loses digits as it grows longer
@@ -25,6 +25,13 @@ def exact(tensor: Tensor) -> bool:
     backend = torch.backends.cuda if tensor.is_cuda else torch.backends.mkldnn
     precision = getattr(getattr(backend, "matmul", None), "fp32_precision", None)  # since torch 2.9
     return (precision or torch.get_float32_matmul_precision()) in ("highest", "ieee", "none")
+
+
+def half_products_are_exact(x: Tensor) -> bool:
+    """Whether torch multiplies float16 numbers into float32 sums (on CUDA since 2.8), and the user left them so."""
+    if not x.is_cuda or x.dtype is torch.float64 or not hasattr(torch.ops.aten.mm, "dtype_out"):
+        return False
+    return not torch.backends.cuda.matmul.allow_fp16_accumulation
 
 
 def multiply(a: Tensor, b: Tensor, out: Tensor) -> None:

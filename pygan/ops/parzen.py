@@ -103,7 +103,7 @@ class _Pairs:
         self.centre = self.samples.mean(0).nan_to_num_(0, 0, 0)
         self.scale = _scale(sigmas)
         self.rates = _rates(sigmas, self.scale)
-        self.halves = precision != "float32" and _half_products_are_exact(x)
+        self.halves = precision != "float32" and _products.half_products_are_exact(x)
         self.split = precision == "split"
 
     def __iter__(self) -> Iterator[_Tile]:
@@ -178,13 +178,6 @@ def _rates(sigmas: Tensor, scale: Tensor) -> Tensor:
 
 def _good(sigmas: Tensor) -> Tensor:
     return (sigmas > 0) & sigmas.isfinite()
-
-
-def _half_products_are_exact(x: Tensor) -> bool:
-    """Whether torch multiplies float16 numbers into float32 sums (on CUDA since 2.8), and the user left them so."""
-    if not x.is_cuda or x.dtype is torch.float64 or not hasattr(torch.ops.aten.mm, "dtype_out"):
-        return False
-    return not torch.backends.cuda.matmul.allow_fp16_accumulation
 
 
 def _halves(rows: Tensor, split: bool, order: tuple[int, int, int]) -> Tensor:

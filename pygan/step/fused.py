@@ -11,7 +11,7 @@ pieces only, dropout masks drawn again instead of stored, one call for all updat
 worth is in docs/training_step.md.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from pygan._build import build_info
-from pygan.models import Discriminator, Generator, sample_noise
+from pygan.models import Discriminator, Generator
 from pygan.nn import Maxout
 from pygan.ops.dropout import draw_seed, drop_into
-from pygan.optim import Momentum, make_optimizer, with_prefix
+from pygan.optim import Momentum, make_optimizer
 from pygan.recipes import Rates, Recipe
-from pygan.step.plain import statistics_row
+from pygan.step.base import BaseStep, statistics_row
 from pygan.step.products import affine, outer, times
 
 __all__ = ["FusedStep", "can_fuse"]
@@ -49,29 +49,23 @@ def can_fuse(generator: Generator, discriminator: Discriminator, device: torch.d
     )
 
 
-class FusedStep:
+class FusedStep(BaseStep):
     """A `pygan.step.Step` for players that `can_fuse` accepts; its order of random draws is that of `PlainStep`."""
 
     def __init__(
         self, generator: Generator, discriminator: Discriminator, recipe: Recipe, device: torch.device
     ) -> None:
-        self.recipe, self._device = recipe, device
         self._generator = _GeneratorPasses(generator, recipe)
         self._discriminator = _DiscriminatorPasses(discriminator, recipe)
-        self._rows: list[Tensor] = []
-
-    def __call__(self, real: Callable[[], Tensor], rates: Rates) -> None:
-        """One iteration; see `pygan.step.Step`."""
-        self._rows.append(self.iterate(real, rates))
+        players = {"generator": self._generator, "discriminator": self._discriminator}
+        super().__init__(recipe, {name: player.optimizer for name, player in players.items()}, device)
 
     @torch.no_grad()
     def iterate(self, real: Callable[[], Tensor], rates: Rates) -> Tensor:
         """One iteration -> its row of statistics, on the device; a CUDA graph may capture it."""
-        update = self._simultaneous if self.recipe.updates == "simultaneous" else self._alternating
-        return update(real, rates)
+        return super().iterate(real, rates)
 
     def _alternating(self, real: Callable[[], Tensor], rates: Rates) -> Tensor:
-        """Algorithm 1: k steps of the discriminator, then one of the generator, each on fresh noise."""
         judge, paint = self._discriminator, self._generator
         for _ in range(self.recipe.k):
             fakes = paint.forward(self._noise())
@@ -85,7 +79,7 @@ class FusedStep:
         return statistics_row(d_loss, g_loss, *logits.chunk(2))
 
     def _simultaneous(self, real: Callable[[], Tensor], rates: Rates) -> Tensor:
-        """The released code: both gradients at the same parameters, from one backward pass through D."""
+        """Both gradients at the same parameters, from one backward pass through D."""
         judge, paint = self._discriminator, self._generator
         images, fakes = real().flatten(1), paint.forward(self._noise())
         logits = judge.forward(self._blurred(images), self._blurred(fakes))
@@ -98,14 +92,6 @@ class FusedStep:
         paint.update(g_gradients, rates.generator_lr, rates.momentum)
         return statistics_row(d_loss, g_loss, real_logits, fake_logits)
 
-    def _noise(self) -> Tensor:
-        return sample_noise(self.recipe.batch_size, self.recipe.noise_size, self.recipe.noise, device=self._device)
-
-    def _blurred(self, images: Tensor) -> Tensor:
-        if self.recipe.instance_noise == 0:
-            return images
-        return images + self.recipe.instance_noise * torch.randn_like(images)
-
     def _discriminator_gradients(self, by_logit: Tensor) -> list[Tensor]:
         gradients = self._discriminator.backward(by_logit)
         if self.recipe.gradient_penalty > 0:
@@ -115,21 +101,6 @@ class FusedStep:
     def _generator_loss(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """The loss and its derivative by each logit."""
         return torch.ops.pygan.generator_loss(logits, self.recipe.objective == "saturating", True)
-
-    def statistics(self) -> Tensor:
-        """See `pygan.step.Step`."""
-        rows, self._rows = self._rows, []
-        return torch.stack(rows).cpu() if rows else torch.empty(0, 4, dtype=torch.float64)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """See `pygan.step.Step`."""
-        players = {"generator": self._generator.optimizer, "discriminator": self._discriminator.optimizer}
-        return {f"{name}.{key}": t for name, player in players.items() for key, t in player.state_dict().items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """See `pygan.step.Step`."""
-        self._generator.optimizer.load_state_dict(with_prefix(state, "generator."))
-        self._discriminator.optimizer.load_state_dict(with_prefix(state, "discriminator."))
 
 
 def _discriminator_loss(logits: Tensor) -> tuple[Tensor, Tensor]:

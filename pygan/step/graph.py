@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pygan.batches import Batches
 from pygan.data import as_float
 from pygan.recipes import Rates
+from pygan.step.base import Rows
 
 __all__ = ["GraphStep", "capture"]
 
@@ -74,7 +75,7 @@ class GraphStep:
         self._rates = torch.zeros(len(Rates._fields), device=device)
         self._indices: Tensor | None = None  # [k, batch]
         self._row = torch.zeros(4, dtype=torch.float64, device=device)
-        self._rows: list[Tensor] = []
+        self._rows = Rows()
         self._replay: Callable[[], None] | None = None
         self._source: Batches | None = None  # whose images the graph reads
         self._versions: list[int] = []
@@ -122,8 +123,7 @@ class GraphStep:
 
     def statistics(self) -> Tensor:
         """See `pygan.step.Step`."""
-        rows, self._rows = self._rows, []
-        return torch.stack(rows).cpu() if rows else torch.empty(0, 4, dtype=torch.float64)
+        return self._rows.take()
 
     def state_dict(self) -> dict[str, Tensor]:
         """See `pygan.step.Step`."""

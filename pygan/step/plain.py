@@ -1,20 +1,20 @@
 """The training step in plain torch: the reference for the fast ones, and the one for users' own modules."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import grad
 
-from pygan.models import sample_noise
 from pygan.ops import discriminator_loss, generator_loss
-from pygan.optim import make_optimizer, trainable, with_prefix
+from pygan.optim import make_optimizer, trainable
 from pygan.recipes import Rates, Recipe
+from pygan.step.base import BaseStep, statistics_row
 
-__all__ = ["PlainStep", "statistics_row"]
+__all__ = ["PlainStep"]
 
 
-class PlainStep:
+class PlainStep(BaseStep):
     """A `pygan.step.Step` by autograd: Algorithm 1 of the paper, or the simultaneous update of its authors' code."""
 
     def __init__(
@@ -25,20 +25,10 @@ class PlainStep:
         shape: Sequence[int],
         device: torch.device,
     ) -> None:
-        self.generator, self.discriminator, self.recipe = generator, discriminator, recipe
-        self._shape, self._device = tuple(shape), device
         self._g_optimizer = make_optimizer(generator, recipe)
         self._d_optimizer = make_optimizer(discriminator, recipe)
-        self._rows: list[Tensor] = []
-
-    def __call__(self, real: Callable[[], Tensor], rates: Rates) -> None:
-        """One iteration; see `pygan.step.Step`."""
-        self._rows.append(self.iterate(real, rates))
-
-    def iterate(self, real: Callable[[], Tensor], rates: Rates) -> Tensor:
-        """One iteration -> its row of statistics, on the device; a CUDA graph may capture it."""
-        update = self._simultaneous if self.recipe.updates == "simultaneous" else self._alternating
-        return update(real, rates)
+        super().__init__(recipe, {"generator": self._g_optimizer, "discriminator": self._d_optimizer}, device)
+        self.generator, self.discriminator, self._shape = generator, discriminator, tuple(shape)
 
     def _alternating(self, real: Callable[[], Tensor], rates: Rates) -> Tensor:
         """Algorithm 1: k steps of the discriminator, then one of the generator, each on fresh noise."""
@@ -66,7 +56,7 @@ class PlainStep:
         return statistics_row(d_loss, g_loss, real_logits, fake_logits)
 
     def _samples(self) -> Tensor:
-        noise = sample_noise(self.recipe.batch_size, self.recipe.noise_size, self.recipe.noise, device=self._device)
+        noise = self._noise()
         with self._precision():
             return self.generator(noise).reshape(-1, *self._shape)
 
@@ -92,37 +82,9 @@ class PlainStep:
         penalty = self.recipe.gradient_penalty / 4 * slopes.square().sum() / len(real)  # half, as the loss
         return real_logits, fake_logits, penalty
 
-    def _blurred(self, images: Tensor) -> Tensor:
-        if self.recipe.instance_noise == 0:
-            return images
-        return images + self.recipe.instance_noise * torch.randn_like(images)
-
     def _precision(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
-
-    def statistics(self) -> Tensor:
-        """See `pygan.step.Step`."""
-        rows, self._rows = self._rows, []
-        return torch.stack(rows).cpu() if rows else torch.empty(0, 4, dtype=torch.float64)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """See `pygan.step.Step`."""
-        players = {"generator": self._g_optimizer, "discriminator": self._d_optimizer}
-        return {
-            f"{player}.{name}": t for player, optimizer in players.items() for name, t in optimizer.state_dict().items()
-        }
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """See `pygan.step.Step`."""
-        self._g_optimizer.load_state_dict(with_prefix(state, "generator."))
-        self._d_optimizer.load_state_dict(with_prefix(state, "discriminator."))
 
 
 def _gradients(loss: Tensor, player: nn.Module, retain_graph: bool = False) -> Sequence[Tensor]:
     return grad(loss, list(trainable(player).values()), retain_graph=retain_graph, materialize_grads=True)
-
-
-@torch.no_grad()
-def statistics_row(d_loss: Tensor, g_loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """One row of `Step.statistics`."""
-    return torch.stack([d_loss, g_loss, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()]).double()
