@@ -229,6 +229,10 @@ class RunFolder:
                 value = value.get(name)
             if type(value) is not kind:
                 raise ValueError(f"{path} is malformed: {key} must be of type {kind.__name__}, got {value!r}")
+        try:
+            Recipe().with_settings(**config["recipe"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} is malformed, or of another version of pygan: {error}") from None
         return config
 
     def write_config(self, config: Mapping[str, Any]) -> None:

@@ -349,8 +349,12 @@ def test_load_says_what_is_wrong(tmp_path):
     best.unlink()
     with pytest.raises(FileNotFoundError, match="no checkpoint 'best' yet"):
         load(run.path)
+    config = (run.path / "config.toml").read_text()
     (run.path / "config.toml").write_text("seed = [")
     with pytest.raises(ValueError, match=r"config\.toml is malformed"):
+        load(run.path)
+    (run.path / "config.toml").write_text(config.replace("keep_hidden", "keep_hiden"))
+    with pytest.raises(ValueError, match=r"config\.toml .*: unknown setting 'keep_hiden'.*'keep_hidden'"):
         load(run.path)
     (run.path / "config.toml").write_text("seed = 0\n[recipe]\n[data]\nshape = 3")
     with pytest.raises(ValueError, match=r"config\.toml is malformed: data\.shape must be of type list, got 3"):
