@@ -13,10 +13,12 @@ def fit(recipe=None, data="mnist", pixels=784, images=50_000, before=None, **set
     return find(recipe, settings, data=data, pixels=pixels, images=images, before=before)
 
 
-def test_the_two_recipes_of_2014_differ_in_the_update_alone():
+def test_the_two_recipes_of_2014_differ_in_the_update_and_in_the_half_of_the_discriminators_loss():
     paper, code = RECIPES["paper2014"], RECIPES["code2014"]
-    assert replace(paper, name="", updates="simultaneous") == replace(code, name="")
+    same = {"name": "", "updates": "simultaneous", "discriminator_lr": 0.1}
+    assert replace(paper, **same) == replace(code, **same)
     assert (paper.updates, code.updates) == ("alternating", "simultaneous")
+    assert paper.discriminator_lr == 2 * code.discriminator_lr
 
 
 def test_the_facts_of_2014():
