@@ -48,7 +48,7 @@ def diagnose(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         found["discriminator wins"] = (
             f"the discriminator wins: D(x) = {recent[-1]['d_real']:.3f}, D(G(z)) = {recent[-1]['d_fake']:.3f}, and for "
             "three epochs, so that the generator learns little. "
-            "Lower discriminator_lr, keep_input or keep_hidden (more dropout), or k"
+            "Add a gradient_penalty (try 1), drop more (lower keep_input, keep_hidden), or change the learning rates"
         )
     last = history[-1]
     if max(abs(last["d_loss"]), abs(last["g_loss"])) > 50:
