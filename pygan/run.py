@@ -134,7 +134,7 @@ def load(
     """
     folder = RunFolder(Path(path))
     config = folder.read_config()
-    recipe, data = Recipe(**config["recipe"]), config["data"]
+    recipe, data = config["recipe"], config["data"]
     own = models.make_players(recipe, data["shape"])
     players = {
         "generator": own[0] if generator is None else generator,
@@ -215,7 +215,7 @@ class RunFolder:
         return (self.path / "result.json").exists()
 
     def read_config(self) -> dict[str, Any]:
-        """The settings that the run was begun with: "seed" and tables "recipe", "data", "players"."""
+        """The settings that the run was begun with: "seed", the `Recipe` "recipe", and tables "data", "players"."""
         path = self.path / "config.toml"
         if not path.exists():
             raise FileNotFoundError(f"load: {self.path} holds no run (it has no config.toml)")
@@ -230,16 +230,15 @@ class RunFolder:
             if type(value) is not kind:
                 raise ValueError(f"{path} is malformed: {key} must be of type {kind.__name__}, got {value!r}")
         try:
-            Recipe().with_settings(**config["recipe"])
+            return {**config, "recipe": Recipe().with_settings(**config["recipe"])}
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path} is malformed, or of another version of pygan: {error}") from None
-        return config
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Store the settings."""
+        """Store what `read_config` returns."""
         import tomli_w
 
-        _write(self.path / "config.toml", tomli_w.dumps(config).encode())
+        _write(self.path / "config.toml", tomli_w.dumps({**config, "recipe": asdict(config["recipe"])}).encode())
 
     def write_log(self, lines: list[dict[str, Any]]) -> None:
         """Start the log anew with these lines: what a resumed run remembers."""
@@ -280,7 +279,7 @@ class RunFolder:
 
     def refuse_changes(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         """Raise ValueError, naming the setting, unless a run begun with `before` can go on with `now`."""
-        flat = [{"seed": c["seed"], **asdict(Recipe(**c["recipe"])), **c["players"]} for c in (before, now)]
+        flat = [{"seed": c["seed"], **asdict(c["recipe"]), **c["players"]} for c in (before, now)]
         for name, old in flat[0].items():
             new = flat[1][name]
             if new != old and not (name == "epochs" and new > old):

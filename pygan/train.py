@@ -101,11 +101,11 @@ def train(
     folder = choose_folder(out, splits.name, resume)
     with folder.locked():
         before = folder.read_config() if folder.holds_run() else None
-        chosen = find_recipe(before=None if before is None else Recipe(**before["recipe"]))
+        chosen = find_recipe(before=None if before is None else before["recipe"])
         described = describe_data(splits, data=data, valid=valid, test=test, root=root)
         config = {
             "seed": seed,
-            "recipe": asdict(chosen),
+            "recipe": chosen,
             "data": described,
             "players": {"generator": player_name(generator), "discriminator": player_name(discriminator)},
         }

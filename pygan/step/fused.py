@@ -57,8 +57,8 @@ class FusedStep(BaseStep):
     ) -> None:
         self._generator = _GeneratorPasses(generator, recipe)
         self._discriminator = _DiscriminatorPasses(discriminator, recipe)
-        players = {"generator": self._generator, "discriminator": self._discriminator}
-        super().__init__(recipe, {name: player.optimizer for name, player in players.items()}, device)
+        optimizers = {"generator": self._generator.optimizer, "discriminator": self._discriminator.optimizer}
+        super().__init__(recipe, optimizers, device)
 
     @torch.no_grad()
     def iterate(self, real: Callable[[], Tensor], rates: Rates) -> Tensor:
