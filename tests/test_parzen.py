@@ -4,6 +4,7 @@ import ctypes
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -117,6 +118,17 @@ def test_lossy_float32_products_are_never_used(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(torch, "mm", lossy)
     assert_accurate(torch.rand(20, 50), torch.rand(30, 50), [0.1])
+
+
+@pytest.mark.skipif(not hasattr(torch.ops.aten.mm, "dtype_out"), reason="torch before 2.8 has no such products")
+@pytest.mark.parametrize("allowed", [False, True])
+def test_half_products_are_not_used_where_the_user_lets_them_sum_in_float16(
+    monkeypatch: pytest.MonkeyPatch, allowed: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(allow_fp16_accumulation=allowed))
+    on_gpu = SimpleNamespace(is_cuda=True, dtype=torch.float32)
+    assert _products.half_products_are_exact(on_gpu) == (not allowed)
+    assert not _products.half_products_are_exact(torch.ones(1))
 
 
 @pytest.mark.parametrize("shift", [0, 3, 1000])

@@ -3,8 +3,10 @@
 import copy
 import json
 import random
+import re
 import sys
 import types
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from pygan.batches import Batches
 from pygan.data import as_float
 from pygan.evaluate import ParzenWindow
 from pygan.health import HealthWarning, NonFiniteError, diagnose
+from pygan.recipes import Recipe
 from pygan.step import STATISTICS
 from pygan.train import train
 
@@ -205,6 +208,12 @@ def entry(**values):
 )
 def test_what_is_diagnosed(history, names):
     assert list(diagnose(history)) == names
+
+
+def test_the_advice_where_the_discriminator_wins_names_settings_that_there_are():
+    sentence = diagnose([entry(d_real=0.999, d_fake=0.001)] * 3)["discriminator wins"]
+    named = set(re.findall(r"[a-z]+_[a-z]+", sentence))
+    assert {"gradient_penalty", "keep_input", "keep_hidden"} <= named <= {field.name for field in fields(Recipe)}
 
 
 def test_a_warning_comes_once_with_advice_and_not_again_after_a_resume(tmp_path):
