@@ -22,8 +22,9 @@ from pygan._session import find_device, hardware
 from pygan.data import as_float
 from pygan.data.arrays import from_array, read_npy
 from pygan.evaluate import ParzenWindow
+from pygan.folder import RunFolder
 from pygan.recipes import RECIPES, Recipe
-from pygan.run import SIGMA_POINTS, RunFolder, load
+from pygan.run import SIGMA_POINTS, load
 from pygan.train import train
 
 __all__ = ["main"]

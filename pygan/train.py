@@ -23,10 +23,11 @@ from pygan import health, models, pictures, recipes
 from pygan._session import Interrupt, find_device, forked_randomness, hardware, own_randomness
 from pygan._version import __version__
 from pygan.batches import Batches
-from pygan.data import Data, Splits, as_float
+from pygan.data import Data, Splits, as_float, fingerprint
+from pygan.folder import RunFolder, choose_folder
 from pygan.optim import MovingAverage, with_prefix
 from pygan.recipes import Recipe
-from pygan.run import SIGMA_POINTS, Run, RunFolder, choose_folder, describe_data, load_weights, player_name
+from pygan.run import SIGMA_POINTS, Run, load_weights, player_name, read_config, refuse_changes
 from pygan.step import STATISTICS, Step, make_step
 from pygan.tensorboard import Board
 
@@ -100,9 +101,9 @@ def train(
         find_recipe()  # A mistyped setting is to be found before a folder is made.
     folder = choose_folder(out, splits.name, resume)
     with folder.locked():
-        before = folder.read_config() if folder.holds_run() else None
+        before = read_config(folder) if folder.holds_run() else None
         chosen = find_recipe(before=None if before is None else before["recipe"])
-        described = describe_data(splits, data=data, valid=valid, test=test, root=root)
+        described = fingerprint.describe(splits, data=data, valid=valid, test=test, root=root)
         config = {
             "seed": seed,
             "recipe": chosen,
@@ -110,7 +111,7 @@ def train(
             "players": {"generator": player_name(generator), "discriminator": player_name(discriminator)},
         }
         if before is not None:
-            folder.refuse_changes(before, config)
+            refuse_changes(folder.path, before, config)
         with own_randomness(seed, place, chosen.deterministic):
             mean_image = as_float(splits.train).mean(0)
             shape = tuple(mean_image.shape)
@@ -119,7 +120,10 @@ def train(
             run = Run(*players, chosen, [], folder.path, seed, shape, splits, described)
             game = _Game(run, splits, folder, place, on_epoch)
             game.restore()
-            folder.write_config(config)  # From here on the folder holds a run; what cannot begin leaves none.
+            folder.write_config(
+                {**config, "recipe": asdict(chosen)}
+            )  # From here on the folder holds a run; what cannot begin leaves none.
+            folder.write_config({**config, "recipe": asdict(chosen)})
             game.open_logs()
             if game.update < game.updates or not folder.is_finished():
                 folder.write_result(None)

@@ -17,8 +17,9 @@ import tiny
 import torch
 from torch import nn
 
+from pygan.folder import RunFolder
 from pygan.health import NonFiniteError
-from pygan.run import RunFolder, load
+from pygan.run import load
 from pygan.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
