@@ -16,12 +16,12 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["RunFolder", "choose_folder"]
+__all__ = ["DamagedError", "Part", "RunFolder", "choose_folder", "take_over"]
 
 _CONFIG = {  # what config.toml must hold, a table before what is in it
     "seed": int,
@@ -34,6 +34,24 @@ _CONFIG = {  # what config.toml must hold, a table before what is in it
     "players.discriminator": str,
 }
 _BEFORE_CONFIG = (".lock", "config.toml.part")  # What a run that was killed at its very start leaves.
+
+
+class DamagedError(ValueError):
+    """A file of the run folder is damaged."""
+
+
+class Part(Protocol):
+    """What a checkpoint holds the state of."""
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> object: ...
+
+
+def take_over(parts: Mapping[str, Part], tensors: Mapping[str, Tensor], what: str) -> None:
+    """Load the state of every part."""
+    for part, of in parts.items():
+        prefix = f"{part}."
+        of.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
 
 
 class RunFolder:

@@ -41,15 +41,8 @@ def not_finite(update: int, statistics: Mapping[str, float], tensors: Mapping[st
 
 
 def diagnose(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The warnings that a history of epochs gives rise to: name -> sentence with advice."""
+    """Return the warnings that a history of epochs gives rise to, whatever the objective: name -> sentence."""
     found = {}
-    recent = history[-3:]
-    if len(recent) == 3 and all(epoch["d_real"] > 0.99 and epoch["d_fake"] < 0.01 for epoch in recent):
-        found["discriminator wins"] = (
-            f"the discriminator wins: D(x) = {recent[-1]['d_real']:.3f}, D(G(z)) = {recent[-1]['d_fake']:.3f}, and for "
-            "three epochs, so that the generator learns little. "
-            "Add a gradient_penalty (try 1), drop more (lower keep_input, keep_hidden), or change the learning rates"
-        )
     last = history[-1]
     if max(abs(last["d_loss"]), abs(last["g_loss"])) > 50:
         found["divergence"] = (
@@ -70,9 +63,9 @@ def spread(images: Tensor) -> float:
     return math.sqrt(images.flatten(1).var(dim=0, correction=0).mean().item())
 
 
-def warn_once(history: Sequence[Mapping[str, Any]], warned: list[str]) -> None:
+def warn_once(found: Mapping[str, str], epoch: int, warned: list[str]) -> None:
     """Give the warnings that were not given before, and remember them in `warned`."""
-    for name, sentence in diagnose(history).items():
+    for name, sentence in found.items():
         if name not in warned:
             warned.append(name)
-            warnings.warn(f"epoch {history[-1]['epoch']}: {sentence}", HealthWarning, stacklevel=3)
+            warnings.warn(f"epoch {epoch}: {sentence}", HealthWarning, stacklevel=3)

@@ -1,7 +1,7 @@
 """The run: what a user holds, and how it is loaded from its folder."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +9,20 @@ import torch
 from torch import Tensor, nn
 
 import pygan.data
-from pygan import models
-from pygan.data import Splits, as_float, fingerprint
+from pygan.data import Batch, Splits, as_float, fingerprint
+from pygan.data.scaling import SCALES
 from pygan.evaluate import ParzenEstimate, ParzenWindow
-from pygan.folder import RunFolder
+from pygan.folder import DamagedError, RunFolder, take_over
+from pygan.game import Game, evaluating
 from pygan.optim import with_prefix
 from pygan.recipes import Recipe
+from pygan.settings import find
 
 __all__ = ["SIGMA_POINTS", "Run", "load", "load_weights", "player_name", "read_config", "refuse_changes"]
 
 SIGMA_POINTS = 1000  # The authors' script chooses sigma on the first 1000 validation points.
 OWN_PLAYER = "the recipe's"  # in config.toml, where no module of the user's takes the player's place
+_PLAYERS = ("generator", "discriminator")
 
 
 @dataclass(eq=False)
@@ -27,48 +30,118 @@ class Run:
     """A generator and its discriminator, and how they came about.
 
     Attributes:
-        generator, discriminator: the players. With the setting `averaging`, the generator is the averaged one.
+        game: both players and the rules between them. With the setting `averaging`, its generator is the averaged one.
         recipe: every setting.
-        history: one dictionary for each epoch: "epoch", "update", "d_loss" and "g_loss" (nats), "d_real" = mean D(x),
-            "d_fake" = mean D(G(z)); and, None where the epoch was not evaluated, "log_likelihood" (nats, mean over the
-            validation split), its "sigma", and "spread" (standard deviation of the samples over that of the data).
         path: the run folder.
         seed: of the run; evaluation draws its samples by it.
-        shape: (C, H, W) of the images.
+        data: what config.toml says of the data.
+        history: one dictionary for each epoch: "epoch", "update", the objective's statistics ("d_loss" and "g_loss" in
+            nats, "d_real" = mean D(x), "d_fake" = mean D(G(z)) for the logistic ones); and, None where the epoch was not
+            evaluated, "log_likelihood" (nats, mean over the validation split), its "sigma", and "spread" (standard
+            deviation of the samples over that of the data).
         splits: the data; None in a loaded run until they are needed.
-        data: what config.toml says of them.
     """
 
-    generator: nn.Module = field(repr=False)
-    discriminator: nn.Module = field(repr=False)
+    game: Game = field(repr=False)
     recipe: Recipe
-    history: list[dict[str, Any]] = field(repr=False)
     path: Path
     seed: int
-    shape: tuple[int, ...]
-    splits: Splits | None = field(repr=False)
     data: Mapping[str, Any] = field(repr=False)
+    history: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    splits: Splits | None = field(default=None, repr=False)
+    stopping: bool = field(default=False, repr=False)  # set by `stop`
 
-    def sample(self, n: int, seed: int | None = None) -> Tensor:
-        """n samples [n, C, H, W] in [0, 1], float32 on the CPU: the same for the same seed, new ones for None."""
-        return self._sample(n, seed).cpu()
+    @property
+    def generator(self) -> nn.Module:
+        """Maps noise [n, noise_size] to images in the recipe's pixel scale."""
+        return self.game.generator
+
+    @property
+    def discriminator(self) -> nn.Module:
+        """Maps images in the recipe's pixel scale to logits."""
+        return self.game.discriminator
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of the images."""
+        return self.game.shape
+
+    def sample(self, n: int, seed: int | None = None, labels: Any = None) -> Tensor:
+        """Return n samples [n, C, H, W] in [0, 1], float32 on the CPU.
+
+        Args:
+            n: number of samples.
+            seed: the same samples for the same seed; None for new ones.
+            labels: of a conditional run: one int or n of them; None for the classes in turn, 0, 1, 2, ...
+        """
+        return self._pictures(self._sample(n, seed, labels)).cpu()
+
+    def noise(self, n: int, seed: int | None = None) -> Tensor:
+        """Return noise [n, noise_size], float32 on the CPU: the same for the same seed, new for None."""
+        return self.game.draw_noise(n, _source(seed))
+
+    @torch.no_grad()
+    def generate(self, noise: Tensor, labels: Any = None) -> Tensor:
+        """Return the images [n, C, H, W] in [0, 1] that noise [n, noise_size] becomes, on the generator's device."""
+        device = _device(self.generator)
+        with evaluating(self.generator):
+            images = self.game.generate(noise.to(device), self._labels(labels, len(noise), device))
+        return self._pictures(images.float())
+
+    @torch.no_grad()
+    def judge(self, images: Tensor, labels: Any = None) -> Tensor:
+        """Return the discriminator's logits [n] of images [n, C, H, W] in [0, 1] (or uint8)."""
+        device = _device(self.discriminator)
+        seen = self.game.scale.apply(as_float(images.to(device)))
+        with evaluating(self.discriminator):
+            return self.game.judge(seen, self._labels(labels, len(images), device))
 
     def window(self) -> ParzenWindow:
-        """The Parzen window on `evaluation_samples` samples, sigma chosen on the first 1000 validation images."""
-        window = ParzenWindow(self._sample(self.recipe.evaluation_samples, self.seed))
-        return window.fit(as_float(self._splits().valid[:SIGMA_POINTS]))
+        """Return the Parzen window on `evaluation_samples` samples, sigma chosen on the first 1000 validation images."""
+        samples = self._sample(self.recipe.evaluation_samples, self.seed)
+        window = ParzenWindow(self._pictures(samples) if self.game.scale.exact else samples)
+        return window.fit(self.density_images(self._splits().valid[:SIGMA_POINTS]))
 
     def log_likelihood(self) -> ParzenEstimate:
-        """Mean log-likelihood of the test split in nats, by the protocol of 2014: sigma from the validation split.
+        """Return the mean log-likelihood of the test split in nats, by the protocol of 2014: sigma from validation.
+
+        It is that of pixels in [0, 1]; of the pixel scale "gcn", from which there is no exact way back, that of the
+        normalised values.
 
         Raises, if the run was loaded, RuntimeError where its data were in memory only, and ValueError where they are
         not the same any more.
         """
-        return self.window().score(as_float(self._splits().test))
+        return self.window().score(self.density_images(self._splits().test))
 
-    def _sample(self, n: int, seed: int | None) -> Tensor:
-        source = None if seed is None else torch.Generator().manual_seed(seed)
-        return models.sample(self.generator, self.recipe, self.shape, n, source)
+    def density_images(self, batch: Batch) -> Tensor:
+        """Return the images of a split in the scale in which their log-likelihood is measured."""
+        images = as_float(batch.images)
+        return images if self.game.scale.exact else self.game.scale.apply(images)
+
+    def stop(self) -> None:
+        """End the training at the end of this epoch, properly. For use in `on_epoch`."""
+        self.stopping = True
+
+    def _sample(self, n: int, seed: int | None, labels: Any = None) -> Tensor:
+        return self.game.sample(n, self._labels(labels, n, None), _source(seed))
+
+    def _pictures(self, images: Tensor) -> Tensor:
+        return self.game.scale.invert(images)
+
+    def _labels(self, labels: Any, n: int, device: torch.device | None) -> Tensor | None:
+        """Labels [n] as the game wants them; ValueError names what is wrong with the user's."""
+        if not self.game.classes:
+            if labels is not None:
+                raise ValueError("labels: this run is not conditional; train with conditional=True")
+            return None
+        if labels is None:
+            return torch.arange(n, device=device) % self.game.classes
+        given = torch.as_tensor(labels, device=device)
+        if given.is_floating_point() or given.dtype == torch.bool or given.shape not in ((), (n,)):
+            raise ValueError(f"labels: must be one int or {n} ints, got {given.dtype} of shape {list(given.shape)}")
+        if bool((given < 0).any() or (given >= self.game.classes).any()):
+            raise ValueError(f"labels: must lie in 0..{self.game.classes - 1}, got {given.unique().tolist()}")
+        return given.long().expand(n)
 
     def _splits(self) -> Splits:
         if self.splits is None:
@@ -93,7 +166,7 @@ def load(
     generator: nn.Module | None = None,
     discriminator: nn.Module | None = None,
 ) -> Run:
-    """The run that a folder holds, on the CPU and in eval mode.
+    """Return the run that a folder holds, on the CPU and in eval mode.
 
     Args:
         path: the run folder.
@@ -105,40 +178,56 @@ def load(
         FileNotFoundError: no such run or checkpoint.
         ValueError: another name of a checkpoint, a malformed file, or players that have to be given.
     """
-    folder = RunFolder(Path(path))
+    folder = RunFolder(Path(path).expanduser())
     config = read_config(folder)
     recipe, data = config["recipe"], config["data"]
-    own = models.make_players(recipe, data["shape"])
-    players = {
-        "generator": own[0] if generator is None else generator,
-        "discriminator": own[1] if discriminator is None else discriminator,
-    }
-    for role, given in (("generator", generator), ("discriminator", discriminator)):
+    shape, classes = tuple(data["shape"]), data["classes"]
+    for role, given in zip(_PLAYERS, (generator, discriminator), strict=True):
         if given is None and config["players"][role] != OWN_PLAYER:
             raise ValueError(f"load: {path} was trained with {config['players'][role]}; pass one as {role}=")
-    load_weights(folder, checkpoint, *players.values())
-    _, progress = folder.read_checkpoint("last") or folder.read_checkpoint(checkpoint) or ({}, {"history": []})
-    return Run(
-        players["generator"].eval(),
-        players["discriminator"].eval(),
-        recipe,
-        progress["history"],
-        folder.path,
-        config["seed"],
-        tuple(data["shape"]),
-        None,
-        data,
+    if generator is None:
+        generator = recipe.model.make_generator(shape, recipe.noise_size, classes)
+    if discriminator is None:
+        discriminator = recipe.model.make_discriminator(shape, classes)
+    history = load_weights(folder, checkpoint, generator, discriminator)
+    try:
+        history = (folder.read_checkpoint("last") or ({}, {"history": history}))[1]["history"]
+    except DamagedError:  # What was asked for is there; the history then ends with it.
+        pass
+    scale = dict(data["scale"])
+    game = Game(
+        generator.eval(),
+        discriminator.eval(),
+        shape,
+        recipe.objective,
+        recipe.noise,
+        recipe.noise_size,
+        find("scale", scale.pop("name"), SCALES)(**scale),
+        classes,
     )
+    return Run(game, recipe, folder.path, config["seed"], data, history)
 
 
-def load_weights(folder: RunFolder, checkpoint: str, generator: nn.Module, discriminator: nn.Module) -> None:
-    """Overwrite the players' weights by those of a checkpoint; the averaged generator's, if there is one."""
+def load_weights(
+    folder: RunFolder, checkpoint: str, generator: nn.Module, discriminator: nn.Module
+) -> list[dict[str, Any]]:
+    """Overwrite the players' weights by those of a checkpoint (the averaged generator's, if there is one).
+
+    Returns:
+        The history that the checkpoint holds.
+    """
     state = folder.read_checkpoint(checkpoint)
     if state is None:
         raise FileNotFoundError(f"load: {folder.path} has no checkpoint {checkpoint!r} yet")
-    tensors, _ = state
-    generator.load_state_dict(with_prefix(tensors, "averaged.module.") or with_prefix(tensors, "generator."))
-    discriminator.load_state_dict(with_prefix(tensors, "discriminator."))
+    tensors, progress = state
+    averaged = with_prefix(tensors, "averaged.module.")
+    of_generator = averaged or with_prefix(tensors, "generator.")
+    of_discriminator = with_prefix(tensors, "discriminator.")
+    players = {"generator": generator, "discriminator": discriminator}
+    named = {f"generator.{n}": t for n, t in of_generator.items()}
+    named |= {f"discriminator.{n}": t for n, t in of_discriminator.items()}
+    take_over(players, named, f"{folder.path}, checkpoint {checkpoint!r}")
+    return list(progress["history"])
 
 
 def player_name(player: nn.Module | None) -> str:
@@ -147,10 +236,16 @@ def player_name(player: nn.Module | None) -> str:
 
 
 def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise ValueError, naming the setting, unless a run begun with `before` can go on with `now`."""
-    flat = [{"seed": c["seed"], **asdict(c["recipe"]), **c["players"]} for c in (before, now)]
-    for name, old in flat[0].items():
-        new = flat[1][name]
+    """Raise ValueError, naming the setting, unless a run begun with `before` can go on with `now`.
+
+    Both are what config.toml holds, but that the recipe of `before` is a `Recipe`.
+    """
+    own = tuple(name for name in _PLAYERS if before["players"][name] != OWN_PLAYER)
+    old_settings = {"seed": before["seed"], **before["recipe"].flat(own), **before["players"]}
+    new_settings = {"seed": now["seed"], **now["recipe"], **now["players"]}
+    old_settings["classes"], new_settings["classes"] = before["data"]["classes"], now["data"]["classes"]
+    for name in old_settings | new_settings:
+        old, new = old_settings.get(name), new_settings.get(name)
         if new != old and not (name == "epochs" and new > old):
             rule = "epochs may only grow" if name == "epochs" else "only epochs may change"
             raise ValueError(f"train: {name} was {old!r} in {path}, got {new!r}; to resume, {rule}")
@@ -162,7 +257,27 @@ def read_config(folder: RunFolder) -> dict[str, Any]:
     """Return the settings that the run was begun with: "seed", the `Recipe` "recipe", tables "data" and "players"."""
     config = folder.read_config()
     try:
-        return {**config, "recipe": Recipe().with_settings(**config["recipe"])}
+        recipe = _recipe(config["recipe"])
     except (TypeError, ValueError) as error:
         path = folder.path / "config.toml"
         raise ValueError(f"{path} is malformed, or of another version of pygan: {error}") from None
+    return {**config, "recipe": recipe, "data": {"classes": 0, "scale": {"name": "unit"}, **config["data"]}}
+
+
+def _recipe(settings: Mapping[str, Any]) -> Recipe:
+    """The recipe that config.toml describes. Version 0.1 wrote every setting, and always halved D's loss."""
+    if "model" in settings or "players" in settings or "updates" not in settings:
+        return Recipe().with_settings(**settings)
+    unused = ("adam_beta1", "adam_beta2") if settings["optimizer"] == "momentum" else (
+        "momentum", "momentum_final", "momentum_epochs"
+    )
+    kept = {name: value for name, value in settings.items() if name not in unused}
+    return Recipe().with_settings(**kept, discriminator_loss_scale="half")
+
+
+def _source(seed: int | None) -> torch.Generator | None:
+    return None if seed is None else torch.Generator().manual_seed(seed)
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
