@@ -59,7 +59,7 @@ it says little about the true likelihood or about how the samples look (Theis,
 van den Oord and Bethge 2015, arXiv 1511.01844).
 """
 _OUTPUT_HELP = ".png for a picture, .npy for float32 [N, C, H, W] in [0, 1] (default: samples.png)"
-_DATA_HELP = f"{', '.join(pygan.data.NAMES)}, a folder of images, or a .npy file"
+_DATA_HELP = f"{', '.join(pygan.data.NAMED)}, a folder of images, or a .npy or .npz file"
 _ROOT_HELP = "folder of data sets (default: $PYGAN_DATA, then the cache)"
 
 
@@ -136,10 +136,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     elif options.data is not None:
         samples = from_array(read_npy(options.samples), str(options.samples))
         splits = pygan.data.load(options.data, root=options.root, seed=options.seed)
-        window = ParzenWindow(as_float(samples).to(device)).fit(as_float(splits.valid[:SIGMA_POINTS]))
+        window = ParzenWindow(as_float(samples).to(device)).fit(as_float(splits.valid.images[:SIGMA_POINTS]))
     else:
         options.parser.error("samples in a file need data to be judged by, as in: pygan evaluate samples.npy mnist")
-    estimate = window.score(as_float(splits.test))
+    estimate = window.score(as_float(splits.test.images))
     print(
         f"log-likelihood  {estimate.mean:.2f} +- {estimate.standard_error:.2f} nats on {estimate.n_test:,} test images"
     )
@@ -158,7 +158,7 @@ def _info(options: argparse.Namespace) -> None:
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "device": hardware(find_device("auto")),
         **{f"core {key}": value for key, value in build.items() if key != "version"},
-        "data sets": ", ".join(pygan.data.NAMES),
+        "data sets": ", ".join(pygan.data.NAMED),
         "data root": os.environ.get("PYGAN_DATA") or "none (PYGAN_DATA is not set)",
         "data cache": pooch.os_cache("pygan"),
         "recipes": ", ".join(RECIPES),

@@ -83,7 +83,7 @@ class Run:
     def window(self) -> ParzenWindow:
         """The Parzen window on `evaluation_samples` samples, sigma chosen on the first 1000 validation images."""
         window = ParzenWindow(self._sample(self.recipe.evaluation_samples, self.seed))
-        return window.fit(as_float(self._splits().valid[:SIGMA_POINTS]))
+        return window.fit(as_float(self._splits().valid.images[:SIGMA_POINTS]))
 
     def log_likelihood(self) -> ParzenEstimate:
         """Mean log-likelihood of the test split in nats, by the protocol of 2014: sigma from the validation split.
@@ -91,7 +91,7 @@ class Run:
         Raises, if the run was loaded, RuntimeError where its data were in memory only, and ValueError where they are
         not the same any more.
         """
-        return self.window().score(as_float(self._splits().test))
+        return self.window().score(as_float(self._splits().test.images))
 
     def _sample(self, n: int, seed: int | None) -> Tensor:
         source = None if seed is None else torch.Generator().manual_seed(seed)
@@ -347,7 +347,7 @@ def describe_data(splits: Splits, **sources: Any) -> dict[str, Any]:
     """
     described: dict[str, Any] = {
         "name": splits.name,
-        "shape": list(splits.train.shape[1:]),
+        "shape": list(splits.shape),
         "train": len(splits.train),
         "valid": len(splits.valid),
         "test": len(splits.test),
@@ -358,7 +358,7 @@ def describe_data(splits: Splits, **sources: Any) -> dict[str, Any]:
     if all(isinstance(source, str | Path) for source in given.values()):
         # Absolute, so that the run can be evaluated from another folder.
         described["sources"] = {
-            name: source if source in pygan.data.NAMES else str(Path(source).expanduser().absolute())
+            name: source if source in pygan.data.NAMED else str(Path(source).expanduser().absolute())
             for name, source in given.items()
         }
     return described
@@ -368,7 +368,7 @@ def _checksums(splits: Splits) -> dict[str, str]:
     """The sha256 of each split: its dtype, its shape and its numbers."""
     checksums = {}
     for name in _SPLITS:
-        images = getattr(splits, name).contiguous()
+        images = getattr(splits, name).images.contiguous()
         digest = hashlib.sha256(f"{images.dtype} {tuple(images.shape)} ".encode())
         digest.update(images.numpy().data)
         checksums[name] = digest.hexdigest()

@@ -59,7 +59,8 @@ def train(
     """Train a generator and a discriminator against each other, and say how good the generator is.
 
     Args:
-        data: "digits", "mnist", "cifar10", a folder of images, a tensor, an array or a Dataset; see `pygan.data.load`.
+        data: "digits", "mnist", "cifar10", "olivetti", a folder of images, a tensor, an array or a Dataset; see
+            `pygan.data.load`.
         recipe: the name of a recipe ("paper2014", "code2014", "digits", ...), a `Recipe`, or None for the data's own.
         out: the run folder; None makes runs/<data>, runs/<data>-2, ... A folder that holds a run is never overwritten.
         epochs: passes over the training images; None takes the recipe's.
@@ -93,7 +94,7 @@ def train(
         recipe,
         settings if epochs is None else {**settings, "epochs": epochs},
         data=splits.name,
-        pixels=splits.train[0].numel(),
+        pixels=splits.train.images[0].numel(),
         images=len(splits.train),
     )
     if not resume:
@@ -112,7 +113,7 @@ def train(
         if before is not None:
             folder.refuse_changes(before, config)
         with own_randomness(seed, place, chosen.deterministic):
-            mean_image = as_float(splits.train).mean(0)
+            mean_image = as_float(splits.train.images).mean(0)
             shape = tuple(mean_image.shape)
             own = models.make_players(chosen, shape, mean_image)
             players = (own[0] if generator is None else generator, own[1] if discriminator is None else discriminator)
@@ -150,7 +151,7 @@ class _Game:
             self.averaged = MovingAverage(self.generator, recipe.averaging)
             run.generator = self.averaged.module
         self.step = make_step(self.generator, self.discriminator, recipe, run.shape, device)
-        self.batches = Batches(splits.train, recipe.batch_size, run.seed, device)
+        self.batches = Batches(splits.train.images, recipe.batch_size, run.seed, device)
         self.updates_per_epoch = max(1, self.batches.per_epoch // recipe.k)
         self.updates = recipe.epochs * self.updates_per_epoch
 
@@ -230,7 +231,7 @@ class _Game:
             window = self.run.window()
         assert window.sigma is not None
         assert isinstance(window.samples, Tensor)
-        valid = as_float(self.splits.valid)
+        valid = as_float(self.splits.valid.images)
         density = window.log_density(valid, window.sigma)
         of_data = health.spread(valid)
         return {
