@@ -36,21 +36,19 @@ _randomness = threading.RLock()  # held by the thread that trains: torch's defau
 
 
 @contextmanager
-def own_defaults() -> Iterator[None]:
-    """Training's own settings of torch in this thread: gradients on, float32 and the CPU as defaults, no autocast."""
-    dtype = torch.get_default_dtype()
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.device("cpu"),
-        torch.autocast("cpu", enabled=False),
-        torch.autocast("cuda", enabled=False),
-    ):
+def own_defaults(device: torch.device) -> Iterator[None]:
+    """Training's own settings of torch in this thread: gradients on, no autocast, float32 and the CPU as defaults."""
+    dtype, place = torch.get_default_dtype(), torch.get_default_device()
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         torch.set_default_dtype(torch.float32)
+        if place.type != "cpu":  # Setting any default device slows every operation a little.
+            torch.set_default_device("cpu")
         try:
             yield
         finally:
             torch.set_default_dtype(dtype)
+            if place.type != "cpu":
+                torch.set_default_device(place)
 
 
 @contextmanager

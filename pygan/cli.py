@@ -1,7 +1,6 @@
 """The command line, `pygan train | sample | evaluate | info`; every setting of a recipe is an option of `train`."""
 
 import argparse
-import dataclasses
 import os
 import platform
 import shutil
@@ -9,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, get_origin
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from pygan.data import as_float
 from pygan.data.arrays import from_array, read_npy
 from pygan.evaluate import ParzenWindow
 from pygan.folder import RunFolder
-from pygan.recipes import RECIPES, Recipe
+from pygan.recipes import RECIPES, KnownSetting, known_settings
 from pygan.run import SIGMA_POINTS, load
 from pygan.train import train
 
@@ -60,7 +59,7 @@ it says little about the true likelihood or about how the samples look (Theis,
 van den Oord and Bethge 2015, arXiv 1511.01844).
 """
 _OUTPUT_HELP = ".png for a picture, .npy for float32 [N, C, H, W] in [0, 1] (default: samples.png)"
-_DATA_HELP = f"{', '.join(pygan.data.NAMES)}, a folder of images, or a .npy file"
+_DATA_HELP = f"{', '.join(pygan.data.NAMED)}, a folder of images, or a .npy or .npz file"
 _ROOT_HELP = "folder of data sets (default: $PYGAN_DATA, then the cache)"
 
 
@@ -79,8 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except SystemExit as stop:  # argparse has printed its help or what is wrong
             return int(stop.code or 0) if words else 2
         except KeyboardInterrupt as interrupt:
-            if not interrupt.args:  # otherwise train() has said what it saved
-                print("pygan: interrupted", file=sys.stderr)
+            print(f"pygan: {interrupt.args[0] if interrupt.args else 'interrupted'}", file=sys.stderr)
             return 130
         except BrokenPipeError:  # whoever read our output, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush would fail
@@ -103,7 +101,7 @@ def _train(options: argparse.Namespace) -> None:
         valid=options.valid,
         test=options.test,
         root=options.root,
-        **{name: value for name, value in vars(options).items() if name in _settings()},
+        **{name: value for name, value in vars(options).items() if name in known_settings()},
     )
     if options.quiet or not sys.stderr.isatty():  # otherwise train() has said it
         print(RunFolder(run.path).summary())
@@ -137,10 +135,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     elif options.data is not None:
         samples = from_array(read_npy(options.samples), str(options.samples))
         splits = pygan.data.load(options.data, root=options.root, seed=options.seed)
-        window = ParzenWindow(as_float(samples).to(device)).fit(as_float(splits.valid[:SIGMA_POINTS]))
+        window = ParzenWindow(as_float(samples).to(device)).fit(as_float(splits.valid.images[:SIGMA_POINTS]))
     else:
         options.parser.error("samples in a file need data to be judged by, as in: pygan evaluate samples.npy mnist")
-    estimate = window.score(as_float(splits.test))
+    estimate = window.score(as_float(splits.test.images))
     print(
         f"log-likelihood  {estimate.mean:.2f} +- {estimate.standard_error:.2f} nats on {estimate.n_test:,} test images"
     )
@@ -159,7 +157,7 @@ def _info(options: argparse.Namespace) -> None:
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "device": hardware(find_device("auto")),
         **{f"core {key}": value for key, value in build.items() if key != "version"},
-        "data sets": ", ".join(pygan.data.NAMES),
+        "data sets": ", ".join(pygan.data.NAMED),
         "data root": os.environ.get("PYGAN_DATA") or "none (PYGAN_DATA is not set)",
         "data cache": pooch.os_cache("pygan"),
         "recipes": ", ".join(RECIPES),
@@ -228,8 +226,8 @@ def _parser() -> _Parser:
     group = trainer.add_argument_group(
         "settings", "Any of them changes the recipe. In brackets: the value in code2014."
     )
-    for setting in _settings().values():
-        _add_setting(group, setting)
+    for name, known in known_settings().items():
+        _add_setting(group, name, known)
 
     sampler = command(
         "sample RUN [-n N] [-o FILE] [options]", _sample, "draw samples, as a picture or an array", _SAMPLE
@@ -255,24 +253,20 @@ def _parser() -> _Parser:
     return parser
 
 
-def _settings() -> dict[str, dataclasses.Field[Any]]:
-    """The settings of a recipe that a command line can change."""
-    return {setting.name: setting for setting in dataclasses.fields(Recipe) if setting.name != "name"}
-
-
-def _add_setting(group: argparse._ArgumentGroup, setting: dataclasses.Field[Any]) -> None:
-    """Adds the option for one field of Recipe; where it is not given, the options hold no such name."""
-    hint = get_type_hints(Recipe)[setting.name]
-    default: Any = setting.default
-    keywords: dict[str, Any] = {"type": hint, "metavar": {int: "N", float: "X"}.get(hint)}
-    if hint is bool:
+def _add_setting(group: argparse._ArgumentGroup, name: str, known: KnownSetting) -> None:
+    """Adds the option for one setting of a recipe; where it is not given, the options hold no such name."""
+    default: Any = RECIPES["code2014"].flat().get(name)
+    keywords: dict[str, Any] = {"type": known.hint, "metavar": {int: "N", float: "X"}.get(known.hint)}
+    if known.hint is bool:
         keywords, default = {"action": argparse.BooleanOptionalAction}, "on" if default else "off"
-    elif get_origin(hint) is Literal:
-        keywords = {"choices": get_args(hint)}
-    elif get_origin(hint) is tuple:
-        keywords, default = {"type": _sizes, "metavar": "N,N"}, ",".join(map(str, default))
-    text = f"{setting.metadata['help']} [{default}]".replace("%", "%%")
-    group.add_argument(f"--{setting.name.replace('_', '-')}", default=argparse.SUPPRESS, help=text, **keywords)
+    elif known.choices is not None:
+        keywords = {"choices": known.choices}
+    elif get_origin(known.hint) is tuple:
+        keywords = {"type": _sizes, "metavar": "N,N"}
+        default = None if default is None else ",".join(map(str, default))
+    text = known.help if default is None else f"{known.help} [{default}]"
+    option = f"--{name.replace('_', '-')}"
+    group.add_argument(option, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **keywords)
 
 
 def _sizes(text: str) -> tuple[int, ...]:

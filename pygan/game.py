@@ -1,4 +1,4 @@
-"""The game: who plays, from which noise, for which objective, on which pixel scale. How it is updated stands elsewhere."""
+"""The game: who plays, from which noise, for which objective, on which pixel scale."""
 
 import math
 from collections.abc import Iterator

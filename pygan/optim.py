@@ -15,8 +15,19 @@ from torch import Tensor, nn
 from pygan.ops import momentum_update, reference
 from pygan.settings import AT_LEAST_ONE, BELOW_ONE, Settings, setting
 
-__all__ = ["OPTIMIZERS", "Adam", "AdamSettings", "Momentum", "MomentumSettings", "MovingAverage", "Optimizer",
-           "OptimizerSettings", "Rates", "trainable", "with_prefix"]
+__all__ = [
+    "OPTIMIZERS",
+    "Adam",
+    "AdamSettings",
+    "Momentum",
+    "MomentumSettings",
+    "MovingAverage",
+    "Optimizer",
+    "OptimizerSettings",
+    "Rates",
+    "trainable",
+    "with_prefix",
+]
 
 
 class Rates(NamedTuple):
@@ -80,11 +91,11 @@ class Momentum(_State):
     def __init__(self, module: nn.Module) -> None:
         self.parameters = trainable(module)
         self.velocities = [torch.zeros_like(parameter) for parameter in self.parameters.values()]
-        self.copies: Sequence[Tensor] = ()  # bfloat16 tensors, if any, that are to follow the parameters
+        self.copies: list[Tensor] = []  # bfloat16 tensors, if any, that are to follow the parameters
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], lr: float | Tensor, momentum: float | Tensor) -> None:
-        parameters = list(self.parameters.values())
+        parameters: list[Tensor] = list(self.parameters.values())
         if not parameters:
             return
         rates = _as_tensor([lr, momentum], parameters[0])

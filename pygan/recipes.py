@@ -9,7 +9,7 @@ that sum.
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 from pygan._nearest import nearest
 from pygan.algorithm import ALGORITHMS
@@ -20,11 +20,16 @@ from pygan.objectives import OBJECTIVES, NonSaturating, Objective
 from pygan.optim import OPTIMIZERS, AdamSettings, MomentumSettings, OptimizerSettings, Rates
 from pygan.settings import AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE, Settings, find, setting
 
-__all__ = ["PARTS", "RECIPES", "Recipe", "find_recipe"]
+__all__ = ["PARTS", "RECIPES", "KnownSetting", "Recipe", "find_recipe", "known_settings"]
 
 MNIST_PIXELS = 784
 
 # The settings that name a part with settings of its own, and the parts by name.
+_PART_HELP = {
+    "objective": "what both players minimise; saturating and minimax are one",
+    "optimizer": "the update rule: momentum, v <- m v - lr g, p <- p + v; or Adam",
+    "model": "the architecture of both players",
+}
 PARTS: dict[str, Mapping[str, type[Any]]] = {"objective": OBJECTIVES, "optimizer": OPTIMIZERS, "model": MODELS}
 
 
@@ -97,7 +102,7 @@ class Recipe(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.updates == "simultaneous" and self.k > 1:
-            raise ValueError(f"k must be 1 with updates='simultaneous', got {self.k}; updates='alternating' takes any k")
+            raise ValueError(f"k must be 1 with updates 'simultaneous', got {self.k}; 'alternating' takes any k")
         if self.lr_floor > min(self.generator_lr, self.discriminator_lr):
             raise ValueError(
                 f"lr_floor must be at most the learning rates, {self.generator_lr} and {self.discriminator_lr}, "
@@ -170,6 +175,37 @@ class Recipe(Settings):
             return f"the setting {name!r} goes with {' or '.join(elsewhere)}, which this recipe does not use"
         known = [*own, *(of.name for kind in PARTS for of in fields(getattr(self, kind)))]
         return f"unknown setting {name!r}{nearest(name, known)}"
+
+
+class KnownSetting(NamedTuple):
+    """A setting that some recipe may have.
+
+    Attributes:
+        help: one line.
+        hint: its type.
+        choices: its values, if they are names.
+    """
+
+    help: str
+    hint: Any
+    choices: tuple[str, ...] | None
+
+
+def known_settings() -> dict[str, KnownSetting]:
+    """Return every setting that `Recipe.with_settings` takes with some objective, update rule and model, by name."""
+    known: dict[str, KnownSetting] = {}
+    owners: list[type[Any]] = [Recipe, *(part for _, _, part in every_part())]
+    for owner in owners:
+        hints = get_type_hints(owner)
+        for of in fields(owner):
+            if of.name in PARTS:
+                known[of.name] = KnownSetting(_PART_HELP[of.name], str, tuple(PARTS[of.name]))
+            elif of.name != "name" and of.name not in known:
+                choices, hint = of.metadata["choices"], hints[of.name]
+                if get_origin(hint) is Literal:
+                    choices = get_args(hint)
+                known[of.name] = KnownSetting(of.metadata["help"], hint, None if choices is None else tuple(choices))
+    return known
 
 
 def every_part() -> Iterator[tuple[str, str, type[Any]]]:

@@ -1,6 +1,7 @@
 """The run: what a user holds, and how it is loaded from its folder."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,10 @@ class Run:
         path: the run folder.
         seed: of the run; evaluation draws its samples by it.
         data: what config.toml says of the data.
-        history: one dictionary for each epoch: "epoch", "update", the objective's statistics ("d_loss" and "g_loss" in
-            nats, "d_real" = mean D(x), "d_fake" = mean D(G(z)) for the logistic ones); and, None where the epoch was not
-            evaluated, "log_likelihood" (nats, mean over the validation split), its "sigma", and "spread" (standard
-            deviation of the samples over that of the data).
+        history: one dictionary for each epoch: "epoch"; "update"; the objective's statistics, for the logistic ones
+            "d_loss" and "g_loss" (nats), "d_real" = mean D(x) and "d_fake" = mean D(G(z)); and, None where the
+            epoch was not evaluated, "log_likelihood" (nats, mean over the validation split), its "sigma", and "spread"
+            (standard deviation of the samples over that of the data).
         splits: the data; None in a loaded run until they are needed.
     """
 
@@ -97,7 +98,7 @@ class Run:
             return self.game.judge(seen, self._labels(labels, len(images), device))
 
     def window(self) -> ParzenWindow:
-        """Return the Parzen window on `evaluation_samples` samples, sigma chosen on the first 1000 validation images."""
+        """Return the Parzen window on `evaluation_samples` samples; sigma is from the first 1000 validation images."""
         samples = self._sample(self.recipe.evaluation_samples, self.seed)
         window = ParzenWindow(self._pictures(samples) if self.game.scale.exact else samples)
         return window.fit(self.density_images(self._splits().valid[:SIGMA_POINTS]))
@@ -190,10 +191,8 @@ def load(
     if discriminator is None:
         discriminator = recipe.model.make_discriminator(shape, classes)
     history = load_weights(folder, checkpoint, generator, discriminator)
-    try:
+    with suppress(DamagedError):  # What was asked for is there; the history then ends with it.
         history = (folder.read_checkpoint("last") or ({}, {"history": history}))[1]["history"]
-    except DamagedError:  # What was asked for is there; the history then ends with it.
-        pass
     scale = dict(data["scale"])
     game = Game(
         generator.eval(),
@@ -246,7 +245,7 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
     old_settings["classes"], new_settings["classes"] = before["data"]["classes"], now["data"]["classes"]
     for name in old_settings | new_settings:
         old, new = old_settings.get(name), new_settings.get(name)
-        if new != old and not (name == "epochs" and new > old):
+        if new != old and not (name == "epochs" and now["recipe"]["epochs"] > before["recipe"].epochs):
             rule = "epochs may only grow" if name == "epochs" else "only epochs may change"
             raise ValueError(f"train: {name} was {old!r} in {path}, got {new!r}; to resume, {rule}")
     if changed := fingerprint.changed(before["data"]["checksums"], now["data"]["checksums"]):
@@ -268,8 +267,10 @@ def _recipe(settings: Mapping[str, Any]) -> Recipe:
     """The recipe that config.toml describes. Version 0.1 wrote every setting, and always halved D's loss."""
     if "model" in settings or "players" in settings or "updates" not in settings:
         return Recipe().with_settings(**settings)
-    unused = ("adam_beta1", "adam_beta2") if settings["optimizer"] == "momentum" else (
-        "momentum", "momentum_final", "momentum_epochs"
+    unused = (
+        ("adam_beta1", "adam_beta2")
+        if settings["optimizer"] == "momentum"
+        else ("momentum", "momentum_final", "momentum_epochs")
     )
     kept = {name: value for name, value in settings.items() if name not in unused}
     return Recipe().with_settings(**kept, discriminator_loss_scale="half")

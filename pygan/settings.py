@@ -113,6 +113,5 @@ def value_of_type(name: str, value: Any, hint: Any) -> Any:
     raise TypeError(f"{name} must be {hint.__name__}, got {value!r}")
 
 
-
 def _is_number(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)

@@ -39,14 +39,14 @@ class Step(Protocol):
         """Take up parameters that somebody else has changed. Whoever does that calls this."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the optimisers' state by name, e.g. "generator.output.weight.velocity". They may be the live tensors."""
+        """Return the optimisers' state by name, e.g. "generator.output.weight.velocity"; perhaps the live tensors."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take over what another step's `state_dict` held."""
 
 
 class Rows:
-    """The rows of `Step.statistics` as they come, one an iteration; they stay on the device until they are asked for."""
+    """The rows of `Step.statistics` as they come; they stay on the device until they are asked for."""
 
     def __init__(self, width: int) -> None:
         self._width, self._rows = width, list[Tensor]()

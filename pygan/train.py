@@ -91,6 +91,7 @@ def train(
     if seed < 0:
         raise ValueError(f"train: seed must be at least 0, got {seed}")
     splits = pygan.data.load(data, root=root, seed=seed, valid=valid, test=test)
+    fingerprint.refuse_leak(splits)
     place = find_device(device)
     own = tuple(name for name, player in _named(generator, discriminator).items() if player is not None)
 
@@ -107,13 +108,13 @@ def train(
     if not resume:
         chosen()  # A mistyped setting is to be found before a folder is made.
     folder = choose_folder(out, splits.name, resume)
-    with folder.locked(), own_defaults():
+    with folder.locked(), own_defaults(place):
         before = read_config(folder) if folder.holds_run() else None
         used = chosen(None if before is None else before["recipe"])
         classes = _classes(splits) if conditional else 0
         scale = make_scale(used.pixels, splits.train)
         described = fingerprint.describe(splits, data=data, valid=valid, test=test, root=root)
-        config = {
+        config: dict[str, Any] = {
             "seed": seed,
             "recipe": used.flat(own),
             "data": {**described, "classes": classes, "scale": {"name": scale.name, **scale.state()}},
@@ -166,7 +167,7 @@ def train(
 
 
 class _Play:
-    """The game on its way: both players, the step that moves them, the batches, and what is looked at after an epoch."""
+    """The game on its way: the step that moves the players, the batches, and what is looked at after an epoch."""
 
     fit: Fit
 
@@ -224,7 +225,7 @@ class _Play:
 
 
 def _best_run(run: Run, folder: RunFolder, game: Game) -> Run:
-    """The run with the weights of its best checkpoint; with the last ones, said with a warning, where that is damaged."""
+    """The run with the weights of its best checkpoint; with the last ones, and a warning, where that is damaged."""
     try:
         load_weights(folder, "best", game.generator, game.discriminator)
     except DamagedError as error:

@@ -190,7 +190,7 @@ def test_a_wrong_command_line_is_one_line_and_2(call, words, answer):
     [
         (
             ["train", "mnits"],
-            "pygan: error: data: 'mnits' is neither a data set (digits, mnist, cifar10) nor a folder of ",
+            "pygan: error: data: 'mnits' is neither a data set (digits, mnist, cifar10, olivetti) nor a folder of ",
         ),
         (["train", "--recipe", "papr2014"], "pygan: error: unknown recipe 'papr2014'"),
         (["train", "--k", "0"], "pygan: error: k must be at least 1, got 0"),
@@ -301,10 +301,10 @@ def test_evaluate_a_run_whose_data_lie_elsewhere(call, trained, monkeypatch):
 @pytest.mark.filterwarnings("ignore:the best bandwidth")
 def test_evaluate_samples_from_elsewhere(call, tmp_path):
     splits = data.load("digits")
-    np.save(tmp_path / "flat.npy", splits.train.flatten(1).double().numpy())
-    np.save(tmp_path / "bytes.npy", (splits.train * 255).round().to(torch.uint8).numpy())
+    np.save(tmp_path / "flat.npy", splits.train.images.flatten(1).double().numpy())
+    np.save(tmp_path / "bytes.npy", (splits.train.images * 255).round().to(torch.uint8).numpy())
     code, out, _ = call("evaluate", tmp_path / "flat.npy", "digits")
-    expected = pygan.evaluate.ParzenWindow(splits.train).fit(splits.valid).score(splits.test)
+    expected = pygan.evaluate.ParzenWindow(splits.train.images).fit(splits.valid.images).score(splits.test.images)
     assert code == 0
     assert out.startswith(
         f"log-likelihood  {expected.mean:.2f} +- {expected.standard_error:.2f} nats on 179 test images"

@@ -41,8 +41,8 @@ def test_a_tensor_is_split_80_10_10_and_nothing_is_lost():
     images = bytes_(103, 3, 4, 5)
     splits = data.load(images)
     assert (len(splits.train), len(splits.valid), len(splits.test)) == (83, 10, 10)
-    assert rows(torch.cat([splits.train, splits.valid, splits.test])) == rows(images)
-    assert splits.train.dtype == torch.uint8
+    assert rows(torch.cat([splits.train.images, splits.valid.images, splits.test.images])) == rows(images)
+    assert splits.train.images.dtype == torch.uint8
     assert splits.name == "tensor"
     assert "80/10/10 at random by seed 0 into 83 train, 10 valid, 10 test" in splits.protocol
 
@@ -56,13 +56,13 @@ def test_the_split_depends_on_the_seed_and_on_nothing_else():
     torch.manual_seed(2)
     again, other = data.load(images, seed=3), data.load(images, seed=4)
     for split in ("train", "valid", "test"):
-        assert torch.equal(getattr(first, split), getattr(again, split))
-    assert not torch.equal(first.train, other.train)
+        assert torch.equal(getattr(first, split).images, getattr(again, split).images)
+    assert not torch.equal(first.train.images, other.train.images)
 
 
 def test_the_split_is_random_not_in_order():
     images = torch.arange(100, dtype=torch.uint8).view(100, 1, 1)
-    assert data.load(images).test.flatten().tolist() != list(range(90, 100))
+    assert data.load(images).test.images.flatten().tolist() != list(range(90, 100))
 
 
 @pytest.mark.parametrize("n", [10, 11, 19, 20, 29])
@@ -81,9 +81,9 @@ def test_too_few_images(n):
 def test_given_splits_are_used_as_they_are():
     train, valid, test = bytes_(30, 1, 4, 4), floats(7, 4, 4), bytes_(5, 4, 4).numpy()
     splits = data.load(train, valid=valid, test=test)
-    assert torch.equal(splits.train, train)
-    assert torch.equal(splits.valid, valid[:, None])
-    assert torch.equal(splits.test, torch.from_numpy(test)[:, None])
+    assert torch.equal(splits.train.images, train)
+    assert torch.equal(splits.valid.images, valid[:, None])
+    assert torch.equal(splits.test.images, torch.from_numpy(test)[:, None])
     assert "valid = 7 images given; test = 5 images given" in splits.protocol
     assert "random" not in splits.protocol
 
@@ -119,8 +119,8 @@ def test_splits_print_their_sizes():
 def test_shapes(shape, expected, kind):
     images = floats(*shape)
     splits = data.load(images if kind == "tensor" else images.numpy(), valid=images, test=images)
-    assert tuple(splits.train.shape[1:]) == expected
-    assert torch.equal(splits.train.flatten(), images.flatten())
+    assert tuple(splits.train.images.shape[1:]) == expected
+    assert torch.equal(splits.train.images.flatten(), images.flatten())
     assert splits.name == kind
 
 
@@ -133,13 +133,13 @@ def test_other_shapes_are_refused(shape):
 def test_channels_last_is_noticed():
     with pytest.raises(ValueError, match=r"got \[20, 30, 40, 3\]: channels come last; permute \(0, 3, 1, 2\)"):
         data.load(np.zeros((20, 30, 40, 3), np.uint8))
-    assert data.load(np.zeros((20, 30, 1, 1), np.uint8)).train.shape[1:] == (30, 1, 1)
+    assert data.load(np.zeros((20, 30, 1, 1), np.uint8)).train.images.shape[1:] == (30, 1, 1)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4", ">f8"])
 def test_floats_become_float32(dtype):
     images = np.linspace(0, 1, 80).reshape(20, 2, 2).astype(dtype)
-    train = data.load(images, valid=images, test=images).train
+    train = data.load(images, valid=images, test=images).train.images
     assert train.dtype == torch.float32
     np.testing.assert_array_equal(train.numpy().ravel(), images.ravel().astype(np.float32))
 
@@ -147,8 +147,8 @@ def test_floats_become_float32(dtype):
 def test_bfloat16_and_gradients():
     images = floats(20, 2, 2).bfloat16().requires_grad_()
     splits = data.load(images)
-    assert splits.train.dtype == torch.float32
-    assert not splits.train.requires_grad
+    assert splits.train.images.dtype == torch.float32
+    assert not splits.train.images.requires_grad
 
 
 def test_arrays_in_odd_memory():
@@ -156,7 +156,7 @@ def test_arrays_in_odd_memory():
     images.flags.writeable = False
     for view in (images, images[::-1], images.T.copy().T):
         splits = data.load(view, valid=view, test=view)
-        np.testing.assert_array_equal(splits.train.numpy()[:, 0], view)
+        np.testing.assert_array_equal(splits.train.images.numpy()[:, 0], view)
 
 
 @pytest.mark.parametrize("images", [torch.zeros(20, 4, dtype=torch.int64), torch.zeros(20, 4, dtype=torch.bool)])
@@ -210,17 +210,17 @@ def test_a_dataset_of_pairs_uses_x():
     images = floats(20, 3, 4, 4)
     for dataset in (TensorDataset(images, torch.zeros(20)), TensorDataset(images), Items([[x, 1] for x in images])):
         splits = data.load(dataset, valid=images, test=images)
-        assert torch.equal(splits.train, images)
+        assert torch.equal(splits.train.images, images)
     assert splits.name == "items"
 
 
 def test_a_dataset_of_arrays_or_of_pil_images():
     arrays = bytes_(20, 5, 4, 3).numpy()
     pil = data.load(Items([(Image.fromarray(array), 0) for array in arrays]), seed=1)
-    assert pil.train.shape == (16, 3, 5, 4)
-    assert torch.equal(pil.train, data.load(torch.from_numpy(arrays).permute(0, 3, 1, 2), seed=1).train)
-    assert data.load(Items([Image.fromarray(array[:, :, 0]) for array in arrays])).train.shape == (16, 1, 5, 4)
-    assert data.load(Items(list(arrays[:, :, :, 0]))).train.shape == (16, 1, 5, 4)
+    assert pil.train.images.shape == (16, 3, 5, 4)
+    assert torch.equal(pil.train.images, data.load(torch.from_numpy(arrays).permute(0, 3, 1, 2), seed=1).train.images)
+    assert data.load(Items([Image.fromarray(array[:, :, 0]) for array in arrays])).train.images.shape == (16, 1, 5, 4)
+    assert data.load(Items(list(arrays[:, :, :, 0]))).train.images.shape == (16, 1, 5, 4)
 
 
 def test_a_dataset_of_anything_else():
@@ -245,10 +245,10 @@ def test_a_dataset_of_anything_else():
 def test_digits():
     splits = data.load("digits")
     assert (len(splits.train), len(splits.valid), len(splits.test)) == (1439, 179, 179)
-    assert splits.train.shape[1:] == (1, 8, 8)
-    assert splits.train.dtype == torch.float32
-    assert splits.train.aminmax() == (0, 1)
-    assert set((splits.train * 16).unique().tolist()) == set(range(17))
+    assert splits.train.images.shape[1:] == (1, 8, 8)
+    assert splits.train.images.dtype == torch.float32
+    assert splits.train.images.aminmax() == (0, 1)
+    assert set((splits.train.images * 16).unique().tolist()) == set(range(17))
 
 
 @pytest.mark.parametrize(
@@ -260,10 +260,14 @@ def test_a_wrong_name_is_answered_with_the_nearest(wrong, right):
 
 
 def test_a_wrong_path_is_no_riddle(tmp_path):
-    with pytest.raises(ValueError, match=r"neither a data set \(digits, mnist, cifar10\) nor a folder of images$"):
+    with pytest.raises(
+        ValueError, match=r"neither a data set \(digits, mnist, cifar10, olivetti\) nor a folder of images$"
+    ):
         data.load(tmp_path / "missing")
     (tmp_path / "faces.zip").touch()
-    with pytest.raises(ValueError, match=r"must be a folder of images or a .npy file, got the file .*faces.zip"):
+    with pytest.raises(
+        ValueError, match=r"must be a folder of images, a .npy or a .npz file, got the file .*faces.zip"
+    ):
         data.load(tmp_path / "faces.zip")
     with pytest.raises(TypeError, match=r"data: must be a name.*got NoneType"):
         data.load(None)
@@ -278,7 +282,7 @@ def test_a_npy_file(tmp_path):
     np.save(tmp_path / "faces.npy", bytes_(20, 4, 4).numpy())
     splits = data.load(str(tmp_path / "faces.npy"))
     assert splits.name == "faces"
-    assert torch.equal(splits.train, data.load(bytes_(20, 4, 4)).train)
+    assert torch.equal(splits.train.images, data.load(bytes_(20, 4, 4)).train.images)
 
 
 # as_float

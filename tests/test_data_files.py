@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import math
 import re
 import struct
 import tarfile
@@ -68,7 +69,7 @@ def write(path, content):
 
 def test_idx(tmp_path):
     images = mnist.read_idx(write(tmp_path / "x.gz", gzip.compress(IDX)), SHAPE)
-    assert images.shape == (3, 1, 4, 5)
+    assert images.shape == SHAPE
     assert bytes(images.flatten().tolist()) == PIXELS
 
 
@@ -86,8 +87,8 @@ def test_idx(tmp_path):
             gzip.compress(struct.pack(">4I", 0x803, 3, 4, 2**32 - 1) + PIXELS),
             "expected columns 5 at offset 12, got 429",
         ),
-        (gzip.compress(IDX[:-1]), "expected 60 bytes of pixels at offset 16, got 59"),
-        (gzip.compress(IDX + b"\0"), "expected 60 bytes of pixels at offset 16, got more"),
+        (gzip.compress(IDX[:-1]), "expected 60 bytes of data at offset 16, got 59"),
+        (gzip.compress(IDX + b"\0"), "expected 60 bytes of data at offset 16, got more"),
     ],
 )
 def test_broken_idx_is_named(tmp_path, content, message):
@@ -103,20 +104,26 @@ def test_fuzzed_idx_gives_the_image_or_a_value_error(tmp_path_factory, noise, st
     damaged = whole[:start] + noise + whole[start + length :]
     path = write(tmp_path_factory.getbasetemp() / "fuzz" / "x.gz", gzip.compress(damaged) if inside else damaged)
     with contextlib.suppress(ValueError):
-        assert mnist.read_idx(path, SHAPE).shape == (3, 1, 4, 5)
+        assert mnist.read_idx(path, SHAPE).shape == SHAPE
 
 
 # MNIST
 
 
-def idx_file(count, seed):
-    pixels = np.random.default_rng(seed).integers(0, 2, count * 784, dtype=np.uint8)
-    return gzip.compress(struct.pack(">4I", 0x803, count, 28, 28) + pixels.tobytes(), compresslevel=1)
+def idx_file(seed, *shape):
+    values = np.random.default_rng(seed).integers(0, 2, math.prod(shape), dtype=np.uint8)
+    header = struct.pack(f">{1 + len(shape)}I", 0x800 + len(shape), *shape)
+    return gzip.compress(header + values.tobytes(), compresslevel=1)
 
 
 @pytest.fixture(scope="module")
 def fake_mnist():
-    return {"train-images-idx3-ubyte.gz": idx_file(60_000, 0), "t10k-images-idx3-ubyte.gz": idx_file(10_000, 1)}
+    return {
+        "train-images-idx3-ubyte.gz": idx_file(0, 60_000, 28, 28),
+        "train-labels-idx1-ubyte.gz": idx_file(1, 60_000),
+        "t10k-images-idx3-ubyte.gz": idx_file(2, 10_000, 28, 28),
+        "t10k-labels-idx1-ubyte.gz": idx_file(3, 10_000),
+    }
 
 
 def adopt(monkeypatch, module, contents):
@@ -129,16 +136,18 @@ def test_mnist_is_split_in_file_order(cache, tmp_path, monkeypatch, fake_mnist):
         write(tmp_path / "root" / "mnist" / name, content)
     splits = data.load("mnist", root=tmp_path / "root", seed=5)
     whole = np.frombuffer(gzip.decompress(fake_mnist["train-images-idx3-ubyte.gz"])[16:], np.uint8)
-    assert splits.train.shape == (50_000, 1, 28, 28)
-    assert splits.test.shape == (10_000, 1, 28, 28)
-    assert np.array_equal(torch.cat([splits.train, splits.valid]).numpy().ravel(), whole)
+    assert splits.train.images.shape == (50_000, 1, 28, 28)
+    assert splits.test.images.shape == (10_000, 1, 28, 28)
+    assert np.array_equal(torch.cat([splits.train.images, splits.valid.images]).numpy().ravel(), whole)
+    labels = np.frombuffer(gzip.decompress(fake_mnist["train-labels-idx1-ubyte.gz"])[8:], np.uint8)
+    assert np.array_equal(torch.cat([splits.train.labels, splits.valid.labels]).numpy(), labels)
     assert "first 50,000" in splits.protocol
     assert not cache.exists(), "a data root that has the files must do"
 
 
 def test_a_wrong_checksum_is_named(cache, tmp_path, monkeypatch, fake_mnist):
     adopt(monkeypatch, mnist, fake_mnist)
-    other = {**fake_mnist, "t10k-images-idx3-ubyte.gz": idx_file(10_000, 2)}
+    other = {**fake_mnist, "t10k-images-idx3-ubyte.gz": idx_file(9, 10_000, 28, 28)}
     for name, content in other.items():
         write(tmp_path / "mnist" / name, content)
     monkeypatch.setenv("PYGAN_DATA", str(tmp_path))
@@ -155,11 +164,11 @@ def test_mnist_is_downloaded_once_into_the_cache(cache, tmp_path, monkeypatch, f
     (tmp_path / "root").mkdir()
     monkeypatch.setenv("PYGAN_DATA", str(tmp_path / "root"))
     data.load("mnist")
-    assert len(asked) == 4
+    assert len(asked) == 8
     assert sorted(path.name for path in (cache / "mnist").iterdir()) == sorted(fake_mnist)
     assert not any((tmp_path / "root").iterdir()), "a data root is read only"
     data.load("mnist")
-    assert len(asked) == 4
+    assert len(asked) == 8
 
 
 def test_a_download_with_a_wrong_checksum_never_arrives(cache, monkeypatch, fake_mnist):
@@ -213,10 +222,8 @@ def records(count, seed=0):
 
 def test_records(tmp_path):
     content = records(4)
-    images = cifar10.read_records(write(tmp_path / "x.bin", content.tobytes()), 4)
-    assert images.shape == (4, 3, 32, 32)
-    assert images[2, 1, 0, 5] == content[2, 1 + 1024 + 5]
-    np.testing.assert_array_equal(images.flatten(1).numpy(), content[:, 1:])
+    found = cifar10.read_records(write(tmp_path / "x.bin", content.tobytes()), 4)
+    np.testing.assert_array_equal(found, content)
 
 
 def test_broken_records_are_named(tmp_path):
@@ -254,7 +261,8 @@ def test_cifar10_is_unpacked_into_the_cache(cache, monkeypatch):
         ("valid", 0, "data_batch_5.bin"),
         ("test", 0, "test_batch.bin"),
     ]:
-        assert bytes(getattr(splits, split)[image].flatten().tolist()) == contents[name][1:3073]
+        assert bytes(getattr(splits, split).images[image].flatten().tolist()) == contents[name][1:3073]
+        assert getattr(splits, split).labels[image] == contents[name][0]
 
 
 # .npy
@@ -312,7 +320,7 @@ def test_fuzzed_npy_gives_an_array_or_a_value_error(tmp_path_factory, noise, sta
 
 def test_real_mnist(data_root):
     splits = data.load("mnist", root=data_root)
-    images = data.as_float(torch.cat([splits.train, splits.valid]))
+    images = data.as_float(torch.cat([splits.train.images, splits.valid.images]))
     assert images.mean().item() == pytest.approx(0.1307, abs=5e-5)
     assert images.std().item() == pytest.approx(0.3081, abs=5e-5)
 
@@ -321,5 +329,5 @@ def test_real_cifar10(data_root):
     if not (data_root / "cifar10" / "data_batch_1.bin").exists():
         pytest.skip("PYGAN_DATA holds no binary edition of CIFAR-10")
     splits = data.load("cifar10", root=data_root)
-    means = torch.cat([splits.train, splits.valid]).float().div_(255).mean((0, 2, 3))
+    means = torch.cat([splits.train.images, splits.valid.images]).float().div_(255).mean((0, 2, 3))
     assert means.tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=1e-4)

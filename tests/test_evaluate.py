@@ -274,7 +274,7 @@ def test_mnist_training_images_score_what_theis_et_al_report(data_root: Path):
     from pygan.data import as_float, load
 
     splits = load("mnist", root=data_root)
-    train, valid, test = (as_float(part) for part in (splits.train, splits.valid, splits.test))
+    train, valid, test = (as_float(part.images) for part in (splits.train, splits.valid, splits.test))
     drawn = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:10_000]]
     estimate = ParzenWindow(drawn).fit(valid[:1000]).score(test)
     assert estimate.mean == pytest.approx(243, abs=3 * estimate.standard_error)

@@ -19,19 +19,27 @@ class Remote:
     urls: tuple[str, ...]
 
 
-def locate(data_set: str, names: Sequence[str], root: str | Path | None, fetch: Callable[[Path], None]) -> list[Path]:
-    """Returns the paths of a data set's files.
+def find(data_set: str, names: Sequence[str], root: str | Path | None) -> list[Path] | None:
+    """Return the paths of a data set's files in `<root>/<data_set>/`, or None if one is not there.
 
-    They are looked for in `<root>/<data_set>/`, where root is the argument or else $PYGAN_DATA and is only read, then
-    in the user's cache. If one is in neither, `fetch(folder)` must put it into the cache.
+    `root` is the argument or else $PYGAN_DATA, and is only read. Raises FileNotFoundError if it is no folder.
     """
     root = root if root is not None else os.environ.get("PYGAN_DATA") or None
-    if root is not None:
-        if not Path(root).expanduser().is_dir():
-            raise FileNotFoundError(f"root: the data root (root= or $PYGAN_DATA) is not a folder: {root}")
-        paths = [Path(root).expanduser() / data_set / name for name in names]
-        if all(path.is_file() for path in paths):
-            return paths
+    if root is None:
+        return None
+    if not Path(root).expanduser().is_dir():
+        raise FileNotFoundError(f"root: the data root (root= or $PYGAN_DATA) is not a folder: {root}")
+    paths = [Path(root).expanduser() / data_set / name for name in names]
+    return paths if all(path.is_file() for path in paths) else None
+
+
+def locate(data_set: str, names: Sequence[str], root: str | Path | None, fetch: Callable[[Path], None]) -> list[Path]:
+    """Return the paths of a data set's files, under the root (see `find`) or in the user's cache.
+
+    If one is in neither, `fetch(folder)` must put it into the cache.
+    """
+    if (paths := find(data_set, names, root)) is not None:
+        return paths
     import pooch  # here and below: `import pygan` needs torch and numpy alone
 
     folder = Path(pooch.os_cache("pygan")) / data_set
@@ -41,7 +49,7 @@ def locate(data_set: str, names: Sequence[str], root: str | Path | None, fetch: 
 
 
 def download(data_set: str, remote: Remote, folder: Path) -> Path:
-    """Returns `folder/<remote.name>`, downloaded unless it is there; its sha256 has been checked.
+    """Return `folder/<remote.name>`, downloaded unless it is there; its sha256 has been checked.
 
     Raises FileNotFoundError, which says which file to put where, if no address delivers it.
     """

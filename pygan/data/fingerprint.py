@@ -8,13 +8,13 @@ from typing import Any
 import pygan.data
 from pygan.data.splits import Splits
 
-__all__ = ["changed", "checksums", "describe"]
+__all__ = ["changed", "checksums", "describe", "refuse_leak"]
 
 _SPLITS = ("train", "valid", "test")
 
 
 def describe(splits: Splits, **sources: Any) -> dict[str, Any]:
-    """The data as config.toml has them: enough to know them again, and to load them if they came from files.
+    """Return the data as config.toml has them: enough to know them again, and to load them if they came from files.
 
     Args:
         splits: the data.
@@ -22,7 +22,7 @@ def describe(splits: Splits, **sources: Any) -> dict[str, Any]:
     """
     described: dict[str, Any] = {
         "name": splits.name,
-        "shape": list(splits.train.shape[1:]),
+        "shape": list(splits.shape),
         "train": len(splits.train),
         "valid": len(splits.valid),
         "test": len(splits.test),
@@ -33,17 +33,17 @@ def describe(splits: Splits, **sources: Any) -> dict[str, Any]:
     if all(isinstance(source, str | Path) for source in given.values()):
         # Absolute, so that the run can be evaluated from another folder.
         described["sources"] = {
-            name: source if source in pygan.data.NAMES else str(Path(source).expanduser().absolute())
+            name: source if source in pygan.data.NAMED else str(Path(source).expanduser().absolute())
             for name, source in given.items()
         }
     return described
 
 
 def checksums(splits: Splits) -> dict[str, str]:
-    """The sha256 of each split: its dtype, its shape and its numbers."""
+    """Return the sha256 of each split: its dtype, its shape and its numbers."""
     checksums = {}
     for name in _SPLITS:
-        images = getattr(splits, name).contiguous()
+        images = getattr(splits, name).images.contiguous()
         digest = hashlib.sha256(f"{images.dtype} {tuple(images.shape)} ".encode())
         digest.update(images.numpy().data)
         checksums[name] = digest.hexdigest()
@@ -51,6 +51,16 @@ def checksums(splits: Splits) -> dict[str, str]:
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Which splits differ, in words; empty if none does."""
+    """Say which splits differ, in words; empty if none does."""
     names = [name for name in _SPLITS if before[name] != now[name]]
     return f"other images in {', '.join(names)}" if names else ""
+
+
+def refuse_leak(splits: Splits) -> None:
+    """Raise ValueError if every test image is a validation image too: its likelihood would say nothing."""
+    valid = {image.numpy().tobytes() for image in splits.valid.images}
+    if all(image.numpy().tobytes() in valid for image in splits.test.images):
+        raise ValueError(
+            f"train: test must hold images that valid does not hold; all {len(splits.test):,} images of the test split "
+            "are in the validation split, on which sigma and the best epoch are chosen"
+        )

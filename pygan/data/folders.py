@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median_low
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -12,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pygan.data.splits import MINIMUM, Source
+from pygan.data.batch import Batch
+from pygan.data.splits import MINIMUM, Source, with_split
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,35 +24,39 @@ _GRAY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 _CAMERA = ("JPEG", "MPO", "TIFF", "WEBP")  # formats in which cameras note how they were held
 _SPLITS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}  # names of sub-folders
-_LARGEST = 4 << 30  # bytes of pixels that are held in memory
+LARGEST = 4 << 30  # bytes of pixels that are held in memory
 
 Shape: TypeAlias = tuple[int, int, int]  # channels, height, width
 
 
 def load(path: Path) -> Source:
-    """Returns the images of a folder; if it consists of folders `train`, `valid` or `val`, `test`, these are splits."""
+    """Return the images of a folder; if it consists of folders `train`, `valid` or `val`, `test`, these are splits."""
     path = Path(os.path.abspath(path))  # not resolve(): a link keeps its own name
     parts = {file.relative_to(path).parts for file in _files(path)}
     heads = {part[0] if len(part) > 1 else "" for part in parts}
     if "train" in heads and len(heads) > 1 and heads <= _SPLITS.keys() and not heads >= {"valid", "val"}:
         found = {_SPLITS[head]: path / head for head in sorted(heads)}
-        train, sentence = read(found.pop("train"))
-        others = {split: read(folder, shape_of(train))[0] for split, folder in found.items()}
-        for split, images in others.items():
-            sentence += f"; {split} = the {len(images):,} images in {found[split].name}/"
-        return Source(path.name, train, sentence, **others)
-    train, sentence = read(path)
-    if len(train) < MINIMUM:
-        raise ValueError(f"{path}: expected at least {MINIMUM} images, got {len(train)}")
-    return Source(path.name, train, sentence)
+        source = replace(_read_training(found.pop("train")), name=path.name)
+        shape = shape_of(source.train.images)
+        for split, folder in found.items():
+            other = read(folder, shape)
+            sentence = f"{source.protocol}; {split} = the {len(other.train):,} images in {folder.name}/"
+            source = with_split(replace(source, protocol=sentence), split, other)
+        return source
+    source = _read_training(path)
+    if len(source.train) < MINIMUM:
+        raise ValueError(f"{path}: expected at least {MINIMUM} images, got {len(source.train)}")
+    return source
 
 
-def read(path: Path, shape: Shape | None = None) -> tuple[Tensor, str]:
-    """Returns all images under `path` in order of their names, uint8 [N, C, H, W], and a sentence about them.
+def read(path: Path, shape: Shape | None = None) -> Source:
+    """Return all images under `path` in order of their names, uint8 [N, C, H, W], as a source with one split.
 
     Without `shape` = (C, H, W), width and height are the medians over the images (so the common size where most have
     one), and C is 1 if all are gray, else 3. An image of another size is cropped about its centre to the same ratio of
-    sides and resized. Raises ValueError that names the file if one cannot be read.
+    sides and resized. If all images lie in sub-folders, these are the classes.
+
+    Raises ValueError that names the file if one cannot be read.
     """
     files = list(_files(path))
     if not files:
@@ -60,9 +66,9 @@ def read(path: Path, shape: Shape | None = None) -> tuple[Tensor, str]:
         width, height = (median_low(sides) for sides in zip(*sizes, strict=True))
         shape = (1 if all(gray) else 3, height, width)
     channels, height, width = shape
-    if len(files) * channels * height * width > _LARGEST:
+    if len(files) * channels * height * width > LARGEST:
         raise ValueError(
-            f"{path}: {len(files):,} images of {width}x{height} pixels exceed {_LARGEST >> 30} GiB; scale them down"
+            f"{path}: {len(files):,} images of {width}x{height} pixels exceed {LARGEST >> 30} GiB; scale them down"
         )
     images = np.empty((len(files), height, width, channels), dtype=np.uint8)
     for i, file in enumerate(files):
@@ -71,17 +77,37 @@ def read(path: Path, shape: Shape | None = None) -> tuple[Tensor, str]:
     sentence = f"{path.name}: a folder of {len(files):,} {colours} images of {width}x{height} pixels"
     if others := sum(size != (width, height) for size in sizes):
         sentence += f" ({others:,} of another size were centre-cropped and resized)"
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), sentence
+    labels, classes = _classes(path, files)
+    batch = Batch(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels)
+    return Source(path.name, batch, sentence, classes=classes)
+
+
+def _read_training(path: Path) -> Source:
+    """Read all images; a single sub-folder is no class."""
+    source = read(path)
+    if source.classes is not None and len(source.classes) == 1:
+        return replace(source, train=Batch(source.train.images), classes=None)
+    return source
+
+
+def _classes(path: Path, files: Sequence[Path]) -> tuple[Tensor | None, tuple[str, ...] | None]:
+    """Return labels [N] and classes by the sub-folders of `path`; None if not all files lie in one of them."""
+    heads = [file.relative_to(path).parts for file in files]
+    classes = tuple(sorted({head[0] for head in heads}))
+    if any(len(head) == 1 for head in heads):
+        return None, None
+    table = {name: label for label, name in enumerate(classes)}
+    return torch.tensor([table[head[0]] for head in heads]), classes
 
 
 def shape_of(images: Tensor) -> Shape:
-    """Returns the (C, H, W) of images [N, C, H, W]."""
+    """Return the (C, H, W) of images [N, C, H, W]."""
     _, channels, height, width = images.shape
     return channels, height, width
 
 
 def plain(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
-    """Returns a PIL image in 8-bit gray or colour: 16 bits are scaled down, what is transparent becomes white."""
+    """Return a PIL image in 8-bit gray or colour: 16 bits are scaled down, what is transparent becomes white."""
     from PIL import Image
 
     if image.mode == "F":
@@ -95,7 +121,7 @@ def plain(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Yields the images under `path` in order of their names; hidden files are left out."""
+    """Yield the images under `path` in order of their names; hidden files are left out."""
     for folder, folders, names in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
@@ -104,7 +130,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _look(path: Path) -> tuple[tuple[int, int], bool]:
-    """Returns (width, height) as seen upright and whether the image is gray, from the header alone."""
+    """Return (width, height) as seen upright and whether the image is gray, from the header alone."""
     from PIL import ExifTags, Image
 
     try:
@@ -117,7 +143,7 @@ def _look(path: Path) -> tuple[tuple[int, int], bool]:
 
 
 def _read(path: Path, channels: int, size: tuple[int, int]) -> Image.Image:
-    """Returns the image upright, gray or in colour, cropped and resized to size = (width, height)."""
+    """Return the image upright, gray or in colour, cropped and resized to size = (width, height)."""
     from PIL import Image, ImageOps
 
     try:

@@ -78,7 +78,7 @@ class FusedStep(BaseStep):
         self._painter = _Painter(self.g_optimizer, half_precision)
         self._judge = _Judge(self.d_optimizer, half_precision, game.discriminator)
         self._objective = game.objective
-        self._update = {alternating: self._alternating, simultaneous: self._simultaneous}[ALGORITHMS[recipe.updates]]
+        self._update = self._alternating if ALGORITHMS[recipe.updates] is alternating else self._simultaneous
 
     @torch.no_grad()
     def iterate(self, real: Source, rates: Rates) -> Tensor:
@@ -104,7 +104,8 @@ class FusedStep(BaseStep):
             judged = judge.forward(self.blurred(images), self.blurred(fakes))
             slopes = judge.logit_slopes(judged)
             d_loss, d_slopes = self._discriminator_loss(judged.logits)
-            judge.update(self._discriminator_gradients(judged, slopes, d_slopes), rates.discriminator_lr, rates.momentum)
+            d_gradients = self._discriminator_gradients(judged, slopes, d_slopes)
+            judge.update(d_gradients, rates.discriminator_lr, rates.momentum)
         painted = painter.forward(self.noise())
         seen = judge.forward(self.blurred(painted.images))
         g_loss, g_slopes = self._generator_loss(seen.logits)

@@ -29,8 +29,8 @@ class Model(Settings):
         Args:
             shape: (C, H, W) of the images.
             noise_size: numbers in one noise vector.
-            classes: number of classes that it is conditional on (its `forward` then takes noise and labels [n]); 0: none.
-            mean_image: the mean training image [C, H, W], in the pixel scale; None if the weights are loaded afterwards.
+            classes: number of classes that it is conditional on, or 0; its `forward` then takes noise and labels [n].
+            mean_image: the mean training image [C, H, W] in the pixel scale; None if weights are loaded afterwards.
         """
         raise NotImplementedError
 

@@ -19,7 +19,8 @@ class _Logistic(Objective):
         "sum", "D minimises -mean log D(x) - mean log(1 - D(G(z))) as in the paper (sum), or half of it as in its code"
     )
     gradient_penalty: float = setting(
-        0.0, "R1: half of this times the mean of |grad logit|^2 at the data is added to the sum of D's two losses",
+        0.0,
+        "R1: half of this times the mean of |grad logit|^2 at the data is added to the sum of D's two losses",
         NOT_NEGATIVE,
     )
 
@@ -50,7 +51,7 @@ class _Logistic(Objective):
             "discriminator wins": (
                 f"the discriminator wins: D(x) = {recent[-1]['d_real']:.3f} and D(G(z)) = {recent[-1]['d_fake']:.3f}, "
                 "and it was so for three epochs. The generator then learns little. "
-                "Add a gradient_penalty (try 1), drop more (lower keep_input, keep_hidden), or change the learning rates"
+                "Add a gradient_penalty (try 1), drop more (lower keep_input and keep_hidden), or change the rates"
             )
         }
 
