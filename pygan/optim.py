@@ -71,6 +71,12 @@ class Adam:
         self.parameters = trainable(module)
         on_cuda = any(parameter.is_cuda for parameter in self.parameters.values())
         self.adam = torch.optim.Adam(self.parameters.values(), betas=betas, capturable=on_cuda, fused=True)
+        for parameter in self.parameters.values():  # as Adam would at the first step; here, so that names are known
+            self.adam.state[parameter] = {
+                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
 
     def step(self, gradients: Sequence[Tensor], lr: float | Tensor, momentum: float | Tensor) -> None:
         for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
@@ -84,9 +90,8 @@ class Adam:
         return {f"{name}.{key}": t for name, p in self.parameters.items() for key, t in state.get(p, {}).items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        for name, parameter in self.parameters.items():
-            keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in state]
-            self.adam.state[parameter] = {key: state[f"{name}.{key}"].to(parameter.device, copy=True) for key in keys}
+        for name, tensor in self.state_dict().items():
+            tensor.copy_(state[name])
 
 
 def make_optimizer(module: nn.Module, recipe: Recipe) -> Optimizer:

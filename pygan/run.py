@@ -1,5 +1,6 @@
 """The run: what a user holds, and how it is loaded from its folder."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,15 +11,29 @@ from torch import Tensor, nn
 
 import pygan.data
 from pygan import models
+from pygan.checkpoint import Part, take_over
 from pygan.data import Splits, as_float, fingerprint
 from pygan.evaluate import ParzenEstimate, ParzenWindow
-from pygan.folder import RunFolder
-from pygan.optim import with_prefix
+from pygan.folder import RunFolder, check_tables
 from pygan.recipes import Recipe
 
-__all__ = ["SIGMA_POINTS", "Run", "load", "load_weights", "player_name", "read_config", "refuse_changes"]
+__all__ = ["SIGMA_POINTS", "Run", "load", "load_weights", "player_name", "read_config", "refuse_changes", "summary"]
 
 SIGMA_POINTS = 1000  # The authors' script chooses sigma on the first 1000 validation points.
+_CONFIG = {  # what config.toml must hold
+    "seed": int,
+    "recipe": dict,
+    "data": dict,
+    "data.shape": list[int],
+    "data.checksums": dict[str, str],
+    "data.checksums.train": str,
+    "data.checksums.valid": str,
+    "data.checksums.test": str,
+    "players": dict,
+    "players.generator": str,
+    "players.discriminator": str,
+}
+_RESULT = {"log_likelihood": float | None, "standard_error": float | None, "best_epoch": int, "epochs": int}
 OWN_PLAYER = "the recipe's"  # in config.toml, where no module of the user's takes the player's place
 
 
@@ -103,9 +118,10 @@ def load(
 
     Raises:
         FileNotFoundError: no such run or checkpoint.
-        ValueError: another name of a checkpoint, a malformed file, or players that have to be given.
+        ValueError: another name of a checkpoint, a damaged file, or players that have to be given. Where only the other
+            checkpoint is damaged, a UserWarning says what is lost: epochs of the history.
     """
-    folder = RunFolder(Path(path))
+    folder = RunFolder(path)
     config = read_config(folder)
     recipe, data = config["recipe"], config["data"]
     own = models.make_players(recipe, data["shape"])
@@ -117,12 +133,14 @@ def load(
         if given is None and config["players"][role] != OWN_PLAYER:
             raise ValueError(f"load: {path} was trained with {config['players'][role]}; pass one as {role}=")
     load_weights(folder, checkpoint, *players.values())
-    _, progress = folder.read_checkpoint("last") or folder.read_checkpoint(checkpoint) or ({}, {"history": []})
+    states = folder.read_checkpoints()
+    for name, (_, progress) in states.items():
+        check_tables(progress, {"history": list[dict[str, Any]]}, folder.checkpoint_path(name))
     return Run(
         players["generator"].eval(),
         players["discriminator"].eval(),
         recipe,
-        progress["history"],
+        max((progress["history"] for _, progress in states.values()), key=len),
         folder.path,
         config["seed"],
         tuple(data["shape"]),
@@ -137,8 +155,9 @@ def load_weights(folder: RunFolder, checkpoint: str, generator: nn.Module, discr
     if state is None:
         raise FileNotFoundError(f"load: {folder.path} has no checkpoint {checkpoint!r} yet")
     tensors, _ = state
-    generator.load_state_dict(with_prefix(tensors, "averaged.module.") or with_prefix(tensors, "generator."))
-    discriminator.load_state_dict(with_prefix(tensors, "discriminator."))
+    averaged = any(name.startswith("averaged.module.") for name in tensors)
+    parts: dict[str, Part] = {"averaged.module" if averaged else "generator": generator, "discriminator": discriminator}
+    take_over(parts, tensors, f"{folder.checkpoint_path(checkpoint)} (settings: {folder.path / 'config.toml'})")
 
 
 def player_name(player: nn.Module | None) -> str:
@@ -161,8 +180,20 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
 def read_config(folder: RunFolder) -> dict[str, Any]:
     """Return the settings that the run was begun with: "seed", the `Recipe` "recipe", tables "data" and "players"."""
     config = folder.read_config()
+    check_tables(config, _CONFIG, folder.path / "config.toml")
     try:
         return {**config, "recipe": Recipe().with_settings(**config["recipe"])}
     except (TypeError, ValueError) as error:
         path = folder.path / "config.toml"
         raise ValueError(f"{path} is malformed, or of another version of pygan: {error}") from None
+
+
+def summary(folder: RunFolder) -> str:
+    """Return the result of a finished run in one line."""
+    result = folder.read_result() or {}
+    check_tables(result, _RESULT, folder.path / "result.json")
+    mean, error = (math.nan if result[name] is None else result[name] for name in ("log_likelihood", "standard_error"))
+    return (
+        f"{folder.path}: {mean:.1f} +- {error:.1f} nats on the test split, "
+        f"at epoch {result['best_epoch']} of {result['epochs']}"
+    )

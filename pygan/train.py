@@ -20,15 +20,17 @@ from torch import Tensor, nn
 
 import pygan.data
 from pygan import health, models, pictures, recipes
-from pygan._session import Interrupt, find_device, forked_randomness, hardware, own_randomness
+from pygan._session import CpuRandomness, Interrupt, find_device, forked_randomness, hardware, own_randomness
+from pygan._terminal import is_terminal, say
 from pygan._version import __version__
 from pygan.batches import Batches
+from pygan.checkpoint import Part, state_of, take_over
 from pygan.data import Data, Splits, as_float, fingerprint
-from pygan.folder import RunFolder, choose_folder
-from pygan.optim import MovingAverage, with_prefix
+from pygan.folder import RunFolder, check_tables, choose_folder
+from pygan.optim import MovingAverage
 from pygan.recipes import Recipe
-from pygan.run import SIGMA_POINTS, Run, load_weights, player_name, read_config, refuse_changes
-from pygan.step import STATISTICS, Step, make_step
+from pygan.run import SIGMA_POINTS, Run, load_weights, player_name, read_config, refuse_changes, summary
+from pygan.step import STATISTICS, make_step
 from pygan.tensorboard import Board
 
 if TYPE_CHECKING:
@@ -129,8 +131,8 @@ def train(
                 folder.write_result(None)
                 game.play(progress)
                 game.finish()
-        if progress and sys.stderr.isatty():
-            print(folder.summary(), file=sys.stderr)
+        if progress and is_terminal(sys.stderr):
+            say(summary(folder))
         return game.best_run()
 
 
@@ -165,6 +167,7 @@ class _Game:
         self.times: list[float] = []  # seconds at the end of each epoch
         self.seconds = 0.0
         self.warned: list[str] = []
+        self.last_is_old = False  # "best" was read instead
         self.board = Board() if recipe.tensorboard else None
 
     def play(self, show: bool) -> None:
@@ -174,7 +177,8 @@ class _Game:
         started, saved = time.monotonic() - self.seconds, time.monotonic()
         # The line has no room for a bar if all of it is to fit into 80 columns.
         line = "{desc} [{elapsed}<{remaining}]{postfix}"
-        bar = tqdm(total=self.updates, initial=self.update, bar_format=line, disable=None if show else True)
+        show = show and is_terminal(sys.stderr)
+        bar = tqdm(total=self.updates, initial=self.update, bar_format=line, disable=not show)
         with bar, Interrupt() as interrupt:
             while self.update < self.updates:
                 self.step(self.batches, self.recipe.rates(self.update, self.updates_per_epoch))
@@ -197,7 +201,7 @@ class _Game:
                     done = f"{self.update / self.updates_per_epoch:.1f} of {self.recipe.epochs} epochs"
                     message = f"interrupted after {done}, saved in {self.folder.path}; go on with resume=True"
                     bar.close()  # or the message would stand in its line
-                    print(message, file=sys.stderr)
+                    say(message)
                     raise KeyboardInterrupt(message)
 
     def end_epoch(self, epoch: int) -> None:
@@ -218,10 +222,10 @@ class _Game:
             self.board.write(entry)
         if last or epoch % self.recipe.samples_every == 0:
             pictures.save_png(self.folder.samples(epoch), self.run.sample(_PICTURES, self.run.seed))
+        health.warn_once(self.history, self.warned)
         if entry["log_likelihood"] is not None and (self.best is None or entry["log_likelihood"] > self.best):
             self.best = entry["log_likelihood"]
-            self.save("best")  # Before "last": a run that is killed in between does this epoch again.
-        health.warn_once(self.history, self.warned)
+            self.save("best")  # all of the run: one that is killed before it saves "last" goes on from here
         if self.on_epoch is not None:
             with forked_randomness(self.device):
                 self.on_epoch(self.run)
@@ -265,8 +269,7 @@ class _Game:
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor that the run goes on from, by name."""
-        named = {f"{part}.{name}": t for part, of in self.parts().items() for name, t in of.state_dict().items()}
-        named["random.cpu"] = torch.get_rng_state()
+        named = state_of({**self.parts(), "random": CpuRandomness()})
         if self.device.type == "cuda":
             named["random.cuda"] = torch.cuda.get_rng_state(self.device)
         return named
@@ -282,38 +285,47 @@ class _Game:
         health.check_finite(self.update, self.tensors())
 
     def restore(self) -> None:
-        """Go back to where the last checkpoint was made, if there is one. The folder is only read."""
-        if (state := self.folder.read_checkpoint("last")) is not None:
-            tensors, progress = state
-            for part, of in self.parts().items():
-                of.load_state_dict(with_prefix(tensors, f"{part}."))
+        """Go back to the newest checkpoint that can be read, if there is one. The folder is only read."""
+        states = self.folder.read_checkpoints()
+        for name, (_, progress) in states.items():
+            check_tables(progress, _PROGRESS, self.folder.checkpoint_path(name))
+        if states:
+            newest = max(states, key=lambda name: (states[name][1]["update"], name))  # "last", if both are equally new
+            tensors, progress = states[newest]
+            cuda = tensors.pop("random.cuda", None)  # A run may move from one device to another.
+            parts = {**self.parts(), "random": CpuRandomness()}
+            take_over(parts, tensors, str(self.folder.checkpoint_path(newest)))
             for name in _PROGRESS:
                 setattr(self, name, progress[name])
+            self.last_is_old = newest == "best"
+            if "best" not in states:
+                self.best = None  # The best of the epochs to come is kept, or at least the last.
             self.run.history = self.history
             self.batches.position = self.update * self.recipe.k
-            torch.set_rng_state(tensors["random.cpu"])
-            if self.device.type == "cuda" and "random.cuda" in tensors:
-                torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+            if self.device.type == "cuda" and cuda is not None:
+                torch.cuda.set_rng_state(cuda, self.device)
 
     def open_logs(self) -> None:
         """Take up the logs where the history ends; what was logged after the last checkpoint is forgotten."""
+        if self.last_is_old:
+            self.save("last")
         if self.board is not None:
             self.board.open(self.folder.path, len(self.history))
         self.folder.write_log([{**e, "seconds": s} for e, s in zip(self.history, self.times, strict=True)])
 
     def best_run(self) -> Run:
-        """The run with the weights of its best checkpoint."""
-        load_weights(self.folder, "best", self.generator, self.discriminator)
+        """The run with the weights of its best checkpoint, or of the last if the best is damaged."""
+        name = "best" if "best" in self.folder.read_checkpoints() else "last"
+        load_weights(self.folder, name, self.generator, self.discriminator)
         return replace(self.run, generator=self.generator.eval(), discriminator=self.discriminator.eval())
 
     def finish(self) -> None:
         """Judge the best generator on the test split, which is used here for the first time, and write the result."""
         run = self.best_run()
         estimate = run.log_likelihood()
-        best = max(
-            (entry for entry in self.history if entry["log_likelihood"] is not None),
-            key=lambda entry: entry["log_likelihood"],
-        )
+        states = self.folder.read_checkpoints()
+        _, progress = states.get("best") or states["last"]
+        best = progress["history"][-1]
         self.folder.write_result(
             {
                 "log_likelihood": estimate.mean,
@@ -335,11 +347,19 @@ class _Game:
             }
         )
 
-    def parts(self) -> "dict[str, nn.Module | Step]":
+    def parts(self) -> dict[str, Part]:
         """What has a state of its own."""
-        parts: dict[str, nn.Module | Step]
+        parts: dict[str, Part]
         parts = {"generator": self.generator, "discriminator": self.discriminator, "step": self.step}
         return parts if self.averaged is None else {**parts, "averaged": self.averaged}
 
 
-_PROGRESS = ("update", "totals", "history", "times", "best", "seconds", "warned")  # of a _Game, besides its tensors
+_PROGRESS = {  # of a _Game, besides its tensors
+    "update": int,
+    "totals": list[float],
+    "history": list[dict[str, Any]],
+    "times": list[float],
+    "best": float | None,
+    "seconds": float,
+    "warned": list[str],
+}

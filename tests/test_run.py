@@ -196,7 +196,7 @@ def test_a_resume_that_fails_changes_nothing(tmp_path):
     path = tiny.run(tmp_path / "run", generator=nn.Sequential(nn.Linear(4, 16), nn.Sigmoid())).path
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     other = nn.Sequential(nn.Linear(4, 16), nn.Linear(16, 16), nn.Sigmoid())  # of the same class
-    with pytest.raises(RuntimeError, match="Missing key"):
+    with pytest.raises(ValueError, match=r"last\.safetensors does not fit: generator\.1\.weight is missing"):
         tiny.run(path, generator=other, epochs=3, resume=True)
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
 
@@ -292,7 +292,7 @@ def test_what_the_folder_holds(tmp_path):
         ".lock", "checkpoints", "config.toml", "log.jsonl", "result.json", "samples",
     ]  # fmt: skip
     assert sorted(file.name for file in (path / "samples").iterdir()) == ["0003.png", "0004.png"]
-    config = tomllib.loads((path / "config.toml").read_text())
+    config = tomllib.loads((path / "config.toml").read_text("utf-8"))
     assert (config["seed"], config["recipe"]["batch_size"], config["data"]["shape"]) == (5, 10, [1, 4, 4])
     log = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in log] == [1, 2, 3, 4]
@@ -345,7 +345,7 @@ def test_load_says_what_is_wrong(tmp_path):
     whole = best.read_bytes()
     for damaged in (b"", whole[:100], b"\xff" * 64, whole[:-7]):
         best.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"best\.safetensors is not a checkpoint of pygan, or damaged"):
+        with pytest.raises(ValueError, match=r"best\.safetensors is malformed or damaged"):
             load(run.path)
     best.unlink()
     with pytest.raises(FileNotFoundError, match="no checkpoint 'best' yet"):
@@ -358,7 +358,7 @@ def test_load_says_what_is_wrong(tmp_path):
     with pytest.raises(ValueError, match=r"config\.toml .*: unknown setting 'keep_hiden'.*'keep_hidden'"):
         load(run.path)
     (run.path / "config.toml").write_text("seed = 0\n[recipe]\n[data]\nshape = 3")
-    with pytest.raises(ValueError, match=r"config\.toml is malformed: data\.shape must be of type list, got 3"):
+    with pytest.raises(ValueError, match=r"config\.toml .*: data\.shape must be of type list\[int\], got 3"):
         load(run.path)
 
 
