@@ -244,14 +244,16 @@ def check_tables(tables: Mapping[str, Any], kinds: Mapping[str, Any], path: Path
     Raises:
         DamagedError: a value is missing or of another type.
     """
+    remedy = "Put a copy in its place"
     for key, kind in kinds.items():
         value: Any = tables
         for name in key.split("."):
-            value = value.get(name)
+            if name not in value:
+                raise damaged(path, f"{key} is missing", remedy)
+            value = value[name]
         if not _is(value, kind):
             expected = kind.__name__ if isinstance(kind, type) and get_origin(kind) is None else kind
-            wrong = f"{key} must be of type {expected}, got {value!r:.80}" if value is not None else f"{key} is missing"
-            raise damaged(path, wrong, "Put a copy in its place")
+            raise damaged(path, f"{key} must be of type {expected}, got {value!r:.80}", remedy)
 
 
 def choose_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
