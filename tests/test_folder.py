@@ -457,7 +457,7 @@ def test_tables_are_checked():
     ):
         with pytest.raises(DamagedError, match=message):
             check_tables({**good, "a": {**good["a"], key: value}}, kinds, Path("f"))
-    with pytest.raises(DamagedError, match="^f is malformed or damaged: best is missing. Put a copy in its place$"):
+    with pytest.raises(DamagedError, match=r"^f is malformed or damaged: best is missing\. Put a copy in its place$"):
         check_tables({"a": good["a"]}, kinds, Path("f"))
     with pytest.raises(DamagedError, match=r"best must be of type float \| None, got 'x'"):
         check_tables({**good, "best": "x"}, kinds, Path("f"))
