@@ -126,6 +126,7 @@ def _sample(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    options.samples = options.samples.expanduser()
     if not options.samples.exists():
         raise FileNotFoundError(f"evaluate: there is no run or file {options.samples}")
     device = find_device(options.device)
@@ -294,7 +295,7 @@ def _count(text: str) -> int:
 
 
 def _output(text: str) -> Path:
-    if (path := Path(text)).suffix in (".png", ".npy"):
+    if (path := Path(text).expanduser()).suffix in (".png", ".npy"):
         return path
     raise argparse.ArgumentTypeError(f"expected a name that ends in .png or .npy, got {text!r}")
 
