@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pygan._terminal import is_terminal
+
 
 @dataclass(frozen=True)
 class Remote:
@@ -57,7 +59,7 @@ def download(data_set: str, remote: Remote, folder: Path) -> Path:
 
     failures = []
     for url in remote.urls:
-        downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty())
+        downloader = pooch.HTTPDownloader(progressbar=is_terminal(sys.stderr))
         try:
             return Path(pooch.retrieve(url, f"sha256:{remote.sha256}", remote.name, folder, downloader=downloader))
         except (OSError, ValueError) as error:  # no network, a dead mirror, or a wrong checksum
