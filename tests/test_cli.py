@@ -342,7 +342,7 @@ def test_info(call, monkeypatch):
         torch.__version__,
         str(pygan.build_info()["simd"]),
         "/somewhere",
-        *data.NAMES,
+        *data.NAMED,
         *RECIPES,
     ):
         assert word in out
