@@ -47,8 +47,7 @@ def serve(monkeypatch, contents):
         asked.append(url)
         if url not in contents:
             raise requests.HTTPError("404")
-        with open(output_file, "wb") as file:
-            file.write(contents[url])
+        output_file.write(contents[url])
 
     monkeypatch.setattr(pooch.HTTPDownloader, "__call__", download)
     return asked
@@ -111,7 +110,9 @@ def test_fuzzed_idx_gives_the_image_or_a_value_error(tmp_path_factory, noise, st
 
 
 def idx_file(seed, *shape):
-    values = np.random.default_rng(seed).integers(0, 2, math.prod(shape), dtype=np.uint8)
+    values = np.random.default_rng(seed).integers(0, 2, math.prod(shape), dtype=np.uint8) * (
+        255 if len(shape) == 3 else 1
+    )
     header = struct.pack(f">{1 + len(shape)}I", 0x800 + len(shape), *shape)
     return gzip.compress(header + values.tobytes(), compresslevel=1)
 
@@ -249,7 +250,7 @@ def test_cifar10_is_unpacked_into_the_cache(cache, monkeypatch):
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     url = "https://example.org/cifar.tar.gz"
-    monkeypatch.setattr(cifar10, "_ARCHIVE", files.Remote("cifar.tar.gz", sha256(packed.getvalue()), (url,)))
+    monkeypatch.setattr(cifar10, "_ARCHIVE", files.Remote("cifar.tar.gz", sha256(packed.getvalue()), (url,), 1 << 20))
     asked = serve(monkeypatch, {url: packed.getvalue()})
     for _ in range(2):
         splits = data.load("cifar10")
