@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import struct
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +17,7 @@ from pygan.data.batch import Batch
 from pygan.data.decode import fitted, is_gray, is_picture
 from pygan.data.folders import LARGEST, Shape, check_memory, choose_size
 from pygan.data.labels import encode
+from pygan.data.names import printable
 from pygan.data.splits import Source, check_range
 
 
@@ -52,19 +51,19 @@ def from_tensor(images: Tensor, what: str = "data") -> Tensor:
 
 def from_array(images: np.ndarray[Any, Any], what: str = "data") -> Tensor:
     """Return a numpy array as `from_tensor` does; the array is copied."""
-    if isinstance(images, np.ma.MaskedArray) and np.ma.is_masked(images):
-        count = np.ma.count_masked(images)
+    return from_tensor(_copied(images, what), what)
+
+
+def _copied(array: np.ndarray[Any, Any], what: str) -> Tensor:
+    """Return the numbers of an array as a tensor: in the machine's byte order, dense, floats of at most 64 bits."""
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        count = np.ma.count_masked(array)
         raise ValueError(f"{what}: {count:,} values of the masked array are masked; pass x.filled(value)")
-    if images.dtype.kind not in "biuf":
-        raise TypeError(f"{what}: must be uint8 (0..255) or floats in [0, 1], got {images.dtype}")
-    return from_tensor(torch.from_numpy(_native(images)), what)
-
-
-def _native(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return a copy that torch can hold: the machine's byte order, dense, floats of at most 64 bits."""
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{what}: must be uint8 (0..255) or floats in [0, 1], got {array.dtype}")
     wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
     dtype = np.dtype(np.float64) if wide else array.dtype.newbyteorder("=")
-    return np.array(array, dtype=dtype, order="C", subok=False)
+    return torch.from_numpy(np.array(array, dtype=dtype, order="C", subok=False))
 
 
 def _remedy(images: Tensor) -> str:
@@ -150,8 +149,10 @@ def _read_items(dataset: Dataset[Any], what: str) -> tuple[Tensor, list[int | No
     for i in range(len(dataset)):  # type: ignore[arg-type]
         item = dataset[i]
         image = _image_of(item)
+        if isinstance(image, np.ndarray):
+            image = _copied(image, f"{what}: item {i}")
         try:
-            image = torch.as_tensor(_native(image) if isinstance(image, np.ndarray) else image)
+            image = torch.as_tensor(image)
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(f"{what}: item {i} must be an image or (image, ...), got {type(image).__name__}") from error
         if i == 0:
@@ -205,7 +206,7 @@ def _image_of(item: Any) -> Any:
 def read_npy(path: Path) -> np.ndarray[Any, Any]:
     """Read an array from a .npy file; never a pickle. Raises ValueError with file, offset and what was expected."""
     with open(path, "rb") as file:
-        return _read_array(file, path.stat().st_size, str(path))
+        return _read_array(file, path.stat().st_size, printable(path))
 
 
 def read_npz(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
@@ -219,17 +220,19 @@ def read_npz(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | N
             images, labels = members.get("images"), members.get("labels", members.get("targets"))
             if images is None:
                 raise ValueError(
-                    f"{path}: expected an array `images` (and, if there are labels, `labels`), "
-                    f"got {', '.join(members) or 'none'}; save with numpy.savez(path, images=x, labels=y)"
+                    f"{printable(path)}: expected an array `images` (and, if there are labels, `labels`), "
+                    f"got {printable(', '.join(members)) or 'none'}; save with numpy.savez(path, images=x, labels=y)"
                 )
             return _read_member(archive, images, path), None if labels is None else _read_member(archive, labels, path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
-        raise ValueError(f"{path}: expected a whole .npz file, got: {error}") from error
+    except Exception as error:  # a broken file makes zipfile fail in many ways
+        if isinstance(error, ValueError) and str(error).startswith(printable(path)):
+            raise  # ours
+        raise ValueError(f"{printable(path)}: expected a whole .npz file, got: {error}") from error
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> np.ndarray[Any, Any]:
     with archive.open(member) as file:
-        return _read_array(file, member.file_size, f"{path}: {member.filename}")
+        return _read_array(file, member.file_size, f"{printable(path)}: {printable(member.filename)}")
 
 
 def _read_array(file: IO[bytes], size: int, where: str) -> np.ndarray[Any, Any]:

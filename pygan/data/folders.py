@@ -253,10 +253,8 @@ def _key(folder: Path) -> tuple[int, int]:
 
 
 def _holds_run(folder: Path) -> bool:
-    """Return whether a folder is that of a run of pygan, finished or not, or is called `runs` and holds such folders."""
-    if folder.name == "runs":
-        return any(map(_is_run, folder.iterdir()))
-    return _is_run(folder)
+    """Return whether a folder is that of a run of pygan, finished or not, or is called `runs` and holds such ones."""
+    return _is_run(folder) or (folder.name == "runs" and any(map(_is_run, folder.iterdir())))
 
 
 def _is_run(folder: Path) -> bool:
