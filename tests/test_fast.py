@@ -4,9 +4,9 @@ from contextlib import contextmanager
 from functools import cache
 
 import pytest
+import tiny
 import torch
 
-import tiny
 from pygan import fast
 from pygan.algorithm import ALGORITHMS, PlainStep
 from pygan.batches import Batches
@@ -134,8 +134,8 @@ def test_bf16_is_as_close_to_float32_as_autocast(updates):
     torch.testing.assert_close(fused.statistics(), exact.statistics(), rtol=0.05, atol=0.05)
 
 
-# Of the way that the plain step has gone, the part by which the other may be off after 200 updates. bfloat16 gives up to
-# .2 of it by rounding alone; a step that sees old weights is off by more than the whole way.
+# By how much the two may be apart after 200 updates, as a part of the way that the plain one has gone. Rounding alone
+# gives up to .2 with bfloat16; a step that multiplies by old weights is off by more than the whole way.
 APART = {"float32": 1e-4, "bf16": 0.4}
 
 
