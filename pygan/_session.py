@@ -5,7 +5,7 @@ import platform
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Self
 
@@ -38,17 +38,15 @@ _randomness = threading.RLock()  # held by the thread that trains: torch's defau
 @contextmanager
 def own_defaults(device: torch.device) -> Iterator[None]:
     """Training's own settings of torch in this thread: gradients on, no autocast, float32 and the CPU as defaults."""
-    dtype, place = torch.get_default_dtype(), torch.get_default_device()
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+    dtype = torch.get_default_dtype()
+    on_cpu = torch.get_default_device().type == "cpu"  # Setting even this device slows every operation a little.
+    place = nullcontext() if on_cpu else torch.device("cpu")
+    with place, torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         torch.set_default_dtype(torch.float32)
-        if place.type != "cpu":  # Setting any default device slows every operation a little.
-            torch.set_default_device("cpu")
         try:
             yield
         finally:
             torch.set_default_dtype(dtype)
-            if place.type != "cpu":
-                torch.set_default_device(place)
 
 
 @contextmanager

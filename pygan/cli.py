@@ -3,6 +3,7 @@
 import argparse
 import os
 import platform
+import shlex
 import shutil
 import sys
 import warnings
@@ -21,6 +22,7 @@ from pygan._session import find_device, hardware
 from pygan.data import as_float
 from pygan.data.arrays import from_array, read_npy
 from pygan.evaluate import ParzenWindow
+from pygan.fit import Interrupted
 from pygan.folder import RunFolder
 from pygan.recipes import RECIPES, KnownSetting, known_settings
 from pygan.run import SIGMA_POINTS, load
@@ -78,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except SystemExit as stop:  # argparse has printed its help or what is wrong
             return int(stop.code or 0) if words else 2
         except KeyboardInterrupt as interrupt:
-            print(f"pygan: {interrupt.args[0] if interrupt.args else 'interrupted'}", file=sys.stderr)
+            print(f"pygan: {_how_to_go_on(words, interrupt)}", file=sys.stderr)
             return 130
         except BrokenPipeError:  # whoever read our output, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush would fail
@@ -87,6 +89,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"pygan: error: {error}", file=sys.stderr)
             return 1
     return 0
+
+
+def _how_to_go_on(words: Sequence[str], interrupt: KeyboardInterrupt) -> str:
+    """What was saved, and the command that goes on from there."""
+    if not isinstance(interrupt, Interrupted):
+        return "interrupted"
+    out = [] if any(word.split("=")[0] == "--out" for word in words) else ["--out", str(interrupt.path)]
+    resume = [] if "--resume" in words else ["--resume"]
+    return f"{interrupt.done}; go on with: {shlex.join(['pygan', *words, *resume, *out])}"
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +15,7 @@ from pygan._session import Interrupt, forked_randomness
 from pygan.folder import Part, RunFolder, take_over
 from pygan.tensorboard import Board
 
-__all__ = ["Cadence", "Fit", "Learner"]
+__all__ = ["Cadence", "Fit", "Interrupted", "Learner"]
 
 _READ_EVERY = 100  # updates between looks at the statistics; each look waits for the GPU
 _PROGRESS = ("update", "totals", "history", "times", "best", "seconds", "warned", "stopped")  # what is saved, in JSON
@@ -47,6 +48,14 @@ class Learner(Protocol):
 
     def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         """What looks ill in the history: name -> sentence with advice."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after the run was saved in `path`; `done` says how far it was."""
+
+    def __init__(self, done: float, epochs: int, path: Path) -> None:
+        self.done, self.path = f"interrupted after {done:.1f} of {epochs} epochs, saved in {path}", path
+        super().__init__(f"{self.done}; resume=True with out={str(path)!r} goes on")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +116,7 @@ class Fit:
         self.seconds = 0.0
         self.warned: list[str] = []
         self.stopped: str | None = None
+        self._saved: int | None = None  # the update of the last checkpoint
 
     @property
     def finished(self) -> bool:
@@ -144,8 +154,7 @@ class Fit:
                     self.save("last")
                     saved = time.monotonic()
                 if interrupt.asked:
-                    done = f"{self.update / per_epoch:.1f} of {self.cadence.epochs} epochs"
-                    raise KeyboardInterrupt(f"interrupted after {done}, saved in {self.folder.path}")
+                    raise Interrupted(self.update / per_epoch, self.cadence.epochs, self.folder.path)
 
     def _end_epoch(self, epoch: int) -> None:
         """Write down how the epoch went: history, log, best checkpoint, warnings. Ask whether it was the last."""
@@ -159,18 +168,26 @@ class Fit:
         self.folder.append_log({**entry, "seconds": self.times[-1]})
         if self.board is not None:
             self.board.write(entry)
+        self._keep_best(entry)
+        health.warn_once(self.learner.diagnose(self.history), epoch, self.warned)
+        if self.cadence.patience and epoch - self._best_epoch(epoch) >= self.cadence.patience:
+            self.stopped = f"no better log-likelihood for {self.cadence.patience} epochs"
+        self._ask_user()
+        if self.stopped is not None and self.best is None:  # A run that ends is judged at least once.
+            entry |= self.learner.end_epoch(epoch, True)
+            self._keep_best(entry)
+            self.open_logs()
+
+    def _keep_best(self, entry: Mapping[str, Any]) -> None:
         score = entry.get("log_likelihood")
         if score is not None and (self.best is None or score > self.best):
             self.best = score
             self.save("best")  # Before "last": a run that is killed in between does this epoch again.
-        health.warn_once(self.learner.diagnose(self.history), epoch, self.warned)
-        if score is not None and self.cadence.patience and epoch - self._best_epoch() >= self.cadence.patience:
-            self.stopped = f"no better log-likelihood for {self.cadence.patience} epochs"
-        self._ask_user()
 
-    def _best_epoch(self) -> int:
+    def _best_epoch(self, otherwise: int) -> int:
+        """The first epoch with the best log-likelihood, if any was judged."""
         judged = [entry for entry in self.history if entry.get("log_likelihood") is not None]
-        return int(max(judged, key=lambda entry: entry["log_likelihood"])["epoch"])
+        return max(judged, key=lambda entry: entry["log_likelihood"])["epoch"] if judged else otherwise
 
     def _ask_user(self) -> None:
         if self.on_epoch is None:
@@ -190,7 +207,7 @@ class Fit:
         for update, row in enumerate(rows, start=self.update - len(rows) + 1):
             if not all(map(math.isfinite, row)):
                 named = dict(zip(self.learner.statistics, row, strict=True))
-                raise health.not_finite(update, named, self.tensors())
+                raise health.not_finite(update, named, self.tensors(), self._saved)
             self.totals = [total + value for total, value in zip(self.totals, row, strict=True)]
 
     def _show(self, bar: Any) -> None:
@@ -218,10 +235,11 @@ class Fit:
         self.read_statistics()
         self.check_finite()
         self.folder.write_checkpoint(name, self.tensors(), {name: getattr(self, name) for name in _PROGRESS})
+        self._saved = self.update
 
     def check_finite(self) -> None:
         """Raise NonFiniteError if anything that a checkpoint holds is NaN or infinite."""
-        health.check_finite(self.update, self.tensors())
+        health.check_finite(self.update, self.tensors(), self._saved)
 
     def restore(self, longer: bool = False) -> None:
         """Go back to where the last checkpoint was made, if there is one. The folder is only read.
@@ -236,6 +254,7 @@ class Fit:
             setattr(self, name, progress.get(name))
         if longer:
             self.stopped = None
+        self._saved = self.update
         self.learner.reload()
         torch.set_rng_state(tensors["random.cpu"])
         if self.device.type == "cuda" and "random.cuda" in tensors:

@@ -19,21 +19,27 @@ class NonFiniteError(RuntimeError):
     """A NaN or an infinity appeared in training; the message names the update and the tensor."""
 
 
-def check_finite(update: int, tensors: Mapping[str, Tensor]) -> None:
-    """Raise NonFiniteError for the first tensor that holds a NaN or an infinity at this update."""
+def check_finite(update: int, tensors: Mapping[str, Tensor], saved: int | None) -> None:
+    """Raise NonFiniteError for the first tensor that holds a NaN or an infinity at this update.
+
+    `saved` is the update after which the last checkpoint was made, or None if there is none.
+    """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             count = int((~torch.isfinite(tensor)).sum())
             raise NonFiniteError(
-                f"train: {name} holds {count} NaN or infinite values of {tensor.numel()} after update {update}; "
-                "the last checkpoint is from before. The usual cure: lower generator_lr and discriminator_lr"
+                f"train: {name} holds {count} NaN or infinite values of {tensor.numel()} after update {update}. "
+                + ("There is no checkpoint yet" if saved is None else f"The last checkpoint is of update {saved}")
+                + ". The usual cure: lower generator_lr and discriminator_lr"
             )
 
 
-def not_finite(update: int, statistics: Mapping[str, float], tensors: Mapping[str, Tensor]) -> NonFiniteError:
-    """The error for an update with statistics that are not finite: it names the first bad tensor, or else the loss."""
+def not_finite(
+    update: int, statistics: Mapping[str, float], tensors: Mapping[str, Tensor], saved: int | None
+) -> NonFiniteError:
+    """Return the error for statistics that are not finite: it names the first bad tensor, or else the loss."""
     try:
-        check_finite(update, tensors)
+        check_finite(update, tensors, saved)
     except NonFiniteError as error:
         return error
     bad = next(name for name, value in statistics.items() if not math.isfinite(value))

@@ -279,7 +279,10 @@ def find_recipe(
     elif recipe is None or isinstance(recipe, str):
         found = _fitted(_DEFAULTS.get(data, "digits") if recipe is None else recipe, pixels, images)
     else:
-        raise TypeError(f"recipe must be a name ({', '.join(RECIPES)}), a pygan.Recipe or None, got {recipe!r}")
+        hint = "; labels go with their images: train((images, labels))" if hasattr(recipe, "shape") else ""
+        raise TypeError(
+            f"recipe must be a name ({', '.join(RECIPES)}), a pygan.Recipe or None, got {type(recipe).__name__}{hint}"
+        )
     if before is not None:
         settings = {"epochs": before.epochs, **settings}
     found = found.with_settings(**settings)

@@ -19,10 +19,11 @@ from pygan.optim import with_prefix
 from pygan.recipes import Recipe
 from pygan.settings import find
 
-__all__ = ["SIGMA_POINTS", "Run", "load", "load_weights", "player_name", "read_config", "refuse_changes"]
+__all__ = ["FORMAT", "SIGMA_POINTS", "Run", "load", "load_weights", "player_name", "read_config", "refuse_changes"]
 
 SIGMA_POINTS = 1000  # The authors' script chooses sigma on the first 1000 validation points.
 OWN_PLAYER = "the recipe's"  # in config.toml, where no module of the user's takes the player's place
+FORMAT = 2  # of config.toml
 _PLAYERS = ("generator", "discriminator")
 
 
@@ -240,8 +241,8 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
     Both are what config.toml holds, but that the recipe of `before` is a `Recipe`.
     """
     own = tuple(name for name in _PLAYERS if before["players"][name] != OWN_PLAYER)
-    old_settings = {"seed": before["seed"], **before["recipe"].flat(own), **before["players"]}
-    new_settings = {"seed": now["seed"], **now["recipe"], **now["players"]}
+    old_settings = {"seed": before["seed"], **before["players"], **before["recipe"].flat(own)}
+    new_settings = {"seed": now["seed"], **now["players"], **now["recipe"]}
     old_settings["classes"], new_settings["classes"] = before["data"]["classes"], now["data"]["classes"]
     for name in old_settings | new_settings:
         old, new = old_settings.get(name), new_settings.get(name)
@@ -256,23 +257,21 @@ def read_config(folder: RunFolder) -> dict[str, Any]:
     """Return the settings that the run was begun with: "seed", the `Recipe` "recipe", tables "data" and "players"."""
     config = folder.read_config()
     try:
-        recipe = _recipe(config["recipe"])
+        recipe = _recipe(config["recipe"], config.get("format", 1))
     except (TypeError, ValueError) as error:
         path = folder.path / "config.toml"
         raise ValueError(f"{path} is malformed, or of another version of pygan: {error}") from None
     return {**config, "recipe": recipe, "data": {"classes": 0, "scale": {"name": "unit"}, **config["data"]}}
 
 
-def _recipe(settings: Mapping[str, Any]) -> Recipe:
-    """The recipe that config.toml describes. Version 0.1 wrote every setting, and always halved D's loss."""
-    if "model" in settings or "players" in settings or "updates" not in settings:
+def _recipe(settings: Mapping[str, Any], version: int) -> Recipe:
+    """The recipe that config.toml describes. Version 1 wrote unused settings too, and always halved D's loss."""
+    if version == FORMAT:
         return Recipe().with_settings(**settings)
-    unused = (
-        ("adam_beta1", "adam_beta2")
-        if settings["optimizer"] == "momentum"
-        else ("momentum", "momentum_final", "momentum_epochs")
-    )
-    kept = {name: value for name, value in settings.items() if name not in unused}
+    if version != 1:
+        raise ValueError(f"its format is {version}, and this version reads 1 and {FORMAT}")
+    unused = {"momentum": ("adam_beta1", "adam_beta2"), "adam": ("momentum", "momentum_final", "momentum_epochs")}
+    kept = {name: value for name, value in settings.items() if name not in unused[settings["optimizer"]]}
     return Recipe().with_settings(**kept, discriminator_loss_scale="half")
 
 

@@ -29,7 +29,7 @@ from pygan.folder import DamagedError, Part, RunFolder, choose_folder
 from pygan.game import Game
 from pygan.optim import MovingAverage
 from pygan.recipes import Recipe, find_recipe
-from pygan.run import SIGMA_POINTS, Run, load_weights, player_name, read_config, refuse_changes
+from pygan.run import FORMAT, SIGMA_POINTS, Run, load_weights, player_name, read_config, refuse_changes
 from pygan.settings import value_of_type
 from pygan.tensorboard import Board
 
@@ -87,12 +87,16 @@ def train(
         pygan.health.NonFiniteError: a NaN or an infinity appeared.
         KeyboardInterrupt: after Ctrl-C, when the run has been saved.
     """
-    seed = value_of_type("seed", seed, int)
+    seed = value_of_type("train: seed", seed, int)
     if seed < 0:
         raise ValueError(f"train: seed must be at least 0, got {seed}")
-    splits = pygan.data.load(data, root=root, seed=seed, valid=valid, test=test)
-    fingerprint.refuse_leak(splits)
+    for role, player in _named(generator, discriminator).items():
+        if not isinstance(player, nn.Module | None):
+            raise TypeError(f"train: {role} must be a torch.nn.Module or None, got {type(player).__name__}")
     place = find_device(device)
+    with own_defaults(place):
+        splits = pygan.data.load(data, root=root, seed=seed, valid=valid, test=test)
+    fingerprint.refuse_leak(splits)
     own = tuple(name for name, player in _named(generator, discriminator).items() if player is not None)
 
     def chosen(before: Recipe | None = None) -> Recipe:
@@ -115,6 +119,7 @@ def train(
         scale = make_scale(used.pixels, splits.train)
         described = fingerprint.describe(splits, data=data, valid=valid, test=test, root=root)
         config: dict[str, Any] = {
+            "format": FORMAT,
             "seed": seed,
             "recipe": used.flat(own),
             "data": {**described, "classes": classes, "scale": {"name": scale.name, **scale.state()}},
