@@ -78,12 +78,14 @@ class Game:
         """
         device = next((parameter.device for parameter in self.generator.parameters()), torch.device("cpu"))
         noise = self.draw_noise(n, source).to(device)
+        if n == 0:
+            return torch.empty(0, *self.shape, device=device)
         if self.classes and labels is None:
             labels = torch.arange(n) % self.classes
-        parts = [None] * math.ceil(n / _AT_ONCE) if labels is None else labels.to(device).split(_AT_ONCE)
+        inputs = [noise] if labels is None else [noise, labels.to(device)]
         with evaluating(self.generator):
-            images = [self.generate(*part).float() for part in zip(noise.split(_AT_ONCE), parts, strict=True)]
-        return torch.cat(images) if images else torch.empty(0, *self.shape, device=device)
+            passes = zip(*(tensor.split(_AT_ONCE) for tensor in inputs), strict=True)
+            return torch.cat([self.generate(*some).float() for some in passes])
 
     @torch.no_grad()
     def check(self) -> None:
