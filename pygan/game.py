@@ -1,18 +1,23 @@
 """The game: who plays, from which noise, for which objective, on which pixel scale."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from pygan.data.scaling import Scale
+from pygan.data import Splits, as_float
+from pygan.data.scaling import Scale, make_scale
 from pygan.noise import draw_noise
 from pygan.objectives import Judged, Objective
 
-__all__ = ["Game", "evaluating"]
+if TYPE_CHECKING:
+    from pygan.recipes import Recipe
+
+__all__ = ["Game", "evaluating", "make_game"]
 
 _AT_ONCE = 1000  # samples that are generated in one pass
 
@@ -111,6 +116,39 @@ class Game:
                 "train: discriminator must give logits, whose sigmoid is D(x), but it seems to end in a sigmoid, "
                 "so that D(x) could never leave [0.5, 0.73]; remove its last layer"
             )
+
+
+def make_game(
+    recipe: "Recipe",
+    splits: Splits,
+    classes: int,
+    players: Mapping[str, nn.Module | None],
+    device: torch.device,
+) -> Game:
+    """Return the game of a recipe on a data set, on the device and in training mode.
+
+    Args:
+        recipe: every setting.
+        splits: the data; the generator starts from their mean image.
+        classes: number of classes, or 0 for a game that is not conditional.
+        players: "generator" and "discriminator", the user's modules; one that is None is made as the recipe says.
+        device: where the players are to be.
+
+    Raises:
+        ValueError: players that do not fit each other, the data or the recipe.
+    """
+    scale = make_scale(recipe.pixels, splits.train)
+    generator, discriminator = players["generator"], players["discriminator"]
+    if generator is None:
+        mean_image = scale.apply(as_float(splits.train.images)).mean(0)
+        generator = recipe.model.make_generator(splits.shape, recipe.noise_size, classes, mean_image)
+    if discriminator is None:
+        discriminator = recipe.model.make_discriminator(splits.shape, classes)
+    generator, discriminator = generator.to(device).train(), discriminator.to(device).train()
+    rules = recipe.objective, recipe.noise, recipe.noise_size
+    game = Game(generator, discriminator, splits.shape, *rules, scale, classes)
+    game.check()
+    return game
 
 
 def _refuse(player: str, task: str, output: object, shapes: list[tuple[int, ...]]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Self, get_args, get_origin, get_typ
 
 from pygan._nearest import nearest
 from pygan.algorithm import ALGORITHMS
+from pygan.data import Splits
 from pygan.data.scaling import SCALES
 from pygan.models import MODELS, MaxoutMLP, Model
 from pygan.noise import NOISES
@@ -247,13 +248,7 @@ _DEFAULTS = {"mnist": "code2014", "cifar10": "code2014"}  # Of other data: "digi
 
 
 def find_recipe(
-    recipe: str | Recipe | None,
-    settings: Mapping[str, Any],
-    *,
-    data: str,
-    pixels: int,
-    images: int,
-    before: Recipe | None = None,
+    recipe: str | Recipe | None, settings: Mapping[str, Any], splits: Splits, before: Recipe | None = None
 ) -> Recipe:
     """Return the recipe of a run: a named one fitted to the data, with the caller's settings.
 
@@ -264,20 +259,20 @@ def find_recipe(
     Args:
         recipe: a name; a `Recipe`, which is taken as it is; or None, for that of `before` or else the data's default.
         settings: fields to change.
-        data: name of the data set.
-        pixels: numbers in one image.
-        images: training images.
+        splits: the data.
         before: what a run that is resumed was begun with; its number of epochs stays unless `settings` has one.
 
     Raises:
         TypeError, ValueError: an unknown recipe or setting (the message names the nearest right one), or a bad value.
     """
+    images = len(splits.train)
     if recipe is None and before is not None:
         found = before
     elif isinstance(recipe, Recipe):
         found = recipe
     elif recipe is None or isinstance(recipe, str):
-        found = _fitted(_DEFAULTS.get(data, "digits") if recipe is None else recipe, pixels, images)
+        name = _DEFAULTS.get(splits.name, "digits") if recipe is None else recipe
+        found = _fitted(name, math.prod(splits.shape), images)
     else:
         hint = "; labels go with their images: train((images, labels))" if hasattr(recipe, "shape") else ""
         raise TypeError(

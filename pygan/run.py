@@ -25,7 +25,7 @@ __all__ = [
     "Run",
     "load",
     "load_weights",
-    "player_name",
+    "make_config",
     "read_config",
     "refuse_changes",
     "summary",
@@ -249,6 +249,15 @@ def load_weights(folder: RunFolder, checkpoint: str, generator: nn.Module, discr
 def player_name(player: nn.Module | None) -> str:
     """How config.toml names a player; None stands for the one that the recipe describes."""
     return OWN_PLAYER if player is None else f"{type(player).__module__}.{type(player).__qualname__}"
+
+
+def make_config(
+    seed: int, recipe: Recipe, data: dict[str, Any], players: Mapping[str, nn.Module | None]
+) -> dict[str, Any]:
+    """Return what config.toml holds; `read_config` reads it."""
+    own = tuple(role for role, player in players.items() if player is not None)
+    names = {role: player_name(player) for role, player in players.items()}
+    return {"format": FORMAT, "seed": seed, "recipe": recipe.flat(own), "data": data, "players": names}
 
 
 def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

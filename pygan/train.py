@@ -4,7 +4,6 @@
 the best generator. The updates themselves, Algorithm 1 of the paper among them, are in `pygan/algorithm.py`.
 """
 
-import math
 import platform
 import sys
 import warnings
@@ -23,15 +22,14 @@ from pygan._terminal import is_terminal, say
 from pygan._version import __version__
 from pygan.batches import Batches
 from pygan.checkpoint import Part
-from pygan.data import Data, Splits, as_float, fingerprint
-from pygan.data.scaling import make_scale
+from pygan.data import Data, Splits, fingerprint
 from pygan.fast import make_step
 from pygan.fit import Cadence, Fit
 from pygan.folder import RunFolder, choose_folder
-from pygan.game import Game
+from pygan.game import Game, make_game
 from pygan.optim import MovingAverage
 from pygan.recipes import Recipe, find_recipe
-from pygan.run import FORMAT, SIGMA_POINTS, Run, load_weights, player_name, read_config, refuse_changes, summary
+from pygan.run import SIGMA_POINTS, Run, load_weights, make_config, read_config, refuse_changes, summary
 from pygan.settings import value_of_type
 from pygan.tensorboard import Board
 
@@ -56,6 +54,7 @@ def train(
     root: str | Path | None = None,
     on_epoch: Callable[[Run], object] | None = None,
     conditional: bool = False,
+    image_size: int | None = None,
     **settings: Any,
 ) -> Run:
     """Train a generator and a discriminator against each other, and say how good the generator is.
@@ -76,6 +75,7 @@ def train(
         on_epoch: called with the run after each epoch; what it draws from torch's generators does not change the run.
             If it returns False, the run ends there, properly. If it raises, the run is saved first.
         conditional: train p(x given c): both players also get the label of each image. The data must have labels.
+        image_size: side in pixels of the squares that images are brought to; see `pygan.data.load`.
         **settings: any setting of `Recipe`: k, batch_size, objective, noise, precision, ...
 
     Returns:
@@ -92,73 +92,39 @@ def train(
     seed = value_of_type("train: seed", seed, int)
     if seed < 0:
         raise ValueError(f"train: seed must be at least 0, got {seed}")
-    for role, player in _named(generator, discriminator).items():
+    players = {"generator": generator, "discriminator": discriminator}
+    for role, player in players.items():
         if not isinstance(player, nn.Module | None):
             raise TypeError(f"train: {role} must be a torch.nn.Module or None, got {type(player).__name__}")
     place = find_device(device)
+    sources: dict[str, Any] = {"data": data, "root": root, "valid": valid, "test": test, "image_size": image_size}
     with own_defaults(place):
-        splits = pygan.data.load(data, root=root, seed=seed, valid=valid, test=test)
+        splits = pygan.data.load(**sources, seed=seed)
     fingerprint.refuse_leak(splits)
-    own = tuple(name for name, player in _named(generator, discriminator).items() if player is not None)
+    classes = _classes(splits) if conditional else 0
+    changes = settings if epochs is None else {**settings, "epochs": epochs}
 
-    def chosen(before: Recipe | None = None) -> Recipe:
-        return find_recipe(
-            recipe,
-            settings if epochs is None else {**settings, "epochs": epochs},
-            data=splits.name,
-            pixels=math.prod(splits.shape),
-            images=len(splits.train),
-            before=before,
-        )
+    def chosen(before: Recipe | None) -> Recipe:
+        return find_recipe(recipe, changes, splits, before)
 
     if not resume:
-        chosen()  # A mistyped setting is to be found before a folder is made.
+        chosen(None)  # A mistyped setting is to be found before a folder is made.
     folder = choose_folder(out, splits.name, resume)
     with folder.locked(), own_defaults(place):
         before = read_config(folder) if folder.holds_run() else None
         used = chosen(None if before is None else before["recipe"])
-        classes = _classes(splits) if conditional else 0
-        scale = make_scale(used.pixels, splits.train)
-        described = fingerprint.describe(splits, data=data, valid=valid, test=test, root=root)
-        config: dict[str, Any] = {
-            "format": FORMAT,
-            "seed": seed,
-            "recipe": used.flat(own),
-            "data": {**described, "classes": classes, "scale": {"name": scale.name, **scale.state()}},
-            "players": {name: player_name(player) for name, player in _named(generator, discriminator).items()},
-        }
+        described = fingerprint.describe(splits, **sources) | {"classes": classes}
+        config = make_config(seed, used, described, players)
         if before is not None:
             refuse_changes(folder.path, before, config)
         with own_randomness(seed, place, used.deterministic):
-            mean_image = scale.apply(as_float(splits.train.images)).mean(0)
-            if generator is None:
-                generator = used.model.make_generator(splits.shape, used.noise_size, classes, mean_image)
-            if discriminator is None:
-                discriminator = used.model.make_discriminator(splits.shape, classes)
-            game = Game(
-                generator.to(place).train(),
-                discriminator.to(place).train(),
-                splits.shape,
-                used.objective,
-                used.noise,
-                used.noise_size,
-                scale,
-                classes,
-            )
-            game.check()
+            game = make_game(used, splits, classes, players, place)
+            config["data"]["scale"] = {"name": game.scale.name, **game.scale.state()}
             run = Run(game, used, folder.path, seed, config["data"], splits=splits)
             play = _Play(run, game, splits, folder, place)
-            cadence = Cadence(
-                epochs=used.epochs,
-                updates_per_epoch=play.updates_per_epoch,
-                checkpoint_every=used.checkpoint_every,
-                checkpoint_seconds=used.checkpoint_seconds,
-                patience=used.patience,
-            )
             board = Board() if used.tensorboard else None
-            fit = Fit(play, folder, cadence, place, None if on_epoch is None else _asking(on_epoch, run), board)
-            longer = before is not None and used.epochs > before["recipe"].epochs
-            fit.restore(longer)
+            fit = Fit(play, folder, play.cadence(), place, None if on_epoch is None else _asking(on_epoch, run), board)
+            fit.restore(longer=before is not None and used.epochs > before["recipe"].epochs)
             run.history, play.fit = fit.history, fit
             folder.write_config(config)  # From here on the folder holds a run; what cannot begin leaves none.
             fit.open_logs()
@@ -191,6 +157,16 @@ class _Play:
         self.statistics = game.objective.statistics
         self.describe = game.objective.describe
         self.take_statistics = self.step.statistics
+
+    def cadence(self) -> Cadence:
+        """How long, and how often, in the recipe's words."""
+        return Cadence(
+            epochs=self.recipe.epochs,
+            updates_per_epoch=self.updates_per_epoch,
+            checkpoint_every=self.recipe.checkpoint_every,
+            checkpoint_seconds=self.recipe.checkpoint_seconds,
+            patience=self.recipe.patience,
+        )
 
     def update(self, number: int) -> None:
         self.batches.position = number * self.recipe.k
@@ -279,7 +255,3 @@ def _classes(splits: Splits) -> int:
     if splits.classes is None or splits.train.labels is None:
         raise ValueError(f"conditional=True needs labels, and {splits.name!r} has none")
     return len(splits.classes)
-
-
-def _named(generator: nn.Module | None, discriminator: nn.Module | None) -> dict[str, nn.Module | None]:
-    return {"generator": generator, "discriminator": discriminator}

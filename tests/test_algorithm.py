@@ -8,12 +8,13 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from pygan.algorithm import PlainStep
+from pygan.algorithm import ALGORITHMS
 from pygan.data import Batch
 from pygan.fast import make_step
 from pygan.noise import draw_noise
 from pygan.optim import Adam, Momentum, Rates
 from pygan.recipes import Recipe
+from pygan.step import PlainStep
 
 SHAPE = (1, 3, 3)
 CPU = torch.device("cpu")
@@ -32,7 +33,7 @@ def players(recipe):
 
 def game(recipe):
     new = tiny.game(recipe, SHAPE)
-    return new.generator, new.discriminator, PlainStep(new, recipe, CPU)
+    return new.generator, new.discriminator, PlainStep(ALGORITHMS[recipe.updates], new, recipe, CPU)
 
 
 def images(n=8):
@@ -206,7 +207,7 @@ def test_a_discriminator_with_batch_norm_sees_real_and_fake_apart():
 
     recipe = small()
     mixed = tiny.game(recipe, SHAPE, discriminator=Norm())
-    PlainStep(mixed, recipe, CPU)(batch, RATES)
+    PlainStep(ALGORITHMS[recipe.updates], mixed, recipe, CPU)(batch, RATES)
     assert seen == [8, 8]
     assert tiny.game(recipe, SHAPE).discriminator.independent_examples
 

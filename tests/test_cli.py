@@ -238,8 +238,8 @@ def test_train_names_the_picture_of_the_last_epoch(call, tmp_path, trained):
 
 def test_a_finished_run_is_no_error_whatever_the_streams(tmp_path, trained, monkeypatch):
     """A locale without the letters of a name; a daemon, which has no streams at all."""
-    shutil.copytree(trained, tmp_path / "été")
-    words = ["train", "digits", "--resume", "--out", str(tmp_path / "été"), "--seed", "3", *SMALL]
+    shutil.copytree(trained, tmp_path / "\u00e9t\u00e9")
+    words = ["train", "digits", "--resume", "--out", str(tmp_path / "\u00e9t\u00e9"), "--seed", "3", *SMALL]
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
         assert cli.main(words) == 0

@@ -8,7 +8,7 @@ import tiny
 import torch
 
 from pygan import fast
-from pygan.algorithm import ALGORITHMS, PlainStep
+from pygan.algorithm import ALGORITHMS
 from pygan.batches import Batches
 from pygan.data import Batch
 from pygan.data.scaling import Unit
@@ -17,6 +17,7 @@ from pygan.fast.fused import FusedStep
 from pygan.models import Generator
 from pygan.optim import OPTIMIZERS, MovingAverage, Rates
 from pygan.recipes import Recipe
+from pygan.step import PlainStep
 
 pytestmark = pytest.mark.filterwarnings("ignore:precision='bf16'")
 

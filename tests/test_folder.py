@@ -40,7 +40,7 @@ OLD_NAMES = ("config.toml.part", "log.jsonl.part", "last.safetensors.part", ".00
 def folder(tmp_path):
     """A folder with every file of a run."""
     folder = RunFolder(tmp_path)
-    folder.write_config({"seed": 0, "data": {"name": "été", "shape": [1, 4, 4]}})
+    folder.write_config({"seed": 0, "data": {"name": "\u00e9t\u00e9", "shape": [1, 4, 4]}})
     folder.write_log([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])
     folder.write_result({"epochs": 2})
     for name in ("last", "best"):
@@ -122,8 +122,8 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read_is_read_again(folder, mo
 
 def test_the_log_and_the_result_are_json(folder):
     """NaN and Infinity, which json.dumps writes, are not."""
-    table = {"nan": float("nan"), "of": [float("inf"), {"x": -float("inf")}], "good": 1.5, "text": "é"}
-    clean = {"nan": None, "of": [None, {"x": None}], "good": 1.5, "text": "é"}
+    table = {"nan": float("nan"), "of": [float("inf"), {"x": -float("inf")}], "good": 1.5, "text": "\u00e9"}
+    clean = {"nan": None, "of": [None, {"x": None}], "good": 1.5, "text": "\u00e9"}
     folder.write_log([table])
     folder.append_log(table)
     folder.write_result(table)
@@ -353,12 +353,12 @@ def test_names_are_utf8_whatever_the_locale(tmp_path):
     folder, before = RunFolder(tmp_path), locale.setlocale(locale.LC_CTYPE)
     locale.setlocale(locale.LC_CTYPE, "C")
     try:
-        folder.write_config({"name": "été"})
-        folder.write_log([{"name": "été"}])
-        assert folder.read_config() == folder.read_log()[0] == {"name": "été"}
+        folder.write_config({"name": "\u00e9t\u00e9"})
+        folder.write_log([{"name": "\u00e9t\u00e9"}])
+        assert folder.read_config() == folder.read_log()[0] == {"name": "\u00e9t\u00e9"}
     finally:
         locale.setlocale(locale.LC_CTYPE, before)
-    assert "été" in (tmp_path / "config.toml").read_text("utf-8")
+    assert "\u00e9t\u00e9" in (tmp_path / "config.toml").read_text("utf-8")
 
 
 def test_a_name_that_is_no_unicode_is_refused_before_the_run(tmp_path):
@@ -383,9 +383,9 @@ def test_what_a_stream_cannot_print_is_escaped(monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", stream)
-        say("said é \udcff")
+        say("said \u00e9 \udcff")
     escape_unprintable(stream)
-    print("printed é \udcff", file=stream, flush=True)
+    print("printed \u00e9 \udcff", file=stream, flush=True)
     assert stream.buffer.getvalue() == b"said \\xe9 \\udcff\nprinted \\xe9 \\udcff\n"
 
 

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from pygan.algorithm import PlainStep
+from pygan.algorithm import ALGORITHMS
 from pygan.data import Batch
 from pygan.objectives import NonSaturating, Saturating
 from pygan.recipes import Recipe
+from pygan.step import PlainStep
 
 SHAPE = (1, 3, 3)
 
@@ -30,7 +31,8 @@ class Linear(nn.Module):
 def make_step(**settings: object) -> PlainStep:
     recipe = Recipe().with_settings(noise_size=2, batch_size=4, **settings)
     generator = nn.Sequential(nn.Linear(2, 9), nn.Sigmoid())
-    return PlainStep(tiny.game(recipe, SHAPE, generator, Linear()), recipe, torch.device("cpu"))
+    game = tiny.game(recipe, SHAPE, generator, Linear())
+    return PlainStep(ALGORITHMS[recipe.updates], game, recipe, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("scale", "factor"), [("sum", 1.0), ("half", 0.5)])

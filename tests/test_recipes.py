@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from pygan.data import Batch, Splits
 from pygan.models import MaxoutMLP
 from pygan.objectives import NonSaturating, Saturating
 from pygan.optim import AdamSettings, MomentumSettings, Rates
@@ -14,7 +16,8 @@ from pygan.recipes import PARTS, RECIPES, Recipe, find_recipe, known_settings
 
 
 def fit(recipe=None, data="mnist", pixels=784, images=50_000, before=None, **settings):
-    return find_recipe(recipe, settings, data=data, pixels=pixels, images=images, before=before)
+    one = torch.zeros(1, 1, 1, pixels, dtype=torch.uint8).expand(images, -1, -1, -1)
+    return find_recipe(recipe, settings, Splits(data, Batch(one), Batch(one), Batch(one), "made up"), before)
 
 
 def test_the_two_recipes_of_2014_differ_in_the_update_and_in_the_half_of_the_discriminators_loss():

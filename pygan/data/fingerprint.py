@@ -30,13 +30,16 @@ def describe(splits: Splits, **sources: Any) -> dict[str, Any]:
         "checksums": checksums(splits),
     }
     given = {name: source for name, source in sources.items() if source is not None}
-    if all(isinstance(source, str | Path) for source in given.values()):
-        # Absolute, so that the run can be evaluated from another folder.
-        described["sources"] = {
-            name: source if source in pygan.data.NAMED else str(Path(source).expanduser().absolute())
-            for name, source in given.items()
-        }
+    if all(isinstance(source, str | Path | int) for source in given.values()):
+        described["sources"] = {name: _absolute(source) for name, source in given.items()}
     return described
+
+
+def _absolute(source: str | Path | int) -> str | int:
+    """A path without regard to the current folder, so that the run can be evaluated from another one."""
+    if isinstance(source, int) or source in pygan.data.NAMED:
+        return source if isinstance(source, int) else str(source)
+    return str(Path(source).expanduser().absolute())
 
 
 def checksums(splits: Splits) -> dict[str, str]:

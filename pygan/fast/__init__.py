@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pygan.algorithm import PlainStep
+from pygan.algorithm import ALGORITHMS
 from pygan.fast.fused import FusedStep, can_fuse
 from pygan.fast.graph import GraphStep
 from pygan.game import Game
-from pygan.step import Step
+from pygan.step import BaseStep, PlainStep, Step
 
 if TYPE_CHECKING:
     from pygan.recipes import Recipe
@@ -25,9 +25,13 @@ def make_step(game: Game, recipe: "Recipe", device: torch.device) -> Step:
         warnings.warn(
             "precision='bf16': this CPU has no bfloat16 instructions, so float32 would be faster", stacklevel=3
         )
+    step: BaseStep
+    if recipe.step == "auto" and can_fuse(game, recipe, device):
+        step = FusedStep(game, recipe, device)
+    else:
+        step = PlainStep(ALGORITHMS[recipe.updates], game, recipe, device)
     if recipe.step == "plain":
-        return PlainStep(game, recipe, device)
-    step = (FusedStep if can_fuse(game, recipe, device) else PlainStep)(game, recipe, device)
+        return step
     return GraphStep(step, recipe.k, device) if device.type == "cuda" else step
 
 
