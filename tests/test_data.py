@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from items import Items
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torch.utils.data import IterableDataset, TensorDataset
 
 from pygan import data
 from pygan.data.splits import Splits
@@ -22,17 +23,6 @@ def floats(*shape, seed=0):
 
 def rows(images):
     return sorted(map(tuple, images.flatten(1).tolist()))
-
-
-class Items(Dataset):
-    def __init__(self, items):
-        self.items = items
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, i):
-        return self.items[i]
 
 
 # Splits

@@ -195,7 +195,7 @@ class Endless:
         pass
 
     def iter_content(self, chunk_size):
-        while True:
+        while self.sent < 64 << 20:  # long enough to be called endless
             self.sent += 1 << 16
             yield bytes(1 << 16)
             if self.error:

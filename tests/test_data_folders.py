@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from items import Items
 
 import pygan
 from pygan import data
@@ -103,17 +104,6 @@ def test_the_size_of_pictures(tmp_path, size, image_size, expected):
     pil = [picture(i, *size) for i in range(12)]
     assert data.load(Items(pil), image_size=image_size).shape == (3, *expected)
     assert pil[0].size == size, "the user's own images stay as they are"
-
-
-class Items(torch.utils.data.Dataset):
-    def __init__(self, items):
-        self.items = items
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, i):
-        return self.items[i]
 
 
 def test_a_large_photograph_is_smoothed_not_sampled(tmp_path):
@@ -363,7 +353,11 @@ def test_sixteen_bits_are_rounded_not_clipped(tmp_path):
 
 
 def test_sixteen_bits_keep_what_is_transparent(tmp_path):
-    Image.fromarray(np.array([[0, 300, 65535]], np.uint16)).save(tmp_path / "x.png", transparency=300)
+    Image.fromarray(np.array([[0, 300, 65535]], np.uint16)).save(tmp_path / "x.png")
+    whole = (tmp_path / "x.png").read_bytes()
+    content = b"tRNS" + struct.pack(">H", 300)
+    chunk = struct.pack(">I", 2) + content + struct.pack(">I", zlib.crc32(content))
+    (tmp_path / "x.png").write_bytes(whole[:33] + chunk + whole[33:])
     assert folders.read(tmp_path).train.images.flatten().tolist() == [0, 255, 255]
 
 

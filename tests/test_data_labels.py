@@ -4,9 +4,12 @@ import hashlib
 
 import numpy as np
 import pytest
+import tiny
 import torch
-from torch.utils.data import Dataset, TensorDataset
+from items import Items
+from torch.utils.data import TensorDataset
 
+import pygan
 from pygan import data
 from pygan.data import Batch, Source, olivetti
 from pygan.data.labels import encode, translate
@@ -77,19 +80,6 @@ def test_labels_follow_their_images_through_the_split(tmp_path, kind):
     assert splits.classes == ("0", "1", "2")
     assert_labels_follow_images(splits, lambda number: str(number % 3))
     assert repr(splits).endswith("images of [1, 2, 2] in 3 classes)")
-
-
-class Items(Dataset):
-    def __init__(self, items, classes=None):
-        self.items = items
-        if classes is not None:
-            self.classes = classes
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, i):
-        return self.items[i]
 
 
 def test_data_without_labels_have_none():
@@ -266,6 +256,15 @@ def test_a_data_set_is_added_by_one_function_and_one_line(monkeypatch):
     assert splits.protocol.startswith("toy: 40 squares of one gray; split 80/10/10")
     with pytest.raises(ValueError, match=r"neither a data set \(.*, toy\)"):
         data.load("toyy")
+
+
+def test_a_data_set_of_ones_own_trains_resumes_and_loads(monkeypatch, tmp_path):
+    images = bytes_(60, 1, 4, 4)
+    monkeypatch.setitem(data.NAMED, "toy", lambda root: Source("toy", Batch(images), "toy: noise"))
+    tiny.run(tmp_path / "run", "toy", epochs=2)
+    run = tiny.run(tmp_path / "run", "toy", epochs=3, resume=True)
+    assert [entry["epoch"] for entry in run.history] == [1, 2, 3]
+    assert pygan.load(tmp_path / "run").log_likelihood() == run.log_likelihood()
 
 
 @pytest.mark.parametrize(

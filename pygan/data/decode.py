@@ -116,11 +116,12 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 def _upright_size(image: Image.Image) -> tuple[int, int]:
     from PIL import ExifTags
 
-    if image.format == "TIFF":  # Pillow has already exchanged the sides of a TIFF, but not of the others
-        return image.size
-    if image.format == "PNG" and "exif" not in image.info:  # getexif() would decode the whole picture to look further
-        return image.size
     width, height = image.size
+    if image.format == "TIFF":  # whose sides some releases of Pillow have exchanged already
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        width, height = tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength]
+    if image.format == "PNG" and "exif" not in image.info:  # getexif() would decode the whole picture to look further
+        return width, height
     turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
     return (height, width) if turned else (width, height)
 
