@@ -141,9 +141,7 @@ def toy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Toy:
 
 
 def train(toy: Toy, out: Path, **settings: Any) -> Run:
-    known = {
-        name: value for name, value in tiny.SETTINGS.items() if toy.registry is not MODELS or name not in OWN_SIZES
-    }
+    known = {n: value for n, value in tiny.SETTINGS.items() if toy.registry is not MODELS or n not in OF_THE_PAPER}
     return pygan.train(tiny.images(), out=out, **{**known, **toy.settings, **settings})
 
 
