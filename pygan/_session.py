@@ -10,8 +10,17 @@ from types import FrameType
 from typing import Self
 
 import torch
+from torch import Tensor
 
-__all__ = ["Interrupt", "find_device", "forked_randomness", "hardware", "own_defaults", "own_randomness"]
+__all__ = [
+    "CpuRandomness",
+    "Interrupt",
+    "find_device",
+    "forked_randomness",
+    "hardware",
+    "own_defaults",
+    "own_randomness",
+]
 
 
 def find_device(device: str | torch.device) -> torch.device:
@@ -76,6 +85,18 @@ def own_randomness(seed: int, device: torch.device, deterministic: bool) -> Iter
 def forked_randomness(device: torch.device) -> AbstractContextManager[None]:
     """Leaves torch's default generators, of the CPU and of this device, as they were before."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+class CpuRandomness:
+    """The state of torch's default generator of the CPU, as a part of a checkpoint."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the generator's state."""
+        return {"cpu": torch.get_rng_state()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Set the generator's state."""
+        torch.set_rng_state(state["cpu"])
 
 
 class Interrupt:

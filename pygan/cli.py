@@ -19,13 +19,14 @@ import pygan.data
 from pygan import pictures
 from pygan._nearest import nearest
 from pygan._session import find_device, hardware
+from pygan._terminal import escape_unprintable, is_terminal, say
 from pygan.data import as_float
 from pygan.data.arrays import from_array, read_npy
 from pygan.evaluate import ParzenWindow
 from pygan.fit import Interrupted
 from pygan.folder import RunFolder
 from pygan.recipes import RECIPES, KnownSetting, known_settings
-from pygan.run import SIGMA_POINTS, load
+from pygan.run import SIGMA_POINTS, load, summary
 from pygan.train import train
 
 __all__ = ["main"]
@@ -71,22 +72,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 is success, 1 an error (one line on standard error), 2 a wrong command line, 130 an interrupt by Ctrl-C.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    escape_unprintable(sys.stdout)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
             options = _parser().parse(words or ["--help"])
             options.command(options)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # as in a daemon
+                sys.stdout.flush()
         except SystemExit as stop:  # argparse has printed its help or what is wrong
             return int(stop.code or 0) if words else 2
         except KeyboardInterrupt as interrupt:
-            print(f"pygan: {_how_to_go_on(words, interrupt)}", file=sys.stderr)
+            say(f"pygan: {_how_to_go_on(words, interrupt)}")
             return 130
         except BrokenPipeError:  # whoever read our output, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush would fail
             return 1
         except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
-            print(f"pygan: error: {error}", file=sys.stderr)
+            say(f"pygan: error: {error}")
             return 1
     return 0
 
@@ -114,9 +117,11 @@ def _train(options: argparse.Namespace) -> None:
         root=options.root,
         **{name: value for name, value in vars(options).items() if name in known_settings()},
     )
-    if options.quiet or not sys.stderr.isatty():  # otherwise train() has said it
-        print(RunFolder(run.path).summary())
-    print(max((run.path / "samples").iterdir()))
+    folder = RunFolder(run.path)
+    if options.quiet or not is_terminal(sys.stderr):  # otherwise train() has said it
+        print(summary(folder))
+    if (picture := folder.last_picture()) is not None:
+        print(picture)
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -130,6 +135,7 @@ def _sample(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    options.samples = options.samples.expanduser()
     if not options.samples.exists():
         raise FileNotFoundError(f"evaluate: there is no run or file {options.samples}")
     device = find_device(options.device)
@@ -294,7 +300,7 @@ def _count(text: str) -> int:
 
 
 def _output(text: str) -> Path:
-    if (path := Path(text)).suffix in (".png", ".npy"):
+    if (path := Path(text).expanduser()).suffix in (".png", ".npy"):
         return path
     raise argparse.ArgumentTypeError(f"expected a name that ends in .png or .npy, got {text!r}")
 
@@ -308,4 +314,8 @@ def _with_dashes(word: str) -> str:
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     from tqdm import tqdm
 
-    tqdm.write(f"pygan: warning: {message}", file=sys.stderr)  # above a progress bar, not through it
+    text = f"pygan: warning: {message}"
+    if is_terminal(sys.stderr):
+        tqdm.write(text, file=sys.stderr)  # above a progress bar, not through it
+    else:
+        say(text)

@@ -1,6 +1,7 @@
 """The loop around anything that learns update by update: it logs, saves, resumes, stops, and loses nothing."""
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +12,25 @@ import torch
 from torch import Tensor
 
 from pygan import health
-from pygan._session import Interrupt, forked_randomness
-from pygan.folder import Part, RunFolder, take_over
+from pygan._session import CpuRandomness, Interrupt, forked_randomness
+from pygan._terminal import is_terminal
+from pygan.checkpoint import Part, state_of, take_over
+from pygan.folder import RunFolder, check_tables
 from pygan.tensorboard import Board
 
 __all__ = ["Cadence", "Fit", "Interrupted", "Learner"]
 
 _READ_EVERY = 100  # updates between looks at the statistics; each look waits for the GPU
-_PROGRESS = ("update", "totals", "history", "times", "best", "seconds", "warned", "stopped")  # what is saved, in JSON
+_PROGRESS = {  # what a checkpoint holds of a `Fit`, besides tensors
+    "update": int,
+    "totals": list[float],
+    "history": list[dict[str, Any]],
+    "times": list[float],
+    "best": float | None,
+    "seconds": float,
+    "warned": list[str],
+    "stopped": str | None,
+}
 
 
 class Learner(Protocol):
@@ -116,7 +128,8 @@ class Fit:
         self.seconds = 0.0
         self.warned: list[str] = []
         self.stopped: str | None = None
-        self._saved: int | None = None  # the update of the last checkpoint
+        self._saved: int | None = None  # the update of the newest checkpoint
+        self._last_is_old = False  # "best" was restored instead
 
     @property
     def finished(self) -> bool:
@@ -135,7 +148,8 @@ class Fit:
         # The line has no room for a bar if all of it is to fit into 80 columns.
         line = "{desc} [{elapsed}<{remaining}]{postfix}"
         total = self.cadence.epochs * per_epoch
-        bar = tqdm(total=total, initial=self.update, bar_format=line, disable=None if show else True)
+        show = show and is_terminal(sys.stderr)
+        bar = tqdm(total=total, initial=self.update, bar_format=line, disable=not show)
         with bar, Interrupt() as interrupt:
             while not self.finished:
                 self.learner.update(self.update)
@@ -168,8 +182,8 @@ class Fit:
         self.folder.append_log({**entry, "seconds": self.times[-1]})
         if self.board is not None:
             self.board.write(entry)
-        self._keep_best(entry)
         health.warn_once(self.learner.diagnose(self.history), epoch, self.warned)
+        self._keep_best(entry)
         if self.cadence.patience and epoch - self._best_epoch(epoch) >= self.cadence.patience:
             self.stopped = f"no better log-likelihood for {self.cadence.patience} epochs"
         self._ask_user()
@@ -182,7 +196,7 @@ class Fit:
         score = entry.get("log_likelihood")
         if score is not None and (self.best is None or score > self.best):
             self.best = score
-            self.save("best")  # Before "last": a run that is killed in between does this epoch again.
+            self.save("best")  # all of the run: one that is killed before it saves "last" goes on from here
 
     def _best_epoch(self, otherwise: int) -> int:
         """The first epoch with the best log-likelihood, if any was judged."""
@@ -220,12 +234,7 @@ class Fit:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor that the run goes on from, by name."""
-        named = {
-            f"{part}.{name}": tensor
-            for part, of in self.learner.parts().items()
-            for name, tensor in of.state_dict().items()
-        }
-        named["random.cpu"] = torch.get_rng_state()
+        named = state_of({**self.learner.parts(), "random": CpuRandomness()})
         if self.device.type == "cuda":
             named["random.cuda"] = torch.cuda.get_rng_state(self.device)
         return named
@@ -242,26 +251,36 @@ class Fit:
         health.check_finite(self.update, self.tensors(), self._saved)
 
     def restore(self, longer: bool = False) -> None:
-        """Go back to where the last checkpoint was made, if there is one. The folder is only read.
+        """Go back to the newest checkpoint that can be read, if there is one. The folder is only read.
 
         With `longer`, a run that was stopped goes on.
         """
-        if (state := self.folder.read_checkpoint("last")) is None:
+        states = self.folder.read_checkpoints()
+        for name, (_, progress) in states.items():
+            progress.setdefault("stopped", None)  # version 0.1 had no such thing
+            check_tables(progress, _PROGRESS, self.folder.checkpoint_path(name))
+        if not states:
             return
-        tensors, progress = state
-        take_over(self.learner.parts(), tensors, str(self.folder.path))
+        newest = max(states, key=lambda name: (states[name][1]["update"], name))  # "last", if both are equally new
+        tensors, progress = states[newest]
+        cuda = tensors.pop("random.cuda", None)  # A run may move from one device to another.
+        parts = {**self.learner.parts(), "random": CpuRandomness()}
+        take_over(parts, tensors, str(self.folder.checkpoint_path(newest)))
         for name in _PROGRESS:
-            setattr(self, name, progress.get(name))
+            setattr(self, name, progress[name])
+        if "best" not in states:
+            self.best = None  # The best of the epochs to come is kept, or at least the last.
         if longer:
             self.stopped = None
-        self._saved = self.update
+        self._saved, self._last_is_old = self.update, newest == "best"
         self.learner.reload()
-        torch.set_rng_state(tensors["random.cpu"])
-        if self.device.type == "cuda" and "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+        if self.device.type == "cuda" and cuda is not None:
+            torch.cuda.set_rng_state(cuda, self.device)
 
     def open_logs(self) -> None:
-        """Take up the logs where the history ends; what was logged after the last checkpoint is forgotten."""
+        """Take up the logs where the history ends; what was logged after the newest checkpoint is forgotten."""
+        if self._last_is_old:
+            self.save("last")
         if self.board is not None:
             self.board.open(self.folder.path, len(self.history))
         self.folder.write_log([{**e, "seconds": s} for e, s in zip(self.history, self.times, strict=True)])

@@ -1,7 +1,7 @@
 """The run: what a user holds, and how it is loaded from its folder."""
 
+import math
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,43 @@ import torch
 from torch import Tensor, nn
 
 import pygan.data
+from pygan.checkpoint import Part, take_over
 from pygan.data import Batch, Splits, as_float, fingerprint
 from pygan.data.scaling import SCALES
 from pygan.evaluate import ParzenEstimate, ParzenWindow
-from pygan.folder import DamagedError, RunFolder, take_over
+from pygan.folder import RunFolder, check_tables
 from pygan.game import Game, evaluating
-from pygan.optim import with_prefix
 from pygan.recipes import Recipe
 from pygan.settings import find
 
-__all__ = ["FORMAT", "SIGMA_POINTS", "Run", "load", "load_weights", "player_name", "read_config", "refuse_changes"]
+__all__ = [
+    "FORMAT",
+    "SIGMA_POINTS",
+    "Run",
+    "load",
+    "load_weights",
+    "player_name",
+    "read_config",
+    "refuse_changes",
+    "summary",
+]
 
 SIGMA_POINTS = 1000  # The authors' script chooses sigma on the first 1000 validation points.
 OWN_PLAYER = "the recipe's"  # in config.toml, where no module of the user's takes the player's place
+_CONFIG = {  # what config.toml must hold
+    "seed": int,
+    "recipe": dict,
+    "data": dict,
+    "data.shape": list[int],
+    "data.checksums": dict[str, str],
+    "data.checksums.train": str,
+    "data.checksums.valid": str,
+    "data.checksums.test": str,
+    "players": dict,
+    "players.generator": str,
+    "players.discriminator": str,
+}
+_RESULT = {"log_likelihood": float | None, "standard_error": float | None, "best_epoch": int, "epochs": int}
 FORMAT = 2  # of config.toml
 _PLAYERS = ("generator", "discriminator")
 
@@ -178,9 +202,10 @@ def load(
 
     Raises:
         FileNotFoundError: no such run or checkpoint.
-        ValueError: another name of a checkpoint, a malformed file, or players that have to be given.
+        ValueError: another name of a checkpoint, a damaged file, or players that have to be given. Where only the other
+            checkpoint is damaged, a UserWarning says what is lost: epochs of the history.
     """
-    folder = RunFolder(Path(path).expanduser())
+    folder = RunFolder(path)
     config = read_config(folder)
     recipe, data = config["recipe"], config["data"]
     shape, classes = tuple(data["shape"]), data["classes"]
@@ -191,9 +216,11 @@ def load(
         generator = recipe.model.make_generator(shape, recipe.noise_size, classes)
     if discriminator is None:
         discriminator = recipe.model.make_discriminator(shape, classes)
-    history = load_weights(folder, checkpoint, generator, discriminator)
-    with suppress(DamagedError):  # What was asked for is there; the history then ends with it.
-        history = (folder.read_checkpoint("last") or ({}, {"history": history}))[1]["history"]
+    load_weights(folder, checkpoint, generator, discriminator)
+    states = folder.read_checkpoints()
+    for name, (_, progress) in states.items():
+        check_tables(progress, {"history": list[dict[str, Any]]}, folder.checkpoint_path(name))
+    history = max((progress["history"] for _, progress in states.values()), key=len)
     scale = dict(data["scale"])
     game = Game(
         generator.eval(),
@@ -208,26 +235,15 @@ def load(
     return Run(game, recipe, folder.path, config["seed"], data, history)
 
 
-def load_weights(
-    folder: RunFolder, checkpoint: str, generator: nn.Module, discriminator: nn.Module
-) -> list[dict[str, Any]]:
-    """Overwrite the players' weights by those of a checkpoint (the averaged generator's, if there is one).
-
-    Returns:
-        The history that the checkpoint holds.
-    """
+def load_weights(folder: RunFolder, checkpoint: str, generator: nn.Module, discriminator: nn.Module) -> None:
+    """Overwrite the players' weights by those of a checkpoint; the averaged generator's, if there is one."""
     state = folder.read_checkpoint(checkpoint)
     if state is None:
         raise FileNotFoundError(f"load: {folder.path} has no checkpoint {checkpoint!r} yet")
-    tensors, progress = state
-    averaged = with_prefix(tensors, "averaged.module.")
-    of_generator = averaged or with_prefix(tensors, "generator.")
-    of_discriminator = with_prefix(tensors, "discriminator.")
-    players = {"generator": generator, "discriminator": discriminator}
-    named = {f"generator.{n}": t for n, t in of_generator.items()}
-    named |= {f"discriminator.{n}": t for n, t in of_discriminator.items()}
-    take_over(players, named, f"{folder.path}, checkpoint {checkpoint!r}")
-    return list(progress["history"])
+    tensors, _ = state
+    averaged = any(name.startswith("averaged.module.") for name in tensors)
+    parts: dict[str, Part] = {"averaged.module" if averaged else "generator": generator, "discriminator": discriminator}
+    take_over(parts, tensors, f"{folder.checkpoint_path(checkpoint)} (settings: {folder.path / 'config.toml'})")
 
 
 def player_name(player: nn.Module | None) -> str:
@@ -256,12 +272,24 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
 def read_config(folder: RunFolder) -> dict[str, Any]:
     """Return the settings that the run was begun with: "seed", the `Recipe` "recipe", tables "data" and "players"."""
     config = folder.read_config()
+    check_tables(config, _CONFIG, folder.path / "config.toml")
     try:
         recipe = _recipe(config["recipe"], config.get("format", 1))
     except (TypeError, ValueError) as error:
         path = folder.path / "config.toml"
         raise ValueError(f"{path} is malformed, or of another version of pygan: {error}") from None
     return {**config, "recipe": recipe, "data": {"classes": 0, "scale": {"name": "unit"}, **config["data"]}}
+
+
+def summary(folder: RunFolder) -> str:
+    """Return the result of a finished run in one line."""
+    result = folder.read_result() or {}
+    check_tables(result, _RESULT, folder.path / "result.json")
+    mean, error = (math.nan if result[name] is None else result[name] for name in ("log_likelihood", "standard_error"))
+    return (
+        f"{folder.path}: {mean:.1f} +- {error:.1f} nats on the test split, "
+        f"at epoch {result['best_epoch']} of {result['epochs']}"
+    )
 
 
 def _recipe(settings: Mapping[str, Any], version: int) -> Recipe:

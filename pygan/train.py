@@ -19,17 +19,19 @@ from torch import Tensor, nn
 import pygan.data
 from pygan import health, pictures
 from pygan._session import find_device, hardware, own_defaults, own_randomness
+from pygan._terminal import is_terminal, say
 from pygan._version import __version__
 from pygan.batches import Batches
+from pygan.checkpoint import Part
 from pygan.data import Data, Splits, as_float, fingerprint
 from pygan.data.scaling import make_scale
 from pygan.fast import make_step
 from pygan.fit import Cadence, Fit
-from pygan.folder import DamagedError, Part, RunFolder, choose_folder
+from pygan.folder import RunFolder, choose_folder
 from pygan.game import Game
 from pygan.optim import MovingAverage
 from pygan.recipes import Recipe, find_recipe
-from pygan.run import FORMAT, SIGMA_POINTS, Run, load_weights, player_name, read_config, refuse_changes
+from pygan.run import FORMAT, SIGMA_POINTS, Run, load_weights, player_name, read_config, refuse_changes, summary
 from pygan.settings import value_of_type
 from pygan.tensorboard import Board
 
@@ -160,14 +162,14 @@ def train(
             run.history, play.fit = fit.history, fit
             folder.write_config(config)  # From here on the folder holds a run; what cannot begin leaves none.
             fit.open_logs()
-            if longer or not folder.is_finished():
+            if not (fit.finished and folder.is_finished()):
                 folder.write_result(None)
                 fit.play(progress)
-            best = _best_run(run, folder, game)
+            best, entry = _best_run(run, folder, game)
             if not folder.is_finished():
-                _write_result(best, fit, folder, place)
-    if progress and sys.stderr.isatty():
-        print(folder.summary(), file=sys.stderr)
+                _write_result(best, entry, fit, folder, place)
+    if progress and is_terminal(sys.stderr):
+        say(summary(folder))
     return best
 
 
@@ -229,14 +231,13 @@ class _Play:
         }
 
 
-def _best_run(run: Run, folder: RunFolder, game: Game) -> Run:
-    """The run with the weights of its best checkpoint; with the last ones, and a warning, where that is damaged."""
-    try:
-        load_weights(folder, "best", game.generator, game.discriminator)
-    except DamagedError as error:
-        warnings.warn(f"{error}; the weights of the last epoch are used instead", stacklevel=3)
-        load_weights(folder, "last", game.generator, game.discriminator)
-    return replace(run, game=replace(game, generator=game.generator.eval(), discriminator=game.discriminator.eval()))
+def _best_run(run: Run, folder: RunFolder, game: Game) -> tuple[Run, dict[str, Any]]:
+    """The run with the weights of its best checkpoint, or of the last if that is damaged; and that epoch's entry."""
+    states = folder.read_checkpoints()
+    name = "best" if "best" in states else "last"
+    load_weights(folder, name, game.generator, game.discriminator)
+    best = replace(run, game=replace(game, generator=game.generator.eval(), discriminator=game.discriminator.eval()))
+    return best, states[name][1]["history"][-1]
 
 
 def _asking(on_epoch: Callable[[Run], object], run: Run) -> Callable[[], object]:
@@ -244,10 +245,12 @@ def _asking(on_epoch: Callable[[Run], object], run: Run) -> Callable[[], object]
     return lambda: on_epoch(run) is not False and not run.stopping
 
 
-def _write_result(run: Run, fit: Fit, folder: RunFolder, device: torch.device) -> None:
-    """Judge the best generator on the test split, which is used here for the first time, and write the result."""
+def _write_result(run: Run, entry: Mapping[str, Any], fit: Fit, folder: RunFolder, device: torch.device) -> None:
+    """Judge the best generator on the test split, which is used here for the first time, and write the result.
+
+    `entry` is the history's of the epoch whose weights these are.
+    """
     estimate = run.log_likelihood()
-    history = _history_of_best(folder, fit)
     folder.write_result(
         {
             "log_likelihood": estimate.mean,
@@ -258,8 +261,8 @@ def _write_result(run: Run, fit: Fit, folder: RunFolder, device: torch.device) -
             "protocol": "Parzen window on samples of the best validation epoch; sigma from the validation split's "
             f"first {SIGMA_POINTS} images; mean and standard error over the test split, in nats",
             "splits": run.splits.protocol if run.splits is not None else None,
-            "validation_log_likelihood": history[-1]["log_likelihood"],
-            "best_epoch": history[-1]["epoch"],
+            "validation_log_likelihood": entry["log_likelihood"],
+            "best_epoch": entry["epoch"],
             "epochs": len(fit.history),
             "stopped": fit.stopped,
             "seed": run.seed,
@@ -269,15 +272,6 @@ def _write_result(run: Run, fit: Fit, folder: RunFolder, device: torch.device) -
             "recipe": run.recipe.flat(),
         }
     )
-
-
-def _history_of_best(folder: RunFolder, fit: Fit) -> list[dict[str, Any]]:
-    """The history up to the best checkpoint, as that file has it: the epoch of the very weights that were judged."""
-    try:
-        state = folder.read_checkpoint("best")
-    except DamagedError:
-        state = None
-    return fit.history if state is None else state[1]["history"]
 
 
 def _classes(splits: Splits) -> int:

@@ -1,7 +1,10 @@
 """The command line as a user meets it: exit codes, what is printed, where, and what a wrong word is answered with."""
 
+import io
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +17,7 @@ import torch
 
 import pygan
 from pygan import cli, data, pictures
+from pygan.folder import RunFolder
 from pygan.recipes import RECIPES, known_settings
 from pygan.run import load
 
@@ -220,6 +224,52 @@ def test_train_makes_the_run_and_says_where(call, tmp_path, monkeypatch):
     code, out, _ = call("train", "--epochs", "2", "--resume")
     assert code == 0
     assert "runs/digits/samples/0002.png" in out
+
+
+def test_train_names_the_picture_of_the_last_epoch(call, tmp_path, trained):
+    """As a number: sorted as text, 9995.png came after 10005.png."""
+    shutil.copytree(trained, tmp_path / "run")
+    for epoch in (9995, 10005):
+        shutil.copy(tmp_path / "run/samples/0002.png", tmp_path / f"run/samples/{epoch}.png")
+    code, out, err = call("train", "digits", "--resume", "--out", tmp_path / "run", "--seed", "3", *SMALL)
+    assert (code, err) == (0, "")
+    assert out.endswith("samples/10005.png\n")
+
+
+def test_a_finished_run_is_no_error_whatever_the_streams(tmp_path, trained, monkeypatch):
+    """A locale without the letters of a name; a daemon, which has no streams at all."""
+    shutil.copytree(trained, tmp_path / "été")
+    words = ["train", "digits", "--resume", "--out", str(tmp_path / "été"), "--seed", "3", *SMALL]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+        assert cli.main(words) == 0
+        assert b"\\xe9t\\xe9" in sys.stdout.buffer.getvalue()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        patch.setattr(sys, "stderr", None)
+        assert cli.main(words) == 0
+        assert cli.main(["sample", str(tmp_path / "none")]) == 1
+
+
+def test_files_in_the_home_folder(call, tmp_path, trained, monkeypatch):
+    """A shell does not expand the ~ of --output=~/x.png."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").symlink_to(trained)
+    assert call("sample", "~/run", "-n", "1", "--output=~/x.npy")[0] == 0
+    assert call("evaluate", "~/run")[0] == 0
+    assert sorted(os.listdir()) == ["run", "x.npy"]
+
+
+def test_a_damaged_run_is_one_line_that_names_the_file(call, tmp_path, trained):
+    shutil.copytree(trained, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    tensors, progress = folder.read_checkpoint("best")
+    folder.write_checkpoint("best", tensors, {name: value for name, value in progress.items() if name != "history"})
+    code, _, err = call("sample", tmp_path / "run", "-o", tmp_path / "x.png")
+    assert code == 1
+    best = folder.checkpoint_path("best")
+    assert err == f"pygan: error: {best} is malformed or damaged: history is missing. Put a copy in its place\n"
 
 
 def test_a_run_on_folders_is_evaluated_from_anywhere(call, tmp_path, monkeypatch):

@@ -8,13 +8,16 @@ import math
 import re
 import struct
 import tarfile
+import zipfile
+from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from pygan import data
-from pygan.data import arrays, cifar10, files, mnist
+from pygan.data import arrays, cifar10, files, mnist, olivetti
 
 pooch, requests = pytest.importorskip("pooch"), pytest.importorskip("requests")
 hypothesis = pytest.importorskip("hypothesis")
@@ -47,8 +50,7 @@ def serve(monkeypatch, contents):
         asked.append(url)
         if url not in contents:
             raise requests.HTTPError("404")
-        with open(output_file, "wb") as file:
-            file.write(contents[url])
+        output_file.write(contents[url])
 
     monkeypatch.setattr(pooch.HTTPDownloader, "__call__", download)
     return asked
@@ -111,7 +113,9 @@ def test_fuzzed_idx_gives_the_image_or_a_value_error(tmp_path_factory, noise, st
 
 
 def idx_file(seed, *shape):
-    values = np.random.default_rng(seed).integers(0, 2, math.prod(shape), dtype=np.uint8)
+    values = np.random.default_rng(seed).integers(0, 2, math.prod(shape), dtype=np.uint8) * (
+        255 if len(shape) == 3 else 1
+    )
     header = struct.pack(f">{1 + len(shape)}I", 0x800 + len(shape), *shape)
     return gzip.compress(header + values.tobytes(), compresslevel=1)
 
@@ -177,6 +181,57 @@ def test_a_download_with_a_wrong_checksum_never_arrives(cache, monkeypatch, fake
     with pytest.raises(FileNotFoundError, match=r"could not be downloaded \(.*: ValueError; .*: ValueError\)"):
         data.load("mnist")
     assert not list((cache / "mnist").iterdir())
+
+
+class Endless:
+    """What requests.get returns from a server that never stops sending, or a disk that is full after one block."""
+
+    headers: ClassVar = {}
+
+    def __init__(self, error=None):
+        self.sent, self.error = 0, error
+
+    def raise_for_status(self):
+        pass
+
+    def iter_content(self, chunk_size):
+        while True:
+            self.sent += 1 << 16
+            yield bytes(1 << 16)
+            if self.error:
+                raise self.error
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "olivetti"])
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (None, "more than 200,000 bytes"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (requests.ConnectionError("reset"), "ConnectionError"),
+    ],
+)
+def test_a_download_that_does_not_end_well_leaves_nothing(cache, monkeypatch, name, error, message):
+    monkeypatch.undo()
+    monkeypatch.setattr(pooch, "os_cache", lambda name: cache.parent / name)
+    monkeypatch.setenv("PYGAN_DATA", "")
+    monkeypatch.setattr(mnist, "_LIMIT", 200_000)
+    for module, remote in ((cifar10, "_ARCHIVE"), (olivetti, "_MAT")):
+        monkeypatch.setattr(module, remote, replace(getattr(module, remote), limit=200_000))
+    answers = []
+    monkeypatch.setattr(requests, "get", lambda url, **keywords: answers.append(Endless(error)) or answers[-1])
+    with pytest.raises(FileNotFoundError, match=f"could not be downloaded .*: {message}"):
+        data.load(name)
+    assert answers
+    assert all(answer.sent <= 4 << 16 for answer in answers)
+    assert not any(cache.rglob("*.*")), "no file, and no part of one"
+
+
+def test_the_limits_of_downloads_leave_room():
+    """The sizes of the published files, in bytes."""
+    assert mnist._LIMIT > 9_912_422
+    assert cifar10._ARCHIVE.limit > 170_052_171
+    assert olivetti._MAT.limit > 400 * 64 * 64
 
 
 @pytest.mark.parametrize(
@@ -249,7 +304,7 @@ def test_cifar10_is_unpacked_into_the_cache(cache, monkeypatch):
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     url = "https://example.org/cifar.tar.gz"
-    monkeypatch.setattr(cifar10, "_ARCHIVE", files.Remote("cifar.tar.gz", sha256(packed.getvalue()), (url,)))
+    monkeypatch.setattr(cifar10, "_ARCHIVE", files.Remote("cifar.tar.gz", sha256(packed.getvalue()), (url,), 1 << 20))
     asked = serve(monkeypatch, {url: packed.getvalue()})
     for _ in range(2):
         splits = data.load("cifar10")
@@ -306,13 +361,98 @@ def test_a_header_that_promises_the_earth_is_not_believed(tmp_path):
         arrays.read_npy(write(tmp_path / "x.npy", whole))
 
 
+NPY = npy(np.zeros((3, 4), np.float32))
+
+
+def compressed(**arrays):
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
 @settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=40), st.integers(0, 160), st.integers(0, 40))
-def test_fuzzed_npy_gives_an_array_or_a_value_error(tmp_path_factory, noise, start, length):
-    whole = npy(np.zeros((3, 4), np.float32))
-    path = write(tmp_path_factory.getbasetemp() / "fuzz" / "x.npy", whole[:start] + noise + whole[start + length :])
-    with contextlib.suppress(ValueError):
+@given(st.sampled_from(["npy", "npz"]), st.binary(max_size=40), st.integers(0, 600), st.integers(0, 40))
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::SyntaxWarning", "ignore::DeprecationWarning")
+def test_fuzzed_arrays_load_or_give_an_error_that_names_the_file(tmp_path_factory, kind, noise, start, length):
+    whole = NPY if kind == "npy" else compressed(images=np.zeros((12, 4), np.float32), labels=np.arange(12) % 3)
+    start %= len(whole)
+    path = tmp_path_factory.getbasetemp() / "fuzz" / f"x.{kind}"
+    write(path, whole[:start] + noise + whole[start + length :])
+    message = None
+    try:
+        data.load(path, valid=path, test=path)
+    except (ValueError, TypeError) as error:
+        message = str(error)
+    assert message is None or str(path) in message or message.startswith(("data:", "valid:"))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-3, -4)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 10**30)}".replace("10**30", "1" + "0" * 30),
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (" + "0," * 70 + ")}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (True, 4)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 9223372036854775807)}",
+        "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (3, 4)}",
+        "{'descr': '<M8[s]', 'fortran_order': False, 'shape': (3, 4)}",
+        "{'descr': '|V0', 'fortran_order': False, 'shape': (3, 4)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': 'x'}",
+        "(" * 200,
+    ],
+)
+def test_headers_that_lie_name_the_file(tmp_path, header):
+    content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1) + header.encode() + b"\n" + bytes(4 * 12)
+    path = write(tmp_path / "x.npy", content)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: ")):
         arrays.read_npy(path)
+
+
+# .npz
+
+
+def test_npz(tmp_path):
+    images, labels = np.arange(160, dtype=np.uint8).reshape(10, 4, 4), np.arange(10)
+    for names in ({"labels": labels}, {"targets": labels}, {}):
+        found, targets = arrays.read_npz(write(tmp_path / "x.npz", compressed(images=images, other=labels, **names)))
+        np.testing.assert_array_equal(found, images)
+        assert (targets is None) == (not names)
+        assert targets is None or (targets == labels).all()
+
+
+def zipped(content, name="images.npy"):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "expected a whole .npz file, got: File is not a zip file"),
+        (compressed(images=np.arange(99))[:-30], "expected a whole .npz file, got: "),
+        (
+            compressed(x=np.arange(9), y=np.arange(9)),
+            "expected an array `images` (and, if there are labels, `labels`), "
+            "got x, y; save with numpy.savez(path, images=x, labels=y)",
+        ),
+        (zipped(NPY[:-1]), "images.npy: expected 48 bytes for float32 [3, 4] at offset 128, got 47"),
+        (zipped(npy(np.array([{}], dtype=object), allow_pickle=True)), "images.npy: expected numbers, got object"),
+        (zipped(b"no array"), "images.npy: expected a .npy header at offset 0"),
+    ],
+)
+def test_broken_npz_is_named(tmp_path, content, message):
+    path = write(tmp_path / "x.npz", content)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {message}")):
+        data.load(path)
+
+
+def test_a_zip_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "LARGEST", 1 << 20)
+    path = write(tmp_path / "x.npz", compressed(images=np.zeros((1 << 10, 1 << 11), np.uint8)))
+    with pytest.raises(ValueError, match=r"x.npz: images.npy: 2,097,152 bytes exceed the limit of"):
+        data.load(path)
 
 
 # The real files

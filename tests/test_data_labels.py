@@ -228,7 +228,7 @@ def test_olivetti_reads_both_files_to_the_same_faces(tmp_path, monkeypatch, name
     path = write_faces(tmp_path, name, faces)
     monkeypatch.setattr(olivetti, "_PIXELS_SHA256", hashlib.sha256(faces.tobytes()).hexdigest())
     monkeypatch.setattr(
-        olivetti, "_MAT", olivetti.Remote("olivettifaces.mat", hashlib.sha256(path.read_bytes()).hexdigest(), ())
+        olivetti, "_MAT", olivetti.Remote("olivettifaces.mat", hashlib.sha256(path.read_bytes()).hexdigest(), (), 0)
     )
     source = olivetti.load(tmp_path)
     assert torch.equal(source.train.images[:, 0], torch.from_numpy(faces))

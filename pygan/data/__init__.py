@@ -20,6 +20,8 @@ from torch.utils.data import Dataset
 from pygan._nearest import nearest
 from pygan.data import arrays, cifar10, digits, folders, mnist, olivetti
 from pygan.data.batch import Batch
+from pygan.data.names import printable
+from pygan.data.resize import check_image_size, resized
 from pygan.data.scaling import SCALES, Scale, make_scale
 from pygan.data.splits import Source, Splits, as_float, divide, with_given
 
@@ -38,7 +40,13 @@ NAMED: dict[str, Callable[[str | Path | None], Source]] = {
 
 
 def load(
-    data: Data, *, root: str | Path | None = None, seed: int = 0, valid: Data | None = None, test: Data | None = None
+    data: Data,
+    *,
+    root: str | Path | None = None,
+    seed: int = 0,
+    valid: Data | None = None,
+    test: Data | None = None,
+    image_size: int | None = None,
 ) -> Splits:
     """Load images, their labels if there are any, and their splits.
 
@@ -51,65 +59,80 @@ def load(
             taken from the user's cache, to which it is downloaded once.
         seed: of the random 80/10/10 split of data that bring none of their own.
         valid, test: the caller's own splits, in any form of `data` but a name; used as they are.
+        image_size: side in pixels of the square that all images are cropped to about their centre and resized to, with
+            antialiasing. None keeps the size of data in memory; folders and Datasets of PIL images keep their size if
+            all have the same one, of at most 64 pixels a side, and else become squares of at most 64.
 
     Returns:
         The splits on the CPU, uint8 or float32; `protocol` says in one sentence how they came about.
 
     Raises:
         TypeError: no such kind of data, or a dtype that is neither uint8 nor floating.
-        ValueError: an unknown name, a wrong shape or range, a malformed file (the message names file and offset).
+        ValueError: an unknown name, a wrong shape or range, a malformed file (the message names file and offset), more
+            than 4 GiB of pixels.
         FileNotFoundError: files that are neither here nor to be downloaded; the message says which to put where.
+        OSError: a folder that cannot be read.
     """
+    image_size = check_image_size(image_size)
     if isinstance(data, str) and data in NAMED:
-        source = NAMED[data](root)
-    elif isinstance(data, str | Path) and (path := _path(data)).is_dir():
-        source = folders.load(path)
+        source = resized(NAMED[data](root), image_size, data)
+    elif isinstance(data, str | Path) and (path := _path(data, "data")).is_dir():
+        source = folders.load(path, image_size)
     else:
-        source = _source(data, "data")
+        source = _source(data, "data", None, image_size)
     shape = folders.shape_of(source.train.images)
-    given = {"valid": valid, "test": test}
-    return divide(
-        with_given(
-            source, **{split: None if other is None else _source(other, split, shape) for split, other in given.items()}
-        ),
-        seed,
-    )
+    given = {
+        split: None if other is None else _source(other, split, shape, image_size)
+        for split, other in (("valid", valid), ("test", test))
+    }
+    return divide(with_given(source, **given), seed)
 
 
-def _source(data: Data, what: str, shape: folders.Shape | None = None) -> Source:
-    """Return the images of anything but a name as one split; `shape` is what a folder's images are brought to."""
-    name = _name(data)
+def _source(data: Data, what: str, shape: folders.Shape | None, image_size: int | None) -> Source:
+    """Return the images of anything but a name as one split.
+
+    `shape` = (C, H, W) is what pictures of folders and Datasets are brought to; None leaves it to `image_size`.
+    """
+    if isinstance(data, str | Path) and (path := _path(data, what)).is_dir():
+        return folders.read(path, shape, image_size)
+    if isinstance(data, Dataset):
+        source = arrays.from_dataset(data, what, _name(data), shape, image_size)
+    else:
+        source = _array_source(data, what)
+    return resized(source, image_size, what)
+
+
+def _array_source(data: Any, what: str) -> Source:
+    """Return the images of a tensor, an array, a pair or a file."""
     if isinstance(data, Tensor | np.ndarray):
-        return arrays.labelled(data, None, what, name)
+        return arrays.labelled(data, None, what, _name(data))
     if isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[0], Tensor | np.ndarray):
         return arrays.labelled(data[0], data[1], what, _name(data[0]))
-    if isinstance(data, Dataset):
-        return arrays.from_dataset(data, what, name)
-    if isinstance(data, str | Path):
-        path = _path(data)
-        if path.is_dir():
-            return folders.read(path, shape)
-        if path.is_file() and path.suffix == ".npy":
-            return arrays.labelled(arrays.read_npy(path), None, str(path), name)
-        if path.is_file() and path.suffix == ".npz":
-            return arrays.labelled(*arrays.read_npz(path), str(path), name)
-        if path.is_file():
-            raise ValueError(f"{what}: must be a folder of images, a .npy or a .npz file, got the file {path}")
-        raise ValueError(
-            f"{what}: {str(data)!r} is neither a data set ({', '.join(NAMED)}) nor a folder of images"
-            + nearest(str(data), NAMED)
+    if not isinstance(data, str | Path):
+        raise TypeError(
+            f"{what}: must be a name, a folder of images, a .npy or .npz file, a tensor, an array, a pair "
+            f"(images, labels) or a torch Dataset, got {type(data).__name__}"
         )
-    raise TypeError(
-        f"{what}: must be a name, a folder of images, a .npy or .npz file, a tensor, an array, a pair "
-        f"(images, labels) or a torch Dataset, got {type(data).__name__}"
+    path = _path(data, what)
+    if path.is_file() and path.suffix == ".npy":
+        return arrays.labelled(arrays.read_npy(path), None, printable(path), _name(path))
+    if path.is_file() and path.suffix == ".npz":
+        return arrays.labelled(*arrays.read_npz(path), printable(path), _name(path))
+    if path.is_file():
+        raise ValueError(f"{what}: must be a folder of images, a .npy or a .npz file, got the file {printable(path)}")
+    raise ValueError(
+        f"{what}: {str(data)!r} is neither a data set ({', '.join(NAMED)}) nor a folder of images"
+        + nearest(str(data), NAMED)
     )
 
 
-def _path(data: str | Path) -> Path:
+def _path(data: str | Path, what: str) -> Path:
+    if isinstance(data, str) and not data.strip():
+        raise ValueError(f"{what}: must be a name or a path, got {data!r}; '.' is the current folder")
     return Path(data).expanduser()
 
 
 def _name(data: Data) -> str:
     if isinstance(data, str | Path):
-        return Path(data).stem
+        return "".join(char if char.isprintable() else "_" for char in Path(data).stem)
     return {Tensor: "tensor", np.ndarray: "array"}.get(type(data), type(data).__name__.lower())

@@ -24,6 +24,7 @@ _SHA256 = {
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
 _SHAPES = ((60_000, 28, 28), (60_000,), (10_000, 28, 28), (10_000,))  # of these files
+_LIMIT = 16 << 20  # bytes of a download; the largest file has 10 million
 _BYTES = 0x0800  # magic number: unsigned bytes; its last byte is the number of dimensions
 
 
@@ -72,4 +73,4 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
 
 def _fetch(folder: Path) -> None:
     for name, sha256 in _SHA256.items():
-        download("mnist", Remote(name, sha256, tuple(mirror + name for mirror in _MIRRORS)), folder)
+        download("mnist", Remote(name, sha256, tuple(mirror + name for mirror in _MIRRORS), _LIMIT), folder)

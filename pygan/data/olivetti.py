@@ -19,6 +19,7 @@ _MAT = Remote(  # `faces` uint8 [4096, 400], each face column by column; scikit-
     "olivettifaces.mat",
     "b612fb967f2dc77c9c62d3e1266e0c73d5fca46a4b8906c18e454d41af987794",
     ("https://ndownloader.figshare.com/files/5976027", "https://cs.nyu.edu/~roweis/data/olivettifaces.mat"),
+    limit=16 << 20,
 )
 _PIXELS_SHA256 = "a3f75007cc103363b61a63e06bec8ea4846407682ef6e7c9ae1eb9c1bd0e8a00"  # of the bytes of `images`
 _PEOPLE, _EACH = 40, 10  # ten images of each person, in order

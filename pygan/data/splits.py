@@ -152,6 +152,8 @@ def _check(batch: Batch, classes: tuple[str, ...] | None, what: str) -> None:
         raise ValueError(f"{what}: images must have shape [N, C, H, W], got {list(images.shape)}")
     if images.is_floating_point() and images.numel():
         check_range(images, what)
+    if images.dtype == torch.uint8 and images.numel() and images.max() == 1:
+        raise ValueError(f"{what}: uint8 images of only 0 and 1 are nearly black, since 255 is white; pass x * 255")
     if labels is not None and len(labels):
         low, high = labels.min().item(), labels.max().item()
         if classes is None or low < 0 or high >= len(classes):
