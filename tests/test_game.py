@@ -206,9 +206,20 @@ def test_players_that_do_not_fit_are_refused(generator, discriminator, message):
         small(generator, discriminator).check()
 
 
+@pytest.mark.parametrize("noise", ["uniform", "ones"])
+def test_a_discriminator_of_zeros_is_none_that_ends_in_a_sigmoid(noise, monkeypatch):
+    monkeypatch.setitem(NOISES, "ones", lambda out, source: out.fill_(1.0))
+    judge = nn.Sequential(nn.Flatten(), nn.Linear(6, 1))
+    nn.init.zeros_(judge[1].weight)
+    nn.init.zeros_(judge[1].bias)
+    small(sigmoid_of(6), judge, noise=noise).check()
+    nn.init.ones_(judge[1].weight)
+    with pytest.raises(ValueError, match="seems to end in a sigmoid"):
+        small(sigmoid_of(6), nn.Sequential(*judge, nn.Sigmoid()), noise=noise).check()
+
+
 def test_players_that_fit_are_let_pass_and_left_alone():
     judge = nn.Sequential(nn.Flatten(), nn.Linear(6, 1))
-    random = torch.get_rng_state()
     for game in (
         small(sigmoid_of(6).train(), judge),
         replace(small(nn.Sequential(nn.Linear(4, 6), nn.Tanh()), judge), scale=Signed()),
@@ -219,4 +230,3 @@ def test_players_that_fit_are_let_pass_and_left_alone():
         assert game.generator.training
         assert game.discriminator.training
         assert torch.equal(before, torch.get_rng_state())
-    assert not torch.equal(random, torch.get_rng_state())

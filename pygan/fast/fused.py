@@ -66,9 +66,17 @@ def can_fuse(game: Game, recipe: "Recipe", device: torch.device) -> bool:
 
 
 class FusedStep(BaseStep):
-    """A `pygan.step.Step` for games that `can_fuse` accepts; its order of random draws is that of `PlainStep`."""
+    """A `pygan.step.Step` for games that `can_fuse` accepts; its order of random draws is that of `PlainStep`.
+
+    Raises ValueError for any other game.
+    """
 
     def __init__(self, game: Game, recipe: "Recipe", device: torch.device) -> None:
+        if not can_fuse(game, recipe, device):
+            raise ValueError(
+                "FusedStep: does not know this game, its players, objective, algorithm or device; "
+                "make_step chooses a step that does"
+            )
         assert isinstance(game.generator, Generator)
         assert isinstance(game.discriminator, Discriminator)
         assert isinstance(game.objective, NonSaturating | Saturating)
