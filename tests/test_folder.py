@@ -13,7 +13,6 @@ import warnings
 from pathlib import Path
 
 import pytest
-import safetensors.torch
 import tiny
 import torch
 from torch import nn
@@ -24,6 +23,8 @@ from pygan._terminal import escape_unprintable, is_terminal, say
 from pygan.checkpoint import plain_state, state_of, take_over
 from pygan.folder import DamagedError, RunFolder, check_tables, choose_folder
 from pygan.run import load, summary
+
+safetensors_torch = pytest.importorskip("safetensors.torch")
 
 TENSORS = {
     "net.weight": torch.arange(6.0).view(2, 3),
@@ -83,7 +84,7 @@ def test_a_checkpoint_is_read_as_it_was_written(folder):
 
 
 def test_checkpoints_from_before_the_checksum_are_read(folder):
-    safetensors.torch.save_file(TENSORS, folder.checkpoint_path("last"), {"progress": json.dumps(PROGRESS)})
+    safetensors_torch.save_file(TENSORS, folder.checkpoint_path("last"), {"progress": json.dumps(PROGRESS)})
     tensors, progress = folder.read_checkpoint("last")
     assert progress == PROGRESS
     assert torch.equal(tensors["net.weight"], TENSORS["net.weight"])
