@@ -124,9 +124,7 @@ class Run:
 
     def window(self) -> ParzenWindow:
         """Return the Parzen window on `evaluation_samples` samples; sigma is from the first 1000 validation images."""
-        samples = self._sample(self.recipe.evaluation_samples, self.seed)
-        window = ParzenWindow(self._pictures(samples) if self.game.scale.exact else samples)
-        return window.fit(self.density_images(self._splits().valid[:SIGMA_POINTS]))
+        return self._window(self.recipe.evaluation_samples, self._splits().valid)
 
     def log_likelihood(self) -> ParzenEstimate:
         """Return the mean log-likelihood of the test split in nats, by the protocol of 2014: sigma from validation.
@@ -139,6 +137,27 @@ class Run:
         """
         return self.window().score(self.density_images(self._splits().test))
 
+    def log_likelihood_by_class(self) -> dict[str, ParzenEstimate]:
+        """Return the mean of log p(x given c) over the test images of each class c, in nats, by the name of the class.
+
+        It is measured as by `log_likelihood`, but with a window of its own for each class, on evaluation_samples /
+        classes samples of that class; sigma is from the class's first 1000 validation images. A class without
+        labelled validation or test images is left out.
+
+        Raises ValueError if the run is not conditional, and whatever `log_likelihood` raises.
+        """
+        classes = self.game.classes
+        if not classes:
+            raise ValueError("log_likelihood_by_class: this run is not conditional; train with conditional=True")
+        splits = self._splits()
+        scores = {}
+        for label, name in enumerate(splits.classes or ()):
+            valid, test = splits.valid.of_class(label), splits.test.of_class(label)
+            if len(valid) and len(test):
+                window = self._window(max(1, self.recipe.evaluation_samples // classes), valid, label)
+                scores[name] = window.score(self.density_images(test))
+        return scores
+
     def density_images(self, batch: Batch) -> Tensor:
         """Return the images of a split in the scale in which their log-likelihood is measured."""
         images = as_float(batch.images)
@@ -147,6 +166,12 @@ class Run:
     def stop(self) -> None:
         """End the training at the end of this epoch, properly. For use in `on_epoch`."""
         self.stopping = True
+
+    def _window(self, n: int, valid: Batch, labels: Any = None) -> ParzenWindow:
+        """The window on n samples, its sigma chosen on the first validation images."""
+        samples = self._sample(n, self.seed, labels)
+        window = ParzenWindow(self._pictures(samples) if self.game.scale.exact else samples)
+        return window.fit(self.density_images(valid[:SIGMA_POINTS]))
 
     def _sample(self, n: int, seed: int | None, labels: Any = None) -> Tensor:
         return self.game.sample(n, self._labels(labels, n, None), _source(seed))

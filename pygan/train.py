@@ -4,10 +4,11 @@
 the best generator. The updates themselves, Algorithm 1 of the paper among them, are in `pygan/algorithm.py`.
 """
 
+import math
 import platform
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 import pygan.data
 from pygan import health, pictures
-from pygan._session import find_device, hardware, own_defaults, own_randomness
+from pygan._session import find_device, forked_randomness, hardware, own_defaults, own_randomness
 from pygan._terminal import is_terminal, say
 from pygan._version import __version__
 from pygan.batches import Batches
@@ -36,6 +37,8 @@ from pygan.tensorboard import Board
 __all__ = ["train"]
 
 _PICTURES = 64
+_PICTURES_OF_A_CLASS = 10
+_SAMPLES_FOR_STATISTICS = 5000  # that the averaged generator's batch norm is measured on
 
 
 def train(
@@ -105,7 +108,7 @@ def train(
     changes = settings if epochs is None else {**settings, "epochs": epochs}
 
     def chosen(before: Recipe | None) -> Recipe:
-        return find_recipe(recipe, changes, splits, before)
+        return find_recipe(recipe, changes, splits, before, conditional)
 
     if not resume:
         chosen(None)  # A mistyped setting is to be found before a folder is made.
@@ -145,7 +148,7 @@ class _Play:
     fit: Fit
 
     def __init__(self, run: Run, game: Game, splits: Splits, folder: RunFolder, device: torch.device) -> None:
-        self.run, self.game, self.splits, self.folder = run, game, splits, folder
+        self.run, self.game, self.splits, self.folder, self.device = run, game, splits, folder, device
         self.recipe = recipe = run.recipe
         self.averaged = None
         if recipe.averaging > 0:
@@ -187,8 +190,11 @@ class _Play:
 
     def end_epoch(self, epoch: int, last: bool) -> dict[str, Any]:
         """Evaluate on the validation split, and draw samples, from noise that is always the same."""
+        if self.averaged is not None:
+            with forked_randomness(self.device):  # of a generator with dropout
+                self.averaged.recompute_statistics(self._passes())
         if last or epoch % self.recipe.samples_every == 0:
-            pictures.save_png(self.folder.samples(epoch), self.run.sample(_PICTURES, self.run.seed))
+            pictures.save_png(self.folder.samples(epoch), *_picture(self.run))
         if not last and epoch % self.recipe.evaluate_every != 0:
             return {"log_likelihood": None, "sigma": None, "spread": None}
         self.fit.check_finite()
@@ -205,6 +211,29 @@ class _Play:
             "sigma": window.sigma,
             "spread": health.spread(window.samples) / of_data if of_data > 0 else None,  # where images are all alike
         }
+
+    def _passes(self) -> Iterator[tuple[Tensor, ...]]:
+        """Batches of the generator's inputs as in training, always the same."""
+        source, labels, n = (
+            torch.Generator().manual_seed(self.run.seed),
+            self.splits.train.labels,
+            self.batches.batch_size,
+        )
+        for _ in range(math.ceil(_SAMPLES_FOR_STATISTICS / n)):
+            inputs = [self.game.draw_noise(n, source)]
+            if self.game.classes and labels is not None:
+                inputs.append(labels[torch.randint(len(labels), (n,), generator=source)])
+            yield tuple(tensor.to(self.device) for tensor in inputs)
+
+
+def _picture(run: Run) -> tuple[Tensor, int | None]:
+    """Samples, and how many make a row; of a conditional run a row is a class, and a column a noise vector."""
+    classes = run.game.classes
+    if not classes:
+        return run.sample(_PICTURES, run.seed), None
+    noise = run.noise(_PICTURES_OF_A_CLASS, run.seed).repeat(classes, 1)
+    labels = torch.arange(classes).repeat_interleave(_PICTURES_OF_A_CLASS)
+    return run.generate(noise, labels), _PICTURES_OF_A_CLASS
 
 
 def _best_run(run: Run, folder: RunFolder, game: Game) -> tuple[Run, dict[str, Any]]:

@@ -5,15 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
+from pygan.models._start import start_at_mean, start_uniform
 from pygan.models.base import Model
 from pygan.nn import Maxout
 from pygan.ops import dropout
 from pygan.settings import KEPT, POSITIVE, SIZES, setting
 
-__all__ = ["Discriminator", "Generator", "MaxoutMLP"]
+__all__ = ["Discriminator", "Generator", "MaxoutMLP", "fully_connected_rate_scale"]
+
+_MNIST_NUMBERS = 784  # in an image of the data set that the 2014 rates were chosen for
 
 
 class Generator(nn.Module):
@@ -40,11 +42,9 @@ class Generator(nn.Module):
         sizes = [noise_size, *hidden]
         self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
         self.output = nn.Linear(sizes[-1], math.prod(shape))
-        _start_uniform(self, init_range)
+        start_uniform(self, init_range)
         if mean_image is not None:
-            with torch.no_grad():
-                # A pixel that is black in every image would have an infinite logit.
-                self.output.bias.copy_(mean_image.flatten().double().clamp(1e-7, 1 - 1e-7).logit())
+            start_at_mean(self.output.bias, mean_image)
 
     def forward(self, noise: Tensor) -> Tensor:
         """Noise [n, noise_size] -> images [n, C, H, W] in [0, 1]."""
@@ -85,7 +85,7 @@ class Discriminator(nn.Module):
         )
         self.dropout = 1 - keep_hidden
         self.output = nn.Linear(sizes[-1], 1)
-        _start_uniform(self, init_range)
+        start_uniform(self, init_range)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [n, C, H, W] -> logits [n] of D(x)."""
@@ -96,13 +96,9 @@ class Discriminator(nn.Module):
         return self.output(x).squeeze(1)
 
 
-def _start_uniform(module: nn.Module, init_range: float) -> None:
-    """Weights U(-init_range, init_range), biases 0."""
-    for name, parameter in module.named_parameters():
-        if name.endswith("bias"):
-            nn.init.zeros_(parameter)
-        else:
-            nn.init.uniform_(parameter, -init_range, init_range)
+def fully_connected_rate_scale(shape: Sequence[int]) -> float:
+    """Return 784 / (numbers in an image), at most 1: the authors' own rate for CIFAR-10, .025, follows that rule."""
+    return min(1.0, _MNIST_NUMBERS / math.prod(shape))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +127,10 @@ class MaxoutMLP(Model):
     keep_hidden: float = setting(
         0.5, "share of the inputs of its other layers that dropout keeps", KEPT, player="discriminator"
     )
+
+    def rate_scale(self, shape: Sequence[int]) -> float:
+        """See `fully_connected_rate_scale`."""
+        return fully_connected_rate_scale(shape)
 
     def make_generator(
         self, shape: Sequence[int], noise_size: int, classes: int = 0, mean_image: Tensor | None = None
