@@ -3,8 +3,10 @@ import math
 import pytest
 import torch
 
+from pygan.data import Batch, mnist, stacked
 from pygan.data.densities import (
-    NAMED,
+    DENSITIES,
+    LOADERS,
     GaussianMixture,
     Uniform,
     as_images,
@@ -15,10 +17,10 @@ from pygan.data.densities import (
     swiss_roll,
     uniform,
 )
-from pygan.data.stacked import stack_digits
+from pygan.data.splits import Source, divide
 from pygan.evaluate import two_sample_test
 
-ALL = {**NAMED, "gaussian": gaussian, "mixture": lambda: mixture([-1.0, 3.0], 0.5), "uniform": uniform}
+ALL = {**DENSITIES, "gaussian": gaussian, "mixture": lambda: mixture([-1.0, 3.0], 0.5), "uniform": uniform}
 WITH_DENSITY = [name for name in ALL if name != "swiss_roll"]
 
 
@@ -111,14 +113,15 @@ def test_the_unit_box(name):
 @pytest.mark.parametrize("name", ALL)
 def test_as_images(name):
     density = ALL[name]()
-    images, labels = as_images(density, 100, seed=2)
+    batch = as_images(density, 100, seed=2)
+    images = batch.images
     x, modes = density.sample_with_modes(100, seed=2)
     assert images.dtype == torch.float32
     assert images.shape == (100, 1, 1, x.shape[1])
     torch.testing.assert_close(images.flatten(1), density.to_unit(x), rtol=0, atol=1e-6)
-    assert torch.equal(labels, modes)
+    assert batch.labels is None if len(density.centres) == 0 else torch.equal(batch.labels, modes)
     outside = GaussianMixture(torch.zeros(1, 2).double(), 1.0, -0.5, 0.5)
-    assert as_images(outside, 100, seed=0)[0].aminmax() == (0, 1)
+    assert as_images(outside, 100, seed=0).images.aminmax() == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -138,28 +141,61 @@ def test_refused(make, message):
         make()
 
 
+@pytest.mark.parametrize("name", LOADERS)
+def test_the_loaders(name):
+    splits = divide(LOADERS[name](None), seed=0)
+    assert splits.name == name
+    assert (len(splits.train), len(splits.valid), len(splits.test)) == (50_000, 10_000, 10_000)
+    assert splits.shape == (1, 1, 2)
+    density = DENSITIES[name]()
+    if len(density.centres) == 0:
+        assert splits.classes is None
+        assert splits.train.labels is None
+    else:
+        assert splits.classes == tuple(map(str, range(len(density.centres))))
+        assert splits.test.labels.unique().tolist() == list(range(len(density.centres)))
+    assert not torch.equal(splits.valid.images, splits.test.images)
+    assert not torch.equal(splits.valid.images, splits.train.images[:10_000])
+
+
+DIGITS = Batch(torch.arange(10, dtype=torch.uint8)[:, None, None, None].expand(10, 1, 4, 4), torch.arange(10))
+
+
 def test_stacked_digits():
-    digits = torch.arange(10, dtype=torch.uint8)[:, None, None, None].expand(10, 1, 4, 4)
     state = torch.get_rng_state()
-    images, labels = stack_digits(digits, torch.arange(10), 5000, seed=0)
+    batch = stacked.stack_digits(DIGITS, 5000, seed=0)
     assert torch.equal(torch.get_rng_state(), state)
-    assert images.shape == (5000, 3, 4, 4)
-    assert images.dtype == torch.uint8
-    a, b, c = images[:, :, 0, 0].long().unbind(1)
-    assert torch.equal(labels, 100 * a + 10 * b + c)
-    assert len(labels.unique()) > 985  # 1000 (1 - exp(-5)) = 993 of the 1,000 modes on average
-    assert torch.equal(stack_digits(digits, torch.arange(10), 5000, seed=0)[0], images)
-    assert not torch.equal(stack_digits(digits, torch.arange(10), 5000, seed=1)[0], images)
+    assert batch.images.shape == (5000, 3, 4, 4)
+    assert batch.images.dtype == torch.uint8
+    a, b, c = batch.images[:, :, 0, 0].long().unbind(1)
+    assert torch.equal(batch.labels, 100 * a + 10 * b + c)
+    assert len(batch.labels.unique()) > 985  # 1000 (1 - exp(-5)) = 993 of the 1,000 modes on average
+    assert torch.equal(stacked.stack_digits(DIGITS, 5000, seed=0).images, batch.images)
+    assert not torch.equal(stacked.stack_digits(DIGITS, 5000, seed=1).images, batch.images)
+
+
+def test_stacked_mnist_keeps_the_splits_apart(monkeypatch):
+    """Here the training split has the digits 0 to 3, the validation split 4 to 6, the test split 7 to 9."""
+    parts = [DIGITS[torch.tensor(digits).repeat(50)] for digits in ([0, 1, 2, 3], [4, 5, 6], [7, 8, 9])]
+    source = Source("mnist", parts[0], "MNIST", parts[1], parts[2], classes=tuple(map(str, range(10))))
+    monkeypatch.setattr(mnist, "load", lambda root: source)
+    splits = divide(stacked.load(), seed=0)
+    for split, part, digits in zip(
+        (splits.train, splits.valid, splits.test), parts, ("0123", "456", "789"), strict=True
+    ):
+        assert len(split) == len(part)
+        assert split.images.shape[1:] == (3, 4, 4)
+        assert {digit for label in split.labels for digit in splits.classes[label]} == set(digits)
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "message"),
+    ("digits", "message"),
     [
-        (torch.zeros(2, 3, 4, 4), torch.zeros(2), r"images must have shape \[N >= 1, 1, H, W\], got \[2, 3, 4, 4\]"),
-        (torch.zeros(2, 1, 4, 4), torch.zeros(3), r"labels must have shape \[2\], got \[3\]"),
-        (torch.zeros(2, 1, 4, 4), torch.tensor([0, 10]), r"labels must be in 0..9, got 0..10"),
+        (Batch(torch.zeros(2, 3, 4, 4)), r"images \[N >= 1, 1, H, W\], got \[2, 3, 4, 4\]"),
+        (Batch(torch.zeros(2, 1, 4, 4)), r"labels in 0\.\.9, got none"),
+        (Batch(torch.zeros(2, 1, 4, 4), torch.tensor([0, 10])), r"labels in 0\.\.9, got 0\.\.10"),
     ],
 )
-def test_stacked_digits_refused(images, labels, message):
-    with pytest.raises(ValueError, match=message):
-        stack_digits(images, labels, 5, seed=0)
+def test_stacked_digits_refused(digits, message):
+    with pytest.raises(ValueError, match=f"stack_digits: digits must have {message}"):
+        stacked.stack_digits(digits, 5, seed=0)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from pygan.data import Batch
 from pygan.data.densities import gaussians8, gaussians25
 from pygan.data.stacked import stack_digits
 from pygan.evaluate import Classifier, class_modes, gaussian_modes, stacked_digit_modes
@@ -69,7 +70,8 @@ class Exact(Classifier):
 
 def test_stacked_digits_are_counted_by_channel():
     digits = torch.arange(10, dtype=torch.uint8)[:, None, None, None].expand(10, 1, 4, 4)
-    images, labels = stack_digits(digits, torch.arange(10), 3000, seed=0)
+    stacked = stack_digits(Batch(digits, torch.arange(10)), 3000, seed=0)
+    images, labels = stacked.images, stacked.labels
     found = stacked_digit_modes(images, Exact())
     assert torch.equal(found.counts, torch.bincount(labels, minlength=1000))
     assert found.found == len(labels.unique())

@@ -13,12 +13,18 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from pygan.data.batch import Batch
+from pygan.data.splits import Source
+
 __all__ = [
-    "NAMED",
+    "DENSITIES",
+    "LOADERS",
     "Density",
     "GaussianMixture",
     "SwissRoll",
@@ -27,6 +33,7 @@ __all__ = [
     "gaussian",
     "gaussians8",
     "gaussians25",
+    "load",
     "mixture",
     "swiss_roll",
     "uniform",
@@ -211,21 +218,45 @@ def uniform(begin: float = 0.0, end: float = 1.0) -> Uniform:
     return Uniform(begin, end, begin, end)
 
 
-NAMED: dict[str, Callable[[], Density]] = {
+DENSITIES: dict[str, Callable[[], Density]] = {
     "gaussians8": gaussians8,
     "gaussians25": gaussians25,
     "swiss_roll": swiss_roll,
 }
-"""The two-dimensional data sets by the name under which they can be trained on."""
+"""The two-dimensional distributions that can be trained on by name."""
 
 
-def as_images(density: Density, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return n points as images, float32 [n, 1, 1, d] in [0, 1], and their modes as labels, int64 [n].
+def as_images(density: Density, n: int, seed: int) -> Batch:
+    """Return n points as images, float32 [n, 1, 1, d] in [0, 1], with their modes as labels if there are modes.
 
     The points are mapped by `density.to_unit`, and clipped to [0, 1] if a Gaussian throws one out of its box.
     """
     x, modes = density.sample_with_modes(n, seed)
-    return density.to_unit(x.double()).float().clamp(0, 1)[:, None, None], modes
+    images = density.to_unit(x.double()).float().clamp(0, 1)[:, None, None]
+    return Batch(images, modes if len(density.centres) else None)
+
+
+def load(name: str, root: str | Path | None = None) -> Source:
+    """Return a distribution of `DENSITIES` as data: 50,000 training, 10,000 validation and 10,000 test points.
+
+    The splits are drawn with the seeds 0, 1 and 2. `root` is not used.
+    """
+    density = DENSITIES[name]()
+    train, valid, test = (as_images(density, n, seed) for seed, n in enumerate((50_000, 10_000, 10_000)))
+    modes = len(density.centres)
+    return Source(
+        name,
+        train,
+        f"{name}: points of a known density, mapped from [{density.low:g}, {density.high:g}] to [0, 1]; 50,000 train, "
+        "10,000 valid and 10,000 test, drawn with the seeds 0, 1 and 2",
+        valid=valid,
+        test=test,
+        classes=tuple(map(str, range(modes))) if modes else None,
+    )
+
+
+LOADERS: dict[str, Callable[[str | Path | None], Source]] = {name: partial(load, name) for name in DENSITIES}
+"""A loader for each of `DENSITIES`, of the kind that `pygan.data.NAMED` holds."""
 
 
 def _check_box(what: str, low: float, high: float) -> None:
