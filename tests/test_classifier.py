@@ -100,6 +100,7 @@ REFUSED = [
     (ValueError, {"labels": torch.arange(5), "classes": 3}, r"labels must be in 0\.\.2, got 0\.\.4"),
     (ValueError, {"labels": torch.arange(5) - 1}, r"labels must be in 0\.\.3, got -1\.\.3"),
     (TypeError, {"images": torch.zeros(5, 1, 8, 8).double()}, "images must be uint8 or float32, got torch.float64"),
+    (ValueError, {"images": torch.full((5, 1, 8, 8), -0.5)}, r"images must lie in \[0, 1\], got \[-0\.5, -0\.5\]"),
     (ValueError, {"epochs": 0}, "epochs, batch_size and learning_rate must be positive, got 0, 100 and 0.003"),
 ]
 
@@ -111,9 +112,13 @@ def test_refused(error, given, message):
         train_classifier(**arguments)
 
 
-def test_images_of_another_shape_are_refused(classifier):
+def test_images_of_another_kind_are_refused(classifier):
     with pytest.raises(ValueError, match=r"images must have shape \['n', 1, 8, 8\], got \[2, 1, 28, 28\]"):
         classifier.predict(torch.zeros(2, 1, 28, 28))
+    with pytest.raises(ValueError, match=r"images must lie in \[0, 1\], got \[-1, 1\]"):
+        classifier.features(torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 8, 8))
+    with pytest.raises(ValueError, match=r"images must lie in \[0, 1\], got \[nan, nan\]"):
+        classifier.predict(torch.full((2, 1, 8, 8), torch.nan))
     with pytest.raises(ValueError, match=r"labels must have shape \[2\], got \[3\]"):
         classifier.accuracy(torch.zeros(2, 1, 8, 8), torch.zeros(3))
 

@@ -86,3 +86,5 @@ def test_other_weights_never_reach_torch_fidelity(calls, weights, tmp_path):
 def test_refused(shape):
     with pytest.raises(ValueError, match=r"fake must have shape \[n >= 2, 1 or 3, H, W\], got"):
         inception_distances(IMAGES, torch.zeros(shape))
+    with pytest.raises(ValueError, match=r"real must lie in \[0, 1\], got \[0, 2\]"):
+        inception_distances(torch.tensor([0.0, 2.0]).view(2, 1, 1, 1).expand(2, 3, 6, 6), IMAGES)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from pygan.data.splits import as_float
+from pygan.evaluate._pixels import check_pixels
 from pygan.evaluate.distances import frechet_distance, kernel_distance
 
 __all__ = ["Classifier", "classifier_distances", "train_classifier"]
@@ -62,7 +63,7 @@ class Classifier(nn.Module):
         """Return the hidden layer, float32 [n, 128], for images [n, C, H, W], uint8 or float32 in [0, 1].
 
         As in `predict` and `accuracy`, images are taken to the classifier's device in pieces, the result is there, and
-        images of another shape than the classifier's raise a ValueError.
+        images of another shape than the classifier's, or out of [0, 1], raise a ValueError.
         """
         return self._in_pieces(self.body, images)
 
@@ -86,6 +87,7 @@ class Classifier(nn.Module):
     def _in_pieces(self, net: nn.Module, images: Tensor) -> Tensor:
         if images.ndim != 4 or images.shape[1:] != self.shape:
             raise ValueError(f"classifier: images must have shape {['n', *self.shape]}, got {list(images.shape)}")
+        check_pixels("classifier", "images", images)
         device = self.output.weight.device
         return torch.cat([net(as_float(piece.to(device))) for piece in images.split(_CHUNK)])
 
@@ -143,7 +145,7 @@ def train_classifier(
 
     Raises:
         TypeError: images that are neither uint8 nor float32, or labels that are not integers.
-        ValueError: wrong shapes, labels out of range, or a setting that is not positive.
+        ValueError: wrong shapes, images or labels out of range, or a setting that is not positive.
     """
     classes = _check_training(images, labels, classes)
     if min(epochs, batch_size, learning_rate) <= 0:
@@ -196,6 +198,7 @@ def _check_training(images: Tensor, labels: Tensor, classes: int | None) -> int:
     """Check the data; return the number of classes."""
     if images.ndim != 4 or len(images) == 0 or min(images.shape[2:]) < 4:
         raise ValueError(f"train_classifier: images must have shape [N, C, H >= 4, W >= 4], got {list(images.shape)}")
+    check_pixels("train_classifier", "images", images)
     if labels.shape != images.shape[:1]:
         raise ValueError(f"train_classifier: labels must have shape [{len(images)}], got {list(labels.shape)}")
     if labels.is_floating_point():

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from pygan.data.files import Remote, download, locate, verify
 from pygan.data.splits import as_float
+from pygan.evaluate._pixels import check_pixels
 
 __all__ = ["InceptionDistances", "inception_distances"]
 
@@ -64,7 +65,7 @@ def inception_distances(
     Raises:
         ImportError: torch-fidelity is not installed; the message says how to install it.
         FileNotFoundError: the weights are not here and cannot be downloaded; the message says which file to put where.
-        ValueError: images of another shape, or a weights file with another sha256 than the published one.
+        ValueError: images of another shape or out of [0, 1], or weights with another sha256 than the published ones.
     """
     inputs = _Pixels("real", real), _Pixels("fake", fake)
     try:
@@ -106,6 +107,7 @@ class _Pixels(Dataset[Tensor]):
             raise ValueError(
                 f"inception_distances: {name} must have shape [n >= 2, 1 or 3, H, W], got {list(images.shape)}"
             )
+        check_pixels("inception_distances", name, images)
         self.images = images
 
     def __len__(self) -> int:
