@@ -95,6 +95,20 @@ def test_nearest_takes_images_and_finds_copies():
     assert distances.tolist() == [[0], [0]]  # exactly, though inner products leave rounding errors
 
 
+def test_nearest_far_from_the_origin():
+    points, references = (x.double() for x in two_sets(50, 60, 40))
+    expected, _ = nearest(points, references, 4)
+    np.testing.assert_allclose(nearest(points + 2**24, references + 2**24, 4)[0], expected, rtol=1e-6)
+
+
+def test_the_largest_k():
+    """The ball around a point reaches to the farthest other point of its set, never beyond."""
+    real, fake = two_sets(20, 20, 3, shift=2)
+    found = precision_recall(real, fake, 19)
+    assert found.precision == reference_precision(real, fake, 19)
+    assert density_coverage(real, fake, 19).density == reference_density_coverage(real, fake, 19)[0]
+
+
 @pytest.mark.usefixtures("_block")
 @pytest.mark.parametrize("d", [2, 40])
 def test_two_sample_test_is_the_classifier(d):
@@ -131,6 +145,8 @@ def test_copies_of_the_data(d):
     found = precision_recall(real, real.clone())
     assert (found.precision, found.recall) == (1, 1)
     found = two_sample_test(real, real.clone())
+    assert (found.accuracy, found.real, found.fake) == (0, 0, 0)
+    found = two_sample_test(real[[0, 0]], real[[0, 0]])  # a tie goes to the other set
     assert (found.accuracy, found.real, found.fake) == (0, 0, 0)
 
 
