@@ -92,6 +92,9 @@ def test_the_swiss_roll_is_that_of_scikit_learn():
 
     theirs = torch.from_numpy(make_swiss_roll(1000, noise=0.25, random_state=0)[0][:, [0, 2]]).float()
     assert two_sample_test(theirs, swiss_roll().sample(1000, seed=0)).accuracy < 0.55
+    radius = swiss_roll().sample(20_000, seed=0).norm(dim=1)
+    parts = torch.tensor([0.02, 0.25, 0.5, 0.75, 0.98])
+    torch.testing.assert_close(radius.quantile(parts), math.pi * (1.5 + 3 * parts), rtol=0, atol=0.2)
     assert two_sample_test(theirs, 1.1 * swiss_roll().sample(1000, seed=0)).accuracy > 0.6
 
 
