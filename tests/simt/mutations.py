@@ -52,6 +52,8 @@ MUTATIONS = {
             "static_cast<double>(term.sign * term.weight)",
             "static_cast<double>(term.weight)",
         ),
+        ("sums overflow", "return is_finite(part) ? part :", "return true ? part :"),
+        ("the small unit stays in the loss", "static_cast<double>(term.size) / unit", "static_cast<double>(term.size)"),
         ("an absent term is divided by its size", "return term.size > 0 ? term.weight", "return true ? term.weight"),
         ("all blocks' sums in one place", "partials[blockIdx.x] = sum", "partials[0] = sum", "tsan"),
         ("each of several blocks writes the loss", "if (gridDim.x == 1) *loss", "*loss", "tsan"),
