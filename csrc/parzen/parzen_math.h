@@ -33,6 +33,11 @@ PYGAN_HD T largest() {
   return sizeof(T) == sizeof(float) ? static_cast<T>(FLT_MAX) : static_cast<T>(DBL_MAX);
 }
 
+template <class T>
+PYGAN_HD double epsilon() {
+  return sizeof(T) == sizeof(float) ? static_cast<double>(FLT_EPSILON) : DBL_EPSILON;
+}
+
 // 2^t for t <= 0, -inf included, at most 2 ULP; 0 where it is not above the smallest normal number, for nothing so
 // small is seen in a sum whose largest term is 1. NaN, such as the difference of two infinite distances, gives 0.
 template <class T>
@@ -97,8 +102,7 @@ PYGAN_HD T squared_distance(T x_norm, T rest, T sample_norm, T twice_product) {
 // How far a squared distance from inner products of d values may be off, as a part of |x|^2 + |s|^2.
 template <class T>
 PYGAN_HD T product_error(std::int64_t d) {
-  constexpr double eps = sizeof(T) == sizeof(float) ? FLT_EPSILON : DBL_EPSILON;
-  return static_cast<T>(eps * (8 + std::sqrt(static_cast<double>(d))));
+  return static_cast<T>(epsilon<T>() * (8 + std::sqrt(static_cast<double>(d))));
 }
 
 // Distances of a row that are to be taken again: those from `above` to `below`, parts of the norms |x|^2 + |s|^2, that
@@ -119,9 +123,8 @@ struct Lossy {
 };
 
 // A distance much smaller than the norms has lost digits to cancellation, and is taken again from the differences where
-// its term counts. Below a quarter of the norms that is wherever its term may lie within kReach nats of the largest
-// one, which depends on the bandwidth. Between a quarter and a half it is only for the nearest samples, at most
-// kFewTerms: in a longer sum the errors of single terms average out.
+// its term counts. Below a quarter of the norms that depends on the bandwidth, see farthest(). Between a quarter and a
+// half it is only for the nearest samples, at most kFewTerms: in a longer sum the errors of single terms average out.
 //
 // Bandwidths come in rising order, and each takes again what the smaller ones did and more. So the distances that a
 // bandwidth sees do not depend on the other bandwidths.
@@ -162,7 +165,6 @@ class Distances {
 
  private:
   static constexpr T kNone = -1, kQuarter = T(1) / 4, kHalf = T(1) / 2;
-  static constexpr double kReach = 16;
   static constexpr std::int64_t kFewTerms = 64;
 
   PYGAN_LOOPS Lossy<T> lossy(T above, T below, T covered, T farthest) const {
@@ -177,7 +179,14 @@ class Distances {
     const T* d2 = row_.d2;
     return loops_.minimum([=](std::int64_t i) { return d2[i]; });
   }
-  PYGAN_LOOPS T farthest(double rate) const { return nearest_ + static_cast<T>(kReach / rate); }
+  // Beyond this distance lossy terms do not count: together they are off by less than T can tell from the largest, 1.
+  // Each of the n is off by at most exp(-reach) times the error of its exponent, or times 1. Grows as the rate falls.
+  PYGAN_LOOPS T farthest(double rate) const {
+    const double norms = 6 * row_.x_norm;  // at most, of a sample at a distance below a quarter of the norms
+    const double error = rate * norms * static_cast<double>(product_error<T>(row_.d));
+    const double reach = std::log(static_cast<double>(row_.n) / epsilon<T>() * (error < 1 ? error : 1));
+    return nearest_ + static_cast<T>((reach > 1 ? reach : 1) / rate);
+  }
 
   const Row<T>& row_;
   const Loops& loops_;
