@@ -42,7 +42,8 @@ def parzen_logsumexp(
     Args:
         x: [n, d] points; float16, bfloat16, float32 or float64.
         samples: [N, d], same dtype and device.
-        sigmas: [S] bandwidths, positive and finite; a tensor on the same device or a sequence of floats.
+        sigmas: [S] bandwidths, positive and finite; a tensor on the same device or a sequence of floats. The result for
+            one does not depend on the others (on CUDA: as long as they differ by less than a factor of 1e15).
         impl: "auto", "native" or "reference" (plain torch, which stores the [S, n, N] matrix).
         precision: of float32 inner products on CUDA; elsewhere they are float32's own. "split" takes the product of
             numbers split in two halves of 11 bits each, on tensor cores; "float32" the plain product; "tf32" the
@@ -165,8 +166,8 @@ class _Pairs:
 def _by_size(sigmas: Tensor) -> tuple[Tensor, ...]:
     """Indices of the sigmas, rising, in parts that one scale serves: [2^(32 k - 16), 2^(32 k + 16)) for some k.
 
-    Squared distances in units of the largest sigma of a part do not underflow where the smallest one sees them. On CUDA,
-    where looking at the sigmas would wait for the device, all are one part.
+    Squared distances in units of the largest sigma of a part do not underflow where the smallest one sees them. On
+    CUDA, where looking at the sigmas would wait for the device, all are one part.
     """
     if sigmas.is_cuda:
         return (sigmas.masked_fill(~_good(sigmas), 0).argsort(),)
