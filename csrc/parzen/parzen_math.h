@@ -159,7 +159,7 @@ class Distances {
     if (are_good_for(rate) || farthest(rate) <= covered_) return least_;
     loops_.replace(lossy(kNone, kQuarter, covered_, farthest(rate)));
     covered_ = farthest(rate);
-    least_ = nearest();
+    least_ = nearest();  // as before, unless products are worse than product_error, as those of TF32
     return least_;
   }
 

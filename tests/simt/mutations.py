@@ -466,10 +466,5 @@ MUTATIONS = {
         ),
         ("the error of products is ignored", "return d2[i] - error * norms(i);", "return d2[i];"),
         ("distances of half the norms stay lossy", "      loops_.replace(few);\n", ""),
-        (
-            "the smallest distance is not looked for again",
-            "    covered_ = farthest(rate);\n    least_ = nearest();\n",
-            "    covered_ = farthest(rate);\n",
-        ),
     ),
 }
