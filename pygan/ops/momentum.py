@@ -11,7 +11,7 @@ from torch import Tensor
 from pygan import _core
 from pygan.ops import reference
 from pygan.ops._checks import check_device, check_shape, check_tensor
-from pygan.ops._library import Impl, address, dtype_code, place, use_native
+from pygan.ops._library import Impl, address, dtype_code, place, plain, use_native
 
 __all__ = ["momentum_update"]
 
@@ -55,7 +55,7 @@ def momentum_update(
     _check_list(op, "copies", copies, parameters if copies else (), (torch.bfloat16,), rates)
     if not parameters:
         return
-    if use_native(op, impl, rates) and not rates.is_meta:
+    if use_native(op, impl, rates) and plain(rates, *parameters, *velocities, *gradients, *copies):
         _native(parameters, velocities, gradients, rates.contiguous(), copies)
     else:
         reference.momentum_update(parameters, velocities, gradients, rates, copies)
