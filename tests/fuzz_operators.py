@@ -331,6 +331,7 @@ def assert_agrees(ours: Any, expected: Any, arguments: list[Any]) -> None:
         if a.dtype is torch.uint8:
             assert torch.equal(a.long(), b), "the winning pieces differ"
             continue
+        b = b.to(a.dtype).double()  # what overflows in the one dtype need not do so in the other
         scale = float(b.detach().abs().nan_to_num(0, 0, 0).max()) if b.numel() else 0
         torch.testing.assert_close(a.detach().double(), b, rtol=tolerance, atol=tolerance * max(scale, 1), equal_nan=True)
 
@@ -364,6 +365,8 @@ def call(seed: int) -> None:
         assert not any(words in str(error) for words in INTERNAL), f"{name}: {error!r} from the inside"
         return
     assert time.monotonic() - start < SECONDS, f"{name} took {time.monotonic() - start:.1f} s"
+    if name == "dropout" and arguments[2] == 0:  # gives x itself, and no look at the seed
+        return
     numbers = all(not isinstance(a, Tensor) or a.device.type == "cpu" for a in arguments)
     if expect is not None and numbers and all(not isinstance(a, Tensor) or a.layout is torch.strided for a in arguments):
         finite = all(not isinstance(a, Tensor) or not a.is_floating_point() or a.isfinite().all() for a in arguments)

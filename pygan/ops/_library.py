@@ -5,9 +5,9 @@ An op is one body, run on the CPU and on CUDA, that allocates its outputs with t
 returns or changes an input. `define` sees to it that the check comes before the body and before the fake kernel, whoever
 calls: a public function, autograd, a compiled or exported graph, or a user of `torch.ops.pygan`.
 
-The core reads plain memory. A tensor whose numbers are not simply its memory (a lazy negative bit, a zero gradient
-without memory, a subclass, an address that is no multiple of the element size) is recognised by `plain` and takes the
-way through torch's dispatcher, which makes an ordinary tensor of it.
+The core reads plain memory. A tensor whose numbers are not simply its memory (a lazy negative bit, a subclass) is
+recognised by `plain`, one without memory or between two multiples of its element size by `address`: such calls take the
+way through torch's dispatcher, which makes ordinary tensors of the first ones, and `define` copies the others.
 
 Gradients are attached outside the ops, by an `autograd.Function` whose forward and backward call ops (the cheapest
 way that compiles without graph breaks, see docs/decisions). A call of the bare op that needs a derivative is sent to
@@ -30,6 +30,7 @@ from pygan.ops._checks import FLOATS
 __all__ = [
     "Function",
     "Impl",
+    "UnreadableError",
     "address",
     "define",
     "dtype_code",
@@ -92,12 +93,13 @@ def define(
             return body(*args)
 
     def kernel(*args: Any) -> Any:
-        return run(*[_aligned(arg) if isinstance(arg, Tensor) else arg for arg in args])
+        try:
+            return run(*args)
+        except UnreadableError:
+            return run(*[arg.clone() if isinstance(arg, Tensor) else arg for arg in args])
 
-    for key in ("CPU", "CUDA"):
+    for key in ("CPU", "CUDA", *_OTHER_LAYOUTS):  # the check refuses other layouts by name
         _LIBRARY.impl(name, kernel, key)
-    for key in _OTHER_LAYOUTS:  # the check refuses them by name
-        _LIBRARY.impl(name, run, key)
 
     @wraps(fake)
     def checked_fake(*args: Any) -> Any:
@@ -110,7 +112,8 @@ def define(
 
     # A kernel at the Autograd key is the cheapest way; torch.library.register_autograd would cost 10 us a call.
     def autograd(keyset: torch._C.DispatchKeySet, *args: Any) -> Any:
-        if not _needs_derivative(args):
+        recorded = torch.is_grad_enabled() or forward_ad._current_level >= 0
+        if not recorded or not _needs_derivative(args):
             return op.redispatch(keyset & torch._C._after_autograd_keyset, *args)
         if derivative is None or torch._C._are_functorch_transforms_active():
             raise RuntimeError(f"pygan::{name} has no derivative of its own here: call the function of pygan.ops instead")
@@ -120,7 +123,10 @@ def define(
 
     def call(*args: Any) -> Any:
         if plain(*args):
-            return run(*args)
+            try:
+                return run(*args)
+            except UnreadableError:
+                pass
         if not torch.compiler.is_compiling():
             check(*args)  # before a tensor subclass of torch's refuses the operator in words of its own
         return op(*args)
@@ -139,11 +145,6 @@ def _needs_derivative(args: tuple[Any, ...]) -> bool:
 
 def _forward_mode() -> bool:
     return forward_ad._current_level >= 0 and torch._C._is_fwd_grad_enabled()
-
-
-def _aligned(tensor: Tensor) -> Tensor:
-    """The tensor, copied if it starts between two multiples of its element size, where the core must not read."""
-    return tensor.clone() if tensor.data_ptr() % tensor.element_size() else tensor
 
 
 def _one_by_one(op: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:
@@ -191,7 +192,7 @@ class Function(torch.autograd.Function):
     @classmethod
     def apply(cls, *args: Any) -> Any:
         function = cls._dual if forward_ad._current_level >= 0 else cls
-        if not plain(*args):
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
             return super(Function, function).apply(*args)
         return super(torch.autograd.Function, function).apply(*args)  # type: ignore[misc]
 
@@ -217,13 +218,17 @@ def may_be_differentiated(*tensors: Tensor) -> bool:
     """Whether a derivative by any of these tensors may be asked for."""
     if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
         return True
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if torch.is_grad_enabled():
+        for tensor in tensors:
+            if tensor.requires_grad:
+                return True
+    return False
 
 
 def plain(*args: Any) -> bool:
-    """Whether the core may read these tensors as they are, and nothing of torch watches the call.
+    """Whether nothing of torch watches a call with these arguments, and the tensors' numbers are their memory.
 
-    That is: dense tensors whose numbers are their memory, in eager mode: no compiler, transform, mode or subclass.
+    That is: eager mode without a transform or mode; no subclass, and no sign that is yet to be changed.
     """
     if (
         torch.compiler.is_compiling()
@@ -233,14 +238,7 @@ def plain(*args: Any) -> bool:
         return False
     for arg in args:
         if type(arg) in _PLAIN:
-            try:
-                start = arg.data_ptr()
-            except RuntimeError:  # a layout without one piece of memory
-                return False
-            # No memory (meta, a zero gradient), an address between two elements, a sign that is yet to be changed.
-            if start == 0 and (arg.numel() > 0 or arg.is_meta):
-                return False
-            if (start & 7 and start % arg.element_size()) or arg.is_neg():
+            if arg.is_neg():
                 return False
         elif isinstance(arg, Tensor):
             return False
@@ -300,16 +298,23 @@ def _notice(reason: str) -> None:
         warnings.warn(f"{reason}; the plain torch reference runs instead", stacklevel=4)
 
 
+class UnreadableError(Exception):
+    """A tensor has no memory, or begins between two multiples of its element size."""
+
+
 def address(tensor: Tensor | None) -> int:
     """The address of a contiguous tensor's first element; 0 for None and for empty tensors.
 
-    Keep the tensor alive during the call. It has passed `plain`, or the dispatcher has made it ordinary.
+    Keep the tensor alive during the call.
+
+    Raises:
+        UnreadableError: the core cannot read there.
     """
     if tensor is None:
         return 0
     start = tensor.data_ptr()
-    if start == 0 and tensor.numel() > 0:
-        raise TypeError(f"pygan: {type(tensor).__name__} on {tensor.device} has no memory that a kernel could read")
+    if (start == 0 and tensor.numel() > 0) or (start & 7 and start % tensor.element_size()):
+        raise UnreadableError
     return start
 
 

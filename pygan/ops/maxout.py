@@ -131,31 +131,33 @@ def _check_maxout_spread(grad: Tensor, index: Tensor, pieces: int) -> None:
     op = "maxout_spread"
     check_operands(op, ("grad",), grad)
     check_pieces(op, pieces)
-    if grad.dim() < 2:
+    shape = grad.shape
+    if len(shape) < 2:
         check_shape(op, "grad", grad, "[batch, units, ...]", False)
-    check_winners(op, index, grad)
+    check_winners(op, index, grad, shape)
 
 
 def _check_maxout_grad_input(grad: Tensor, weight: Tensor, index: Tensor) -> None:
     op = "maxout_grad_input"
     check_operands(op, ("grad", "weight"), grad, weight)
-    shape = weight.shape
-    if len(shape) != 3 or not 1 <= shape[1] <= MAX_PIECES:
+    of_grad, of_weight = grad.shape, weight.shape
+    if len(of_weight) != 3 or not 1 <= of_weight[1] <= MAX_PIECES:
         check_shape(op, "weight", weight, f"[units, pieces, in] with 1 to {MAX_PIECES} pieces", False)
-    if grad.dim() != 2 or grad.shape[1] != shape[0]:
-        check_shape(op, "grad", grad, f"[batch, {shape[0]}]", False)
-    check_winners(op, index, grad)
+    if len(of_grad) != 2 or of_grad[1] != of_weight[0]:
+        check_shape(op, "grad", grad, f"[batch, {of_weight[0]}]", False)
+    check_winners(op, index, grad, of_grad)
 
 
 def _check_maxout_grad_weight(grad: Tensor, x: Tensor, index: Tensor, pieces: int) -> None:
     op = "maxout_grad_weight"
     check_operands(op, ("grad", "x"), grad, x)
     check_pieces(op, pieces)
-    if grad.dim() != 2:
+    of_grad, of_x = grad.shape, x.shape
+    if len(of_grad) != 2:
         check_shape(op, "grad", grad, "[batch, units]", False)
-    if x.dim() != 2 or x.shape[0] != grad.shape[0]:
-        check_shape(op, "x", x, f"[{grad.shape[0]}, in]", False)
-    check_winners(op, index, grad)
+    if len(of_x) != 2 or of_x[0] != of_grad[0]:
+        check_shape(op, "x", x, f"[{of_grad[0]}, in]", False)
+    check_winners(op, index, grad, of_grad)
 
 
 def _pool_into(z: Tensor, y: Tensor, index: Tensor, outer: int, units: int, pieces: int, inner: int) -> None:

@@ -3,6 +3,8 @@
 Like the step of torch's optimisers, it changes its arguments and has no derivative, so it is no torch operator.
 """
 
+import contextlib
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from pygan import _core
 from pygan.ops import reference
 from pygan.ops._checks import check_device, check_shape, check_tensor
-from pygan.ops._library import Impl, address, dtype_code, place, plain, use_native
+from pygan.ops._library import Impl, UnreadableError, address, dtype_code, place, plain, use_native
 
 __all__ = ["momentum_update"]
 
@@ -55,18 +57,19 @@ def momentum_update(
     _check_list(op, "copies", copies, parameters if copies else (), (torch.bfloat16,), rates)
     if not parameters:
         return
-    if use_native(op, impl, rates) and plain(rates, *parameters, *velocities, *gradients, *copies):
-        _native(parameters, velocities, gradients, rates.contiguous(), copies)
-    else:
-        reference.momentum_update(parameters, velocities, gradients, rates, copies)
+    lists = parameters, velocities, gradients, copies
+    if use_native(op, impl, rates) and not rates.is_meta and plain(rates, *itertools.chain(*lists)):
+        with contextlib.suppress(UnreadableError):
+            return _native(*lists, rates.contiguous())
+    reference.momentum_update(parameters, velocities, gradients, rates, copies)
 
 
 def _native(
     parameters: Sequence[Tensor],
     velocities: Sequence[Tensor],
     gradients: Sequence[Tensor],
-    rates: Tensor,
     copies: Sequence[Tensor],
+    rates: Tensor,
 ) -> None:
     _core.momentum(
         [address(t) for t in parameters],
@@ -87,13 +90,15 @@ def _check_list(
 ) -> None:
     if len(tensors) != len(like):
         raise ValueError(f"{op}: {name} must hold {len(like)} tensors, as parameters does, got {len(tensors)}")
+    on_cpu = rates.is_cpu
     for i, (tensor, shaped) in enumerate(zip(tensors, like, strict=True)):
-        check_tensor(op, f"{name}[{i}]", tensor)
-        if tensor.shape != shaped.shape or not tensor.is_contiguous():
+        check_tensor(op, name, tensor, i)
+        if not tensor.is_contiguous() or (tensor is not shaped and tensor.shape != shaped.shape):
             raise ValueError(
                 f"{op}: {name}[{i}] must be contiguous with shape {list(shaped.shape)}, "
                 f"got shape {list(tensor.shape)}, strides {list(tensor.stride())}"
             )
         if tensor.dtype not in dtypes or tensor.dtype != tensors[0].dtype:
             raise TypeError(f"{op}: {name}[{i}] must be {' or '.join(map(str, dtypes))}, got {tensor.dtype}")
-        check_device(op, f"{name}[{i}]", tensor, "rates", rates)
+        if not (on_cpu and tensor.is_cpu):
+            check_device(op, f"{name}[{i}]", tensor, "rates", rates)
