@@ -1,6 +1,7 @@
 """Checks of arguments, in the order type, dtype, device, shape. Every message names the op and the argument, what was
 expected and what came."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,8 +11,9 @@ __all__ = [
     "MAX_PIECES",
     "check_device",
     "check_dtype",
-    "check_operands",
+    "check_dtypes",
     "check_pieces",
+    "check_place",
     "check_same",
     "check_shape",
     "check_tensor",
@@ -19,28 +21,16 @@ __all__ = [
 ]
 
 MAX_PIECES = 256  # of a maxout unit: the winner's index is one byte
-_STRIDED = torch.strided
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def check_tensor(op: str, name: str, value: Any, position: int | None = None) -> None:
-    """Raise TypeError unless `value` is a tensor with one piece of memory: not sparse, nested or of MKL-DNN.
-
-    `position` is its place in a list of that name.
-    """
-    if _is_dense(value):
-        return
-    if position is not None:
-        name = f"{name}[{position}]"
+def check_tensor(op: str, name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is a tensor with one piece of memory: not sparse, nested or of MKL-DNN."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
-    layout = "nested" if value.is_nested else str(value.layout)
-    raise TypeError(f"{op}: {name} must be a dense tensor (layout torch.strided), got a {layout} one")
-
-
-def _is_dense(value: Any) -> bool:
-    is_tensor = type(value) is Tensor or isinstance(value, Tensor)  # the first is the cheaper question
-    return is_tensor and value.layout is _STRIDED and not value.is_nested
+    if value.layout is not torch.strided or value.is_nested:
+        layout = "nested" if value.is_nested else str(value.layout)
+        raise TypeError(f"{op}: {name} must be a dense tensor (layout torch.strided), got a {layout} one")
 
 
 def check_shape(op: str, name: str, value: Tensor, expected: str, ok: bool) -> None:
@@ -61,32 +51,35 @@ def check_pieces(op: str, pieces: int) -> None:
         raise ValueError(f"{op}: pieces must be 1 to {MAX_PIECES}, got {pieces}")
 
 
-def check_operands(op: str, names: tuple[str, ...], first: Tensor, *others: Tensor | None) -> None:
-    """Raise TypeError or ValueError unless all are dense, of one floating-point dtype, on one device; None passes."""
-    if not _is_dense(first):
-        check_tensor(op, names[0], first)
-    dtype, on_cpu = first.dtype, first.is_cpu
+def check_place(op: str, names: Sequence[str | None], args: Sequence[Any]) -> None:
+    """Raise TypeError or ValueError unless the named arguments are dense tensors on the device of the first one.
+
+    A name that ends in "?" may be None, an argument without a name may be anything.
+    """
+    for name, arg in zip(names, args, strict=True):
+        if name is not None and not (arg is None and name.endswith("?")):
+            check_tensor(op, name.rstrip("?"), arg)
+            check_device(op, name.rstrip("?"), arg, str(names[0]), args[0])
+
+
+def check_dtypes(op: str, names: tuple[str, ...], first: Tensor, *others: Tensor | None) -> None:
+    """Raise TypeError unless all have one floating-point dtype; None passes."""
+    dtype = first.dtype
     if dtype not in FLOATS:
         check_dtype(op, names[0], first)
     for i, other in enumerate(others, 1):
-        if other is not None:
-            if not _is_dense(other):
-                check_tensor(op, names[i], other)
-            if other.dtype is not dtype or not (on_cpu and other.is_cpu):
-                check_dtype(op, names[i], other)
-                check_same(op, names[i], other, names[0], first)
+        if other is not None and other.dtype is not dtype:
+            check_dtype(op, names[i], other)
+            raise TypeError(f"{op}: {names[i]} must have the dtype of {names[0]}, {dtype}, got {other.dtype}")
 
 
-def check_winners(op: str, index: Tensor, grad: Tensor, shape: torch.Size) -> None:
-    """Raise TypeError or ValueError unless `index` may hold the winning piece for each element of `grad`, of `shape`.
+def check_winners(op: str, index: Tensor, shape: torch.Size) -> None:
+    """Raise TypeError or ValueError unless `index` may hold the winning pieces for a gradient of `shape`.
 
     The kernels look at its values: on the CPU a number beyond the pieces is an error, on CUDA it takes no gradient.
     """
-    check_tensor(op, "index", index)
     if index.dtype is not torch.uint8:
         raise TypeError(f"{op}: index must be uint8, got {index.dtype}")
-    if not (index.is_cpu and grad.is_cpu):
-        check_device(op, "index", index, "grad", grad)
     if index.shape != shape:
         check_shape(op, "index", index, f"of grad, {list(shape)}", False)
 

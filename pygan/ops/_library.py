@@ -16,7 +16,6 @@ that Function, and refused where there is none, so that nobody gets a silent zer
 
 import warnings
 from collections.abc import Callable
-from functools import wraps
 from typing import Any, Literal
 
 import torch
@@ -25,7 +24,7 @@ from torch._functorch import eager_transforms
 from torch.autograd import forward_ad
 
 from pygan._build import build_info
-from pygan.ops._checks import FLOATS
+from pygan.ops._checks import FLOATS, check_place
 
 __all__ = [
     "Function",
@@ -53,6 +52,7 @@ _NATIVE_DTYPES = {
 _HAS_CUDA = build_info()["cuda"] is not None
 _LIBRARY = torch.library.Library("pygan", "DEF")
 _PLAIN = (Tensor, torch.nn.Parameter)
+_SCALARS = (bool, int, float, str, type(None))
 _OTHER_LAYOUTS = (
     *(layout + device for layout in ("Sparse", "SparseCsr", "Quantized", "NestedTensor") for device in ("CPU", "CUDA")),
     "MkldnnCPU",
@@ -73,7 +73,8 @@ def define(
 
     Args:
         schema: name, arguments and results, as torch writes them.
-        check: raises for arguments that `body` cannot serve; it runs before `body` and before `fake`.
+        check: raises for dtypes, shapes and numbers that `body` cannot serve; it runs before `body` and before `fake`.
+            Layouts and devices are checked for every op alike.
         body: the op on the CPU and on CUDA, for ordinary tensors.
         fake: its results' shapes, dtypes and devices.
         derivative: a differentiable equivalent, which serves calls that need a derivative; None refuses them.
@@ -84,30 +85,43 @@ def define(
     name = schema.partition("(")[0]
     _LIBRARY.define(schema, tags=torch.Tag.pt2_compliant_tag)
 
+    op = getattr(torch.ops.pygan, name).default
+    names = [
+        None if "Tensor" not in str(argument.type) else argument.name + "?" * ("Optional" in str(argument.type))
+        for argument in op._schema.arguments
+    ]
+
+    def check_all(*args: Any) -> None:
+        check_place(name, names, args)
+        check(*args)
+
     def run(*args: Any) -> Any:
+        """For arguments in their place: the dispatcher's CPU key, and `plain`, see to that."""
         check(*args)
         device = "cuda" if args[0].is_cuda else "cpu"
-        if not torch.is_autocast_enabled(device):
-            return body(*args)
-        with torch.autocast(device, enabled=False):  # the public function has already chosen the dtype
-            return body(*args)
+        if torch.is_autocast_enabled(device):  # the public function has already chosen the dtype
+            with torch.autocast(device, enabled=False):
+                return readable(*args)
+        return readable(*args)
 
-    def kernel(*args: Any) -> Any:
+    def readable(*args: Any) -> Any:
         try:
-            return run(*args)
+            return body(*args)
         except UnreadableError:
-            return run(*[arg.clone() if isinstance(arg, Tensor) else arg for arg in args])
+            return body(*[arg.clone() if isinstance(arg, Tensor) else arg for arg in args])
 
-    for key in ("CPU", "CUDA", *_OTHER_LAYOUTS):  # the check refuses other layouts by name
-        _LIBRARY.impl(name, kernel, key)
+    def run_anywhere(*args: Any) -> Any:
+        check_place(name, names, args)
+        return run(*args)
 
-    @wraps(fake)
     def checked_fake(*args: Any) -> Any:
-        check(*args)
+        check_all(*args)
         return fake(*args)
 
+    _LIBRARY.impl(name, run, "CPU")
+    for key in ("CUDA", *_OTHER_LAYOUTS):
+        _LIBRARY.impl(name, run_anywhere, key)
     torch.library.register_fake(f"pygan::{name}", checked_fake)
-    op = getattr(torch.ops.pygan, name).default
     torch.library.register_vmap(f"pygan::{name}", _one_by_one(op, fake))
 
     # A kernel at the Autograd key is the cheapest way; torch.library.register_autograd would cost 10 us a call.
@@ -125,10 +139,11 @@ def define(
         if plain(*args):
             try:
                 return run(*args)
-            except UnreadableError:
-                pass
+            except AttributeError:  # a number where a tensor belongs?
+                check_place(name, names, args)
+                raise
         if not torch.compiler.is_compiling():
-            check(*args)  # before a tensor subclass of torch's refuses the operator in words of its own
+            check_all(*args)  # before a tensor subclass of torch's refuses the operator in words of its own
         return op(*args)
 
     return call
@@ -228,7 +243,8 @@ def may_be_differentiated(*tensors: Tensor) -> bool:
 def plain(*args: Any) -> bool:
     """Whether nothing of torch watches a call with these arguments, and the tensors' numbers are their memory.
 
-    That is: eager mode without a transform or mode; no subclass, and no sign that is yet to be changed.
+    That is: eager mode without a transform or mode; dense tensors of one device, no subclass, no sign that is yet to be
+    changed; and besides tensors only numbers, strings and None.
     """
     if (
         torch.compiler.is_compiling()
@@ -236,11 +252,20 @@ def plain(*args: Any) -> bool:
         or torch._C._len_torch_dispatch_stack() > 0
     ):
         return False
+    device = None
     for arg in args:
         if type(arg) in _PLAIN:
-            if arg.is_neg():
+            try:
+                arg.data_ptr()
+            except RuntimeError:  # sparse, of MKL-DNN, or batched by a transform
                 return False
-        elif isinstance(arg, Tensor):
+            if arg.is_neg() or arg.is_nested:
+                return False
+            where = -1 if arg.is_cpu else arg.get_device() if arg.is_cuda else None
+            if where is None or (device is not None and where != device):
+                return False
+            device = where
+        elif type(arg) not in _SCALARS:
             return False
     return True
 

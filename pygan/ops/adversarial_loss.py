@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pygan import _core
 from pygan.ops import reference
-from pygan.ops._checks import check_operands
+from pygan.ops._checks import check_dtypes, check_place
 from pygan.ops._library import (
     Function,
     Impl,
@@ -49,6 +49,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, *, impl: Impl =
     """
     real, fake = _float32_under_autocast(real_logits), _float32_under_autocast(fake_logits)
     if not use_native("discriminator_loss", impl, real):
+        check_place("discriminator_loss", ("real_logits", "fake_logits"), (real, fake))
         _check_discriminator_loss(real, fake)
         return reference.discriminator_loss(real, fake)
     return _DiscriminatorLoss.apply(real, fake, isinstance(fake, Tensor) and may_be_differentiated(real, fake))[0]
@@ -78,6 +79,7 @@ def generator_loss(fake_logits: Tensor, objective: Objective = "non_saturating",
     saturating = objective != "non_saturating"
     fake = _float32_under_autocast(fake_logits)
     if not use_native(op, impl, fake):
+        check_place(op, ("fake_logits",), (fake,))
         _check_generator_loss(fake)
         return reference.generator_loss(fake, "saturating" if saturating else "non_saturating")
     return _GeneratorLoss.apply(fake, saturating, may_be_differentiated(fake))[0]
@@ -92,13 +94,13 @@ def _float32_under_autocast(logits: Tensor) -> Tensor:
 
 def _check_discriminator_loss(real: Tensor, fake: Tensor, _with_gradient: bool = False) -> None:
     op = "discriminator_loss"
-    check_operands(op, ("real_logits", "fake_logits"), real, fake)
+    check_dtypes(op, ("real_logits", "fake_logits"), real, fake)
     _check_not_empty(op, "real_logits", real)
     _check_not_empty(op, "fake_logits", fake)
 
 
 def _check_generator_loss(fake: Tensor, _saturating: bool = False, _with_gradient: bool = False) -> None:
-    check_operands("generator_loss", ("fake_logits",), fake)
+    check_dtypes("generator_loss", ("fake_logits",), fake)
     _check_not_empty("generator_loss", "fake_logits", fake)
 
 
@@ -162,14 +164,14 @@ def _gradient_like(logits: Tensor, wanted: bool) -> Tensor:
 
 
 _discriminator_loss_op = define(
-    "discriminator_loss(Tensor real, Tensor fake, bool with_gradient) -> (Tensor, Tensor, Tensor)",
+    "discriminator_loss(Tensor real_logits, Tensor fake_logits, bool with_gradient) -> (Tensor, Tensor, Tensor)",
     _check_discriminator_loss,
     _discriminator_loss,
     _discriminator_loss_fake,
     lambda *args: _discriminator_loss_with_derivative(*args),
 )
 _generator_loss_op = define(
-    "generator_loss(Tensor fake, bool saturating, bool with_gradient) -> (Tensor, Tensor)",
+    "generator_loss(Tensor fake_logits, bool saturating, bool with_gradient) -> (Tensor, Tensor)",
     _check_generator_loss,
     _generator_loss,
     _generator_loss_fake,

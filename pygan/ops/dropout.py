@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pygan import _core
 from pygan.ops import reference
-from pygan.ops._checks import check_device, check_dtype, check_tensor
+from pygan.ops._checks import FLOATS, check_dtype, check_place, check_tensor
 from pygan.ops._library import Function, Impl, address, define, dtype_code, place, save, use_native
 
 __all__ = ["draw_seed", "dropout"]
@@ -42,6 +42,7 @@ def dropout(x: Tensor, p: float, seed: Tensor | None = None, *, impl: Impl = "au
     if seed is None:
         seed = draw_seed(x.device)
     if not use_native(op, impl, x):
+        check_place(op, ("x", "seed"), (x, seed))
         _check_dropout(x, seed, 1 - p)
         return reference.dropout(x, p, seed)
     return _Dropout.apply(x, seed, 1 - p)
@@ -62,13 +63,10 @@ def drop_into(y: Tensor, x: Tensor, keep: float, seed: Tensor, first: int = 0) -
 
 def _check_dropout(x: Tensor, seed: Tensor, keep: float) -> None:
     op = "dropout"
-    check_tensor(op, "x", x)
-    check_dtype(op, "x", x)
-    check_tensor(op, "seed", seed)
+    if x.dtype not in FLOATS:
+        check_dtype(op, "x", x)
     if seed.dtype is not torch.int64:
         raise TypeError(f"{op}: seed must be int64, got {seed.dtype}")
-    if seed.device != x.device:
-        check_device(op, "seed", seed, "x", x)
     if seed.dim() != 0:
         raise ValueError(f"{op}: seed must have shape [], got {list(seed.shape)}")
     if not 0 < keep <= 1:

@@ -17,7 +17,7 @@ from torch.nn.functional import linear
 
 from pygan import _core
 from pygan.ops import reference
-from pygan.ops._checks import MAX_PIECES, check_operands, check_pieces, check_shape, check_winners
+from pygan.ops._checks import MAX_PIECES, check_dtypes, check_pieces, check_place, check_shape, check_winners
 from pygan.ops._library import (
     Function,
     Impl,
@@ -56,6 +56,7 @@ def maxout(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: Impl 
     native = use_native("maxout", impl, x)
     if native and x.dim() == 2:
         return _Maxout.apply(x, weight, bias)[0]
+    check_place("maxout", ("x", "weight", "bias?"), (x, weight, bias))
     _check_layer(x, weight, bias)
     if not native:
         return reference.maxout(x, weight, bias)
@@ -83,6 +84,7 @@ def maxout_pool(x: Tensor, pieces: int, *, impl: Impl = "auto") -> Tensor:
     if not isinstance(pieces, int):
         raise TypeError(f"maxout_pool: pieces must be an int, got {type(pieces).__name__}")
     if not use_native("maxout_pool", impl, x):
+        check_place("maxout_pool", ("x",), (x,))
         _check_maxout_pool(x, pieces)
         return reference.maxout_pool(x, pieces)
     return _MaxoutPool.apply(x, pieces)[0]
@@ -103,7 +105,7 @@ _STRIP_BYTES = 32 << 20  # of products on the CPU, instead of [batch, units * pi
 def _check_layer(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     """For x [..., in], as `maxout` takes it."""
     op = "maxout"
-    check_operands(op, ("x", "weight", "bias"), x, weight, bias)
+    check_dtypes(op, ("x", "weight", "bias"), x, weight, bias)
     shape = weight.shape
     if len(shape) != 3 or not 1 <= shape[1] <= MAX_PIECES:
         check_shape(op, "weight", weight, f"[units, pieces, in] with 1 to {MAX_PIECES} pieces", False)
@@ -121,7 +123,7 @@ def _check_maxout(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
 
 def _check_maxout_pool(x: Tensor, pieces: int) -> None:
     op = "maxout_pool"
-    check_operands(op, ("x",), x)
+    check_dtypes(op, ("x",), x)
     check_pieces(op, pieces)
     if x.dim() < 2 or x.shape[1] % pieces != 0:
         check_shape(op, "x", x, f"[batch, units * {pieces}, ...]", False)
@@ -129,35 +131,35 @@ def _check_maxout_pool(x: Tensor, pieces: int) -> None:
 
 def _check_maxout_spread(grad: Tensor, index: Tensor, pieces: int) -> None:
     op = "maxout_spread"
-    check_operands(op, ("grad",), grad)
+    check_dtypes(op, ("grad",), grad)
     check_pieces(op, pieces)
     shape = grad.shape
     if len(shape) < 2:
         check_shape(op, "grad", grad, "[batch, units, ...]", False)
-    check_winners(op, index, grad, shape)
+    check_winners(op, index, shape)
 
 
 def _check_maxout_grad_input(grad: Tensor, weight: Tensor, index: Tensor) -> None:
     op = "maxout_grad_input"
-    check_operands(op, ("grad", "weight"), grad, weight)
+    check_dtypes(op, ("grad", "weight"), grad, weight)
     of_grad, of_weight = grad.shape, weight.shape
     if len(of_weight) != 3 or not 1 <= of_weight[1] <= MAX_PIECES:
         check_shape(op, "weight", weight, f"[units, pieces, in] with 1 to {MAX_PIECES} pieces", False)
     if len(of_grad) != 2 or of_grad[1] != of_weight[0]:
         check_shape(op, "grad", grad, f"[batch, {of_weight[0]}]", False)
-    check_winners(op, index, grad, of_grad)
+    check_winners(op, index, of_grad)
 
 
 def _check_maxout_grad_weight(grad: Tensor, x: Tensor, index: Tensor, pieces: int) -> None:
     op = "maxout_grad_weight"
-    check_operands(op, ("grad", "x"), grad, x)
+    check_dtypes(op, ("grad", "x"), grad, x)
     check_pieces(op, pieces)
     of_grad, of_x = grad.shape, x.shape
     if len(of_grad) != 2:
         check_shape(op, "grad", grad, "[batch, units]", False)
     if len(of_x) != 2 or of_x[0] != of_grad[0]:
         check_shape(op, "x", x, f"[{of_grad[0]}, in]", False)
-    check_winners(op, index, grad, of_grad)
+    check_winners(op, index, of_grad)
 
 
 def _pool_into(z: Tensor, y: Tensor, index: Tensor, outer: int, units: int, pieces: int, inner: int) -> None:

@@ -51,14 +51,20 @@ def momentum_update(
         raise TypeError(f"{op}: rates must be float32 or float64, got {rates.dtype}")
     check_shape(op, "rates", rates, "[2]", rates.shape == (2,))
     half = (torch.bfloat16,) if rates.dtype == torch.float32 else ()
-    _check_list(op, "parameters", parameters, parameters, (rates.dtype,), rates)
-    _check_list(op, "velocities", velocities, parameters, (rates.dtype,), rates)
-    _check_list(op, "gradients", gradients, parameters, (rates.dtype, *half), rates)
-    _check_list(op, "copies", copies, parameters if copies else (), (torch.bfloat16,), rates)
+    lists = parameters, velocities, gradients, copies
+    ordinary = plain(rates, *itertools.chain(*lists))
+    if not ordinary:
+        for name, tensors in zip(("parameters", "velocities", "gradients", "copies"), lists, strict=True):
+            for i, tensor in enumerate(tensors):
+                check_tensor(op, f"{name}[{i}]", tensor)
+                check_device(op, f"{name}[{i}]", tensor, "rates", rates)
+    _check_list(op, "parameters", parameters, parameters, (rates.dtype,))
+    _check_list(op, "velocities", velocities, parameters, (rates.dtype,))
+    _check_list(op, "gradients", gradients, parameters, (rates.dtype, *half))
+    _check_list(op, "copies", copies, parameters if copies else (), (torch.bfloat16,))
     if not parameters:
         return
-    lists = parameters, velocities, gradients, copies
-    if use_native(op, impl, rates) and not rates.is_meta and plain(rates, *itertools.chain(*lists)):
+    if use_native(op, impl, rates) and ordinary:
         with contextlib.suppress(UnreadableError):
             return _native(*lists, rates.contiguous())
     reference.momentum_update(parameters, velocities, gradients, rates, copies)
@@ -86,13 +92,11 @@ def _native(
 
 
 def _check_list(
-    op: str, name: str, tensors: Sequence[Tensor], like: Sequence[Tensor], dtypes: Sequence[torch.dtype], rates: Tensor
+    op: str, name: str, tensors: Sequence[Tensor], like: Sequence[Tensor], dtypes: Sequence[torch.dtype]
 ) -> None:
     if len(tensors) != len(like):
         raise ValueError(f"{op}: {name} must hold {len(like)} tensors, as parameters does, got {len(tensors)}")
-    on_cpu = rates.is_cpu
     for i, (tensor, shaped) in enumerate(zip(tensors, like, strict=True)):
-        check_tensor(op, name, tensor, i)
         if not tensor.is_contiguous() or (tensor is not shaped and tensor.shape != shaped.shape):
             raise ValueError(
                 f"{op}: {name}[{i}] must be contiguous with shape {list(shaped.shape)}, "
@@ -100,5 +104,3 @@ def _check_list(
             )
         if tensor.dtype not in dtypes or tensor.dtype != tensors[0].dtype:
             raise TypeError(f"{op}: {name}[{i}] must be {' or '.join(map(str, dtypes))}, got {tensor.dtype}")
-        if not (on_cpu and tensor.is_cpu):
-            check_device(op, f"{name}[{i}]", tensor, "rates", rates)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pygan import _core
 from pygan.ops import _products, reference
-from pygan.ops._checks import check_device, check_dtype, check_operands, check_same, check_shape, check_tensor
+from pygan.ops._checks import check_device, check_dtype, check_dtypes, check_same, check_shape, check_tensor
 from pygan.ops._library import Function, Impl, address, define, dtype_code, place, use_native
 
 __all__ = ["Precision", "parzen_logsumexp"]
@@ -206,18 +206,15 @@ def _check_parzen_logsumexp_backward(
     op = "parzen_logsumexp_backward"
     _check_pairs(op, x, samples, sigmas, precision)
     shape = [len(sigmas), len(x)]
-    check_tensor(op, "grad", grad)
     check_shape(op, "grad", grad, str(shape), list(grad.shape) == shape)
     check_same(op, "grad", grad, "x", x)
-    check_tensor(op, "log_sum", log_sum)
     check_shape(op, "log_sum", log_sum, str(shape), list(log_sum.shape) == shape)
     check_same(op, "log_sum", log_sum, "sigmas", sigmas)
 
 
 def _check_pairs(op: str, x: Tensor, samples: Tensor, sigmas: Tensor, precision: str) -> None:
     """Raise unless x [n, d] and samples [N, d] are both float32 or both float64, and sigmas [S] are float64."""
-    check_operands(op, ("x", "samples"), x, samples)
-    check_tensor(op, "sigmas", sigmas)
+    check_dtypes(op, ("x", "samples"), x, samples)
     check_shape(op, "x", x, "[n, d]", x.ndim == 2)
     check_shape(op, "samples", samples, f"[N, {x.shape[1]}]", samples.ndim == 2 and samples.shape[1] == x.shape[1])
     check_shape(op, "sigmas", sigmas, "[S]", sigmas.ndim == 1)
@@ -225,7 +222,6 @@ def _check_pairs(op: str, x: Tensor, samples: Tensor, sigmas: Tensor, precision:
         raise TypeError(
             f"{op}: x must be float32 or float64, and sigmas float64, got {x.dtype} and {sigmas.dtype}"
         )
-    check_device(op, "sigmas", sigmas, "x", x)
     _check_precision(op, precision)
 
 
