@@ -292,7 +292,7 @@ CALLS: dict[str, tuple[Make, Call, Call | None]] = {
     ),
     "pygan::parzen_logsumexp": (
         lambda: (*points(), "split"),
-        lambda *a: OPS.parzen_logsumexp(*a)[1],
+        lambda *a: OPS.parzen_logsumexp(*a)[0],
         lambda x, samples, sigmas, _: reference.parzen_logsumexp(x, samples, sigmas),
     ),
     "pygan::parzen_logsumexp_backward": (pulled, OPS.parzen_logsumexp_backward, pulled_reference),
