@@ -15,7 +15,9 @@ from pygan import ops
 from pygan.nn import Maxout
 from pygan.ops import reference
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:Converting a tensor", "ignore:.*isinstance.*treespec")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`torch.jit", "ignore:Converting a tensor", "ignore:.*isinstance.*treespec"
+)
 
 X, WEIGHT, BIAS = (torch.randn(s, dtype=torch.float64) for s in ((6, 4), (3, 2, 4), (3, 2)))
 SEED = torch.tensor(3)

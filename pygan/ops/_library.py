@@ -2,7 +2,7 @@
 
 An op is one body, run on the CPU and on CUDA, that allocates its outputs with torch and hands addresses to
 `pygan._core`, plus a check of its arguments and a fake kernel that only computes shapes. It is functional: it never
-returns or changes an input. `define` sees to it that the check comes before the body and before the fake kernel, whoever
+returns or changes an input. `define` puts the check before the body and before the fake kernel, whoever
 calls: a public function, autograd, a compiled or exported graph, or a user of `torch.ops.pygan`.
 
 The core reads plain memory. A tensor whose numbers are not simply its memory (a lazy negative bit, a subclass) is
@@ -14,6 +14,7 @@ way that compiles without graph breaks, see docs/decisions). A call of the bare 
 that Function, and refused where there is none, so that nobody gets a silent zero.
 """
 
+import types
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal
@@ -130,7 +131,9 @@ def define(
         if not recorded or not _needs_derivative(args):
             return op.redispatch(keyset & torch._C._after_autograd_keyset, *args)
         if derivative is None or torch._C._are_functorch_transforms_active():
-            raise RuntimeError(f"pygan::{name} has no derivative of its own here: call the function of pygan.ops instead")
+            raise RuntimeError(
+                f"pygan::{name} has no derivative of its own here: call the function of pygan.ops instead"
+            )
         return derivative(*args)
 
     _LIBRARY.impl(name, autograd, "Autograd", with_keyset=True)
@@ -202,23 +205,23 @@ class Function(torch.autograd.Function):
                 raise RuntimeError("pygan.ops: forward mode inside forward mode needs impl='auto' or 'reference'")
             return cls.tangent(ctx, *tangents)
 
-        cls._dual = type(cls)(cls.__name__, (cls,), {"jvp": staticmethod(jvp)})
+        cls._dual = types.new_class(cls.__name__, (cls,), exec_body=lambda names: names.update(jvp=staticmethod(jvp)))
 
     @classmethod
     def apply(cls, *args: Any) -> Any:
         function = cls._dual if forward_ad._current_level >= 0 else cls
         if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-            return super(Function, function).apply(*args)
+            return super(Function, function).apply(*args)  # type: ignore[misc]
         return super(torch.autograd.Function, function).apply(*args)  # type: ignore[misc]
 
     @staticmethod
     def tangent(ctx: Any, *tangents: Any) -> Any:
         """Refuse forward mode where there is no formula."""
-        raise RuntimeError("pygan.ops: this function has no forward-mode derivative; use impl='reference', which has one")
+        raise RuntimeError("pygan.ops: this has no forward-mode derivative; use impl='reference', which has one")
 
 
 def save(ctx: Any, *tensors: Tensor | None) -> None:
-    """Keep tensors for `backward` and, while forward mode is on, for `tangent`; both find them in `ctx.saved_tensors`."""
+    """Keep tensors for `backward` and, in forward mode, for `tangent`; both find them in `ctx.saved_tensors`."""
     ctx.save_for_backward(*tensors)
     if forward_ad._current_level >= 0:
         ctx.save_for_forward(*tensors)
@@ -310,7 +313,7 @@ def use_native(op: str, impl: Impl, tensor: Tensor) -> bool:
 def _needs_reference() -> bool:
     if torch.compiler.is_compiling():
         return _COMPILER_EXPORTS()
-    return torch.jit.is_tracing() or _is_nested_forward_mode()
+    return torch._C._is_tracing() or _is_nested_forward_mode()
 
 
 def _is_nested_forward_mode() -> bool:

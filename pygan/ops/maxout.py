@@ -4,9 +4,9 @@ With the winning piece i(b, u) kept from the forward pass, all that follows is o
 
     T(g, x, W) = sum_bu g[b, u]  W[u, i(b, u)] . x[b],
 
-whose derivatives with respect to g, x and W are the layer's output and its gradients with respect to x and W. Each of them has the
-other two as its own derivatives, so that gradients exist to any order (the index is constant: it jumps only where two
-pieces tie).
+whose derivatives with respect to g, x and W are the layer's output and its gradients with respect to x and W. Each of
+them has the other two as its own derivatives, so that gradients exist to any order (the index is constant: it jumps
+only where two pieces tie).
 """
 
 from typing import Any
@@ -52,7 +52,8 @@ def maxout(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: Impl 
         ValueError: shapes that do not fit, more than 256 pieces, different devices, an unknown `impl`.
     """
     if under_autocast(x):
-        x, weight, bias = _cast(x), _cast(weight), _cast(bias)
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = _cast(x, dtype), _cast(weight, dtype), _cast(bias, dtype)
     native = use_native("maxout", impl, x)
     if native and x.dim() == 2:
         return _Maxout.apply(x, weight, bias)[0]
@@ -90,11 +91,11 @@ def maxout_pool(x: Tensor, pieces: int, *, impl: Impl = "auto") -> Tensor:
     return _MaxoutPool.apply(x, pieces)[0]
 
 
-def _cast(tensor: Tensor | None) -> Tensor | None:
-    """Under autocast, to the dtype of linear layers; float64 stays, as in torch."""
+def _cast(tensor: Any, dtype: torch.dtype) -> Any:
+    """Under autocast, to the dtype of linear layers; float64 stays, as in torch, and what is no tensor of floats."""
     if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.dtype == torch.float64:
         return tensor
-    return tensor.to(torch.get_autocast_dtype(tensor.device.type))
+    return tensor.to(dtype)
 
 
 # ---- the ops --------------------------------------------------------------------------------------------------------

@@ -66,7 +66,8 @@ def momentum_update(
         return
     if use_native(op, impl, rates) and ordinary:
         with contextlib.suppress(UnreadableError):
-            return _native(*lists, rates.contiguous())
+            _native(*lists, rates.contiguous())
+            return
     reference.momentum_update(parameters, velocities, gradients, rates, copies)
 
 

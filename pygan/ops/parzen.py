@@ -219,9 +219,7 @@ def _check_pairs(op: str, x: Tensor, samples: Tensor, sigmas: Tensor, precision:
     check_shape(op, "samples", samples, f"[N, {x.shape[1]}]", samples.ndim == 2 and samples.shape[1] == x.shape[1])
     check_shape(op, "sigmas", sigmas, "[S]", sigmas.ndim == 1)
     if x.dtype not in (torch.float32, torch.float64) or sigmas.dtype is not torch.float64:
-        raise TypeError(
-            f"{op}: x must be float32 or float64, and sigmas float64, got {x.dtype} and {sigmas.dtype}"
-        )
+        raise TypeError(f"{op}: x must be float32 or float64, and sigmas float64, got {x.dtype} and {sigmas.dtype}")
     _check_precision(op, precision)
 
 
