@@ -66,8 +66,8 @@ void run(const LossTerm (&terms)[2], T* loss, int threads) {
 }  // namespace
 
 void adversarial_loss_cpu(DType dtype, const LossTerm (&terms)[2], void* loss, int threads) {
-  with_type<float, double, bfloat16>(
-      dtype, [&](auto element) { run(terms, static_cast<decltype(element)*>(loss), threads); });
+  with_type<float, double, bfloat16>(dtype,
+                                     [&](auto element) { run(terms, static_cast<decltype(element)*>(loss), threads); });
 }
 
 }  // namespace PYGAN_SIMD_LEVEL
