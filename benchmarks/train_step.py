@@ -27,9 +27,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import pygan
 from pygan import optim
 from pygan.batches import Batches
-from pygan.models import make_players
-from pygan.recipes import RECIPES, Rates, Recipe
-from pygan.step import fused, make_step, products
+from pygan.data import Batch
+from pygan.data.scaling import Unit
+from pygan.fast import fused, make_step, products
+from pygan.game import Game
+from pygan.recipes import RECIPES, Recipe
 
 SHAPE, PIXELS, NOISE, EPOCH_IMAGES = (1, 28, 28), 784, 100, 50_000
 MOST = 20  # epochs that --time-to waits
@@ -121,9 +123,11 @@ def tuned_step(images: Tensor, batch: int) -> Callable[[], object]:
 def pygan_step(images: Tensor, batch: int, **settings: object) -> Callable[[], None]:
     device = images.device
     recipe: Recipe = RECIPES["code2014"].with_settings(batch_size=batch, **settings)
-    players = [player.to(device) for player in make_players(recipe, SHAPE, torch.full(SHAPE, 0.1))]
-    step = make_step(*players, recipe, SHAPE, device)
-    batches, rates = Batches(images.view(-1, *SHAPE), batch, 0, device), Rates(0.1, 0.1, 0.5)
+    generator = recipe.model.make_generator(SHAPE, NOISE, mean_image=torch.full(SHAPE, 0.1)).to(device)
+    discriminator = recipe.model.make_discriminator(SHAPE).to(device)
+    game = Game(generator, discriminator, SHAPE, recipe.objective, recipe.noise, NOISE, Unit())
+    step, rates = make_step(game, recipe, device), optim.Rates(0.1, 0.1, 0.5)
+    batches = Batches(Batch(images.view(-1, *SHAPE)), batch, 0, device, Unit())
     return lambda: step(batches, rates)
 
 

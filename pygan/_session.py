@@ -5,13 +5,22 @@ import platform
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Self
 
 import torch
+from torch import Tensor
 
-__all__ = ["Interrupt", "find_device", "forked_randomness", "hardware", "own_randomness"]
+__all__ = [
+    "CpuRandomness",
+    "Interrupt",
+    "find_device",
+    "forked_randomness",
+    "hardware",
+    "own_defaults",
+    "own_randomness",
+]
 
 
 def find_device(device: str | torch.device) -> torch.device:
@@ -32,24 +41,62 @@ def hardware(device: torch.device) -> str:
     return f"{platform.machine()} CPU ({torch.backends.cpu.get_cpu_capability()}), {threads}"
 
 
+_randomness = threading.RLock()  # held by the thread that trains: torch's default generators are the process's
+
+
 @contextmanager
-def own_randomness(seed: int, device: torch.device, deterministic: bool) -> Iterator[None]:
-    """Seed torch's default generators for the time of the run, and leave the caller's as they were."""
-    mode = torch.get_deterministic_debug_mode()
-    with forked_randomness(device):
-        torch.manual_seed(seed)
-        if deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True)
+def own_defaults(device: torch.device) -> Iterator[None]:
+    """Training's own settings of torch in this thread: gradients on, no autocast, float32 and the CPU as defaults."""
+    dtype = torch.get_default_dtype()
+    on_cpu = torch.get_default_device().type == "cpu"  # Setting even this device slows every operation a little.
+    place = nullcontext() if on_cpu else torch.device("cpu")
+    with place, torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        torch.set_default_dtype(torch.float32)
         try:
             yield
         finally:
-            torch.set_deterministic_debug_mode(mode)
+            torch.set_default_dtype(dtype)
+
+
+@contextmanager
+def own_randomness(seed: int, device: torch.device, deterministic: bool) -> Iterator[None]:
+    """Seed torch's default generators for the time of the run, and leave the caller's as they were.
+
+    Raises RuntimeError if another thread of this process trains: both would draw from the same generators.
+    """
+    if not _randomness.acquire(blocking=False):
+        raise RuntimeError(
+            "train: another thread of this process is training. Both would draw from torch's default generators, and "
+            "neither would give the numbers of its seed: train in separate processes, or one after the other"
+        )
+    mode = torch.get_deterministic_debug_mode()
+    try:
+        with forked_randomness(device):
+            torch.manual_seed(seed)
+            if deterministic:
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+                torch.use_deterministic_algorithms(True)
+            yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        _randomness.release()
 
 
 def forked_randomness(device: torch.device) -> AbstractContextManager[None]:
     """Leaves torch's default generators, of the CPU and of this device, as they were before."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+class CpuRandomness:
+    """The state of torch's default generator of the CPU, as a part of a checkpoint."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the generator's state."""
+        return {"cpu": torch.get_rng_state()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Set the generator's state."""
+        torch.set_rng_state(state["cpu"])
 
 
 class Interrupt:

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pygan.data import as_float
+from pygan.data import Batch, as_float
+from pygan.data.scaling import Scale
 
 __all__ = ["Batches"]
 
@@ -16,34 +17,41 @@ class Batches:
     that it has used, and nothing else needs to be stored.
 
     Args:
-        images: [N, C, H, W], uint8 or float32 in [0, 1]; they are kept on the device.
-        batch_size: at most N.
+        data: images, uint8 or float32 in [0, 1], with or without labels; they are kept on the device.
+        batch_size: at most the number of images.
         seed: at least 0.
+        device: where the batches are wanted.
+        scale: the pixel scale in which they are wanted.
 
     Attributes:
         position: batches used so far; may be set.
         per_epoch: batches in one epoch.
     """
 
-    def __init__(self, images: Tensor, batch_size: int, seed: int, device: torch.device) -> None:
-        self.images = images.to(device)
+    def __init__(self, data: Batch, batch_size: int, seed: int, device: torch.device, scale: Scale) -> None:
+        self.data = data.to(device)
         self.batch_size = batch_size
-        self.per_epoch = len(images) // batch_size
-        self._seed = seed
+        self.per_epoch = len(data) // batch_size
         self.position = 0
+        self._seed, self._scale = seed, scale
         self._order = torch.empty(0, dtype=torch.int64)
         self._epoch = -1
 
     def indices(self) -> Tensor:
-        """The next batch as indices into `images`, int64 [batch_size], on the images' device."""
+        """Return the next batch as indices into the images, int64 [batch_size], on the images' device."""
         epoch, batch = divmod(self.position, self.per_epoch)
         if epoch != self._epoch:
-            order = np.random.default_rng((self._seed, epoch)).permutation(len(self.images))
-            self._order = torch.from_numpy(order).to(self.images.device)
+            order = np.random.default_rng((self._seed, epoch)).permutation(len(self.data))
+            self._order = torch.from_numpy(order).to(self.data.images.device)
             self._epoch = epoch
         self.position += 1
         return self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
 
-    def __call__(self) -> Tensor:
-        """The next batch, float32 [batch_size, C, H, W] in [0, 1]."""
-        return as_float(self.images[self.indices()])
+    def at(self, indices: Tensor) -> Batch:
+        """Return these images, float32 in the pixel scale, and their labels."""
+        batch = self.data[indices]
+        return Batch(self._scale.apply(as_float(batch.images)), batch.labels)
+
+    def __call__(self) -> Batch:
+        """Return the next batch."""
+        return self.at(self.indices())

@@ -1,15 +1,15 @@
 """The command line, `pygan train | sample | evaluate | info`; every setting of a recipe is an option of `train`."""
 
 import argparse
-import dataclasses
 import os
 import platform
+import shlex
 import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, get_origin
 
 import numpy as np
 import torch
@@ -19,11 +19,14 @@ import pygan.data
 from pygan import pictures
 from pygan._nearest import nearest
 from pygan._session import find_device, hardware
+from pygan._terminal import escape_unprintable, is_terminal, say
 from pygan.data import as_float
 from pygan.data.arrays import from_array, read_npy
 from pygan.evaluate import ParzenWindow
-from pygan.recipes import RECIPES, Recipe
-from pygan.run import SIGMA_POINTS, RunFolder, load
+from pygan.fit import Interrupted
+from pygan.folder import RunFolder
+from pygan.recipes import RECIPES, KnownSetting, known_settings
+from pygan.run import SIGMA_POINTS, load, summary
 from pygan.train import train
 
 __all__ = ["main"]
@@ -59,7 +62,7 @@ it says little about the true likelihood or about how the samples look (Theis,
 van den Oord and Bethge 2015, arXiv 1511.01844).
 """
 _OUTPUT_HELP = ".png for a picture, .npy for float32 [N, C, H, W] in [0, 1] (default: samples.png)"
-_DATA_HELP = f"{', '.join(pygan.data.NAMES)}, a folder of images, or a .npy file"
+_DATA_HELP = f"{', '.join(pygan.data.NAMED)}, a folder of images, or a .npy or .npz file"
 _ROOT_HELP = "folder of data sets (default: $PYGAN_DATA, then the cache)"
 
 
@@ -69,25 +72,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 is success, 1 an error (one line on standard error), 2 a wrong command line, 130 an interrupt by Ctrl-C.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    escape_unprintable(sys.stdout)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
             options = _parser().parse(words or ["--help"])
             options.command(options)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # as in a daemon
+                sys.stdout.flush()
         except SystemExit as stop:  # argparse has printed its help or what is wrong
             return int(stop.code or 0) if words else 2
         except KeyboardInterrupt as interrupt:
-            if not interrupt.args:  # otherwise train() has said what it saved
-                print("pygan: interrupted", file=sys.stderr)
+            say(f"pygan: {_how_to_go_on(words, interrupt)}")
             return 130
         except BrokenPipeError:  # whoever read our output, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush would fail
             return 1
         except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
-            print(f"pygan: error: {error}", file=sys.stderr)
+            say(f"pygan: error: {error}")
             return 1
     return 0
+
+
+def _how_to_go_on(words: Sequence[str], interrupt: KeyboardInterrupt) -> str:
+    """What was saved, and the command that goes on from there."""
+    if not isinstance(interrupt, Interrupted):
+        return "interrupted"
+    out = [] if any(word.split("=")[0] == "--out" for word in words) else ["--out", str(interrupt.path)]
+    resume = [] if "--resume" in words else ["--resume"]
+    return f"{interrupt.done}; go on with: {shlex.join(['pygan', *words, *resume, *out])}"
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -102,11 +115,13 @@ def _train(options: argparse.Namespace) -> None:
         valid=options.valid,
         test=options.test,
         root=options.root,
-        **{name: value for name, value in vars(options).items() if name in _settings()},
+        **{name: value for name, value in vars(options).items() if name in known_settings()},
     )
-    if options.quiet or not sys.stderr.isatty():  # otherwise train() has said it
-        print(RunFolder(run.path).summary())
-    print(max((run.path / "samples").iterdir()))
+    folder = RunFolder(run.path)
+    if options.quiet or not is_terminal(sys.stderr):  # otherwise train() has said it
+        print(summary(folder))
+    if (picture := folder.last_picture()) is not None:
+        print(picture)
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -120,6 +135,7 @@ def _sample(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    options.samples = options.samples.expanduser()
     if not options.samples.exists():
         raise FileNotFoundError(f"evaluate: there is no run or file {options.samples}")
     device = find_device(options.device)
@@ -136,10 +152,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     elif options.data is not None:
         samples = from_array(read_npy(options.samples), str(options.samples))
         splits = pygan.data.load(options.data, root=options.root, seed=options.seed)
-        window = ParzenWindow(as_float(samples).to(device)).fit(as_float(splits.valid[:SIGMA_POINTS]))
+        window = ParzenWindow(as_float(samples).to(device)).fit(as_float(splits.valid.images[:SIGMA_POINTS]))
     else:
         options.parser.error("samples in a file need data to be judged by, as in: pygan evaluate samples.npy mnist")
-    estimate = window.score(as_float(splits.test))
+    estimate = window.score(as_float(splits.test.images))
     print(
         f"log-likelihood  {estimate.mean:.2f} +- {estimate.standard_error:.2f} nats on {estimate.n_test:,} test images"
     )
@@ -158,7 +174,7 @@ def _info(options: argparse.Namespace) -> None:
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "device": hardware(find_device("auto")),
         **{f"core {key}": value for key, value in build.items() if key != "version"},
-        "data sets": ", ".join(pygan.data.NAMES),
+        "data sets": ", ".join(pygan.data.NAMED),
         "data root": os.environ.get("PYGAN_DATA") or "none (PYGAN_DATA is not set)",
         "data cache": pooch.os_cache("pygan"),
         "recipes": ", ".join(RECIPES),
@@ -227,8 +243,8 @@ def _parser() -> _Parser:
     group = trainer.add_argument_group(
         "settings", "Any of them changes the recipe. In brackets: the value in code2014."
     )
-    for setting in _settings().values():
-        _add_setting(group, setting)
+    for name, known in known_settings().items():
+        _add_setting(group, name, known)
 
     sampler = command(
         "sample RUN [-n N] [-o FILE] [options]", _sample, "draw samples, as a picture or an array", _SAMPLE
@@ -254,24 +270,20 @@ def _parser() -> _Parser:
     return parser
 
 
-def _settings() -> dict[str, dataclasses.Field[Any]]:
-    """The settings of a recipe that a command line can change."""
-    return {setting.name: setting for setting in dataclasses.fields(Recipe) if setting.name != "name"}
-
-
-def _add_setting(group: argparse._ArgumentGroup, setting: dataclasses.Field[Any]) -> None:
-    """Adds the option for one field of Recipe; where it is not given, the options hold no such name."""
-    hint = get_type_hints(Recipe)[setting.name]
-    default: Any = setting.default
-    keywords: dict[str, Any] = {"type": hint, "metavar": {int: "N", float: "X"}.get(hint)}
-    if hint is bool:
+def _add_setting(group: argparse._ArgumentGroup, name: str, known: KnownSetting) -> None:
+    """Adds the option for one setting of a recipe; where it is not given, the options hold no such name."""
+    default: Any = RECIPES["code2014"].flat().get(name)
+    keywords: dict[str, Any] = {"type": known.hint, "metavar": {int: "N", float: "X"}.get(known.hint)}
+    if known.hint is bool:
         keywords, default = {"action": argparse.BooleanOptionalAction}, "on" if default else "off"
-    elif get_origin(hint) is Literal:
-        keywords = {"choices": get_args(hint)}
-    elif get_origin(hint) is tuple:
-        keywords, default = {"type": _sizes, "metavar": "N,N"}, ",".join(map(str, default))
-    text = f"{setting.metadata['help']} [{default}]".replace("%", "%%")
-    group.add_argument(f"--{setting.name.replace('_', '-')}", default=argparse.SUPPRESS, help=text, **keywords)
+    elif known.choices is not None:
+        keywords = {"choices": known.choices}
+    elif get_origin(known.hint) is tuple:
+        keywords = {"type": _sizes, "metavar": "N,N"}
+        default = None if default is None else ",".join(map(str, default))
+    text = known.help if default is None else f"{known.help} [{default}]"
+    option = f"--{name.replace('_', '-')}"
+    group.add_argument(option, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **keywords)
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -288,7 +300,7 @@ def _count(text: str) -> int:
 
 
 def _output(text: str) -> Path:
-    if (path := Path(text)).suffix in (".png", ".npy"):
+    if (path := Path(text).expanduser()).suffix in (".png", ".npy"):
         return path
     raise argparse.ArgumentTypeError(f"expected a name that ends in .png or .npy, got {text!r}")
 
@@ -302,4 +314,8 @@ def _with_dashes(word: str) -> str:
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     from tqdm import tqdm
 
-    tqdm.write(f"pygan: warning: {message}", file=sys.stderr)  # above a progress bar, not through it
+    text = f"pygan: warning: {message}"
+    if is_terminal(sys.stderr):
+        tqdm.write(text, file=sys.stderr)  # above a progress bar, not through it
+    else:
+        say(text)

@@ -19,21 +19,27 @@ class NonFiniteError(RuntimeError):
     """A NaN or an infinity appeared in training; the message names the update and the tensor."""
 
 
-def check_finite(update: int, tensors: Mapping[str, Tensor]) -> None:
-    """Raise NonFiniteError for the first tensor that holds a NaN or an infinity at this update."""
+def check_finite(update: int, tensors: Mapping[str, Tensor], saved: int | None) -> None:
+    """Raise NonFiniteError for the first tensor that holds a NaN or an infinity at this update.
+
+    `saved` is the update after which the last checkpoint was made, or None if there is none.
+    """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             count = int((~torch.isfinite(tensor)).sum())
             raise NonFiniteError(
-                f"train: {name} holds {count} NaN or infinite values of {tensor.numel()} after update {update}; "
-                "the last checkpoint is from before. The usual cure: lower generator_lr and discriminator_lr"
+                f"train: {name} holds {count} NaN or infinite values of {tensor.numel()} after update {update}. "
+                + ("There is no checkpoint yet" if saved is None else f"The last checkpoint is of update {saved}")
+                + ". The usual cure: lower generator_lr and discriminator_lr"
             )
 
 
-def not_finite(update: int, statistics: Mapping[str, float], tensors: Mapping[str, Tensor]) -> NonFiniteError:
-    """The error for an update with statistics that are not finite: it names the first bad tensor, or else the loss."""
+def not_finite(
+    update: int, statistics: Mapping[str, float], tensors: Mapping[str, Tensor], saved: int | None
+) -> NonFiniteError:
+    """Return the error for statistics that are not finite: it names the first bad tensor, or else the loss."""
     try:
-        check_finite(update, tensors)
+        check_finite(update, tensors, saved)
     except NonFiniteError as error:
         return error
     bad = next(name for name, value in statistics.items() if not math.isfinite(value))
@@ -41,15 +47,8 @@ def not_finite(update: int, statistics: Mapping[str, float], tensors: Mapping[st
 
 
 def diagnose(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The warnings that a history of epochs gives rise to: name -> sentence with advice."""
+    """Return the warnings that a history of epochs gives rise to, whatever the objective: name -> sentence."""
     found = {}
-    recent = history[-3:]
-    if len(recent) == 3 and all(epoch["d_real"] > 0.99 and epoch["d_fake"] < 0.01 for epoch in recent):
-        found["discriminator wins"] = (
-            f"the discriminator wins: D(x) = {recent[-1]['d_real']:.3f}, D(G(z)) = {recent[-1]['d_fake']:.3f}, and for "
-            "three epochs, so that the generator learns little. "
-            "Add a gradient_penalty (try 1), drop more (lower keep_input, keep_hidden), or change the learning rates"
-        )
     last = history[-1]
     if max(abs(last["d_loss"]), abs(last["g_loss"])) > 50:
         found["divergence"] = (
@@ -70,9 +69,9 @@ def spread(images: Tensor) -> float:
     return math.sqrt(images.flatten(1).var(dim=0, correction=0).mean().item())
 
 
-def warn_once(history: Sequence[Mapping[str, Any]], warned: list[str]) -> None:
+def warn_once(found: Mapping[str, str], epoch: int, warned: list[str]) -> None:
     """Give the warnings that were not given before, and remember them in `warned`."""
-    for name, sentence in diagnose(history).items():
+    for name, sentence in found.items():
         if name not in warned:
             warned.append(name)
-            warnings.warn(f"epoch {history[-1]['epoch']}: {sentence}", HealthWarning, stacklevel=3)
+            warnings.warn(f"epoch {epoch}: {sentence}", HealthWarning, stacklevel=3)

@@ -1,17 +1,41 @@
-"""The two update rules, under one interface: rates come with each step, state is a flat dictionary of named tensors."""
+"""The update rules, under one interface: rates come with each step, state is a flat dictionary of named tensors.
+
+`OPTIMIZERS` has their settings by name; `Settings.make` makes one for a player.
+"""
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from pygan.ops import momentum_update, reference
-from pygan.recipes import Recipe
+from pygan.settings import AT_LEAST_ONE, BELOW_ONE, Settings, setting
 
-__all__ = ["Adam", "Momentum", "MovingAverage", "Optimizer", "make_optimizer", "trainable", "with_prefix"]
+__all__ = [
+    "OPTIMIZERS",
+    "Adam",
+    "AdamSettings",
+    "Momentum",
+    "MomentumSettings",
+    "MovingAverage",
+    "Optimizer",
+    "OptimizerSettings",
+    "Rates",
+    "trainable",
+    "with_prefix",
+]
+
+
+class Rates(NamedTuple):
+    """What the optimisers use in one update: both learning rates and the momentum, as doubles."""
+
+    generator_lr: float
+    discriminator_lr: float
+    momentum: float
 
 
 class Optimizer(Protocol):
@@ -26,13 +50,39 @@ class Optimizer(Protocol):
         """
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The live state tensors by name: "<parameter>.<what it is>"."""
+        """The live state tensors by name: "<parameter>.<what it is>". They exist from the start."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Copy the state from another optimiser's `state_dict`."""
 
 
-class Momentum:
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings(Settings):
+    """The base class of an update rule's settings."""
+
+    name: ClassVar[str]
+
+    def make(self, module: nn.Module) -> Optimizer:
+        """The update rule for the parameters of one player."""
+        raise NotImplementedError
+
+    def momentum_at(self, epoch: int) -> float:
+        """The `momentum` of `Optimizer.step` in an epoch, counted from 0; 0 where the rule has none."""
+        return 0.0
+
+
+class _State:
+    """State tensors that exist from the start, and are only ever written to."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        for name, tensor in self.state_dict().items():
+            tensor.copy_(state[name])
+
+
+class Momentum(_State):
     """v <- m v - lr g; p <- p + v, the form of the 2014 code.
 
     torch.optim.SGD keeps the learning rate out of the velocity, so that the two differ as soon as the rate changes.
@@ -41,11 +91,11 @@ class Momentum:
     def __init__(self, module: nn.Module) -> None:
         self.parameters = trainable(module)
         self.velocities = [torch.zeros_like(parameter) for parameter in self.parameters.values()]
-        self.copies: Sequence[Tensor] = ()  # bfloat16 tensors, if any, that are to follow the parameters
+        self.copies: list[Tensor] = []  # bfloat16 tensors, if any, that are to follow the parameters
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], lr: float | Tensor, momentum: float | Tensor) -> None:
-        parameters = list(self.parameters.values())
+        parameters: list[Tensor] = list(self.parameters.values())
         if not parameters:
             return
         rates = _as_tensor([lr, momentum], parameters[0])
@@ -55,22 +105,43 @@ class Momentum:
             momentum_update(parameters, self.velocities, gradients, rates, self.copies)
         else:  # half precision, channels last, and the like
             reference.momentum_update(parameters, self.velocities, gradients, rates)
+            if self.copies:
+                torch._foreach_copy_(self.copies, parameters)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {f"{name}.velocity": v for name, v in zip(self.parameters, self.velocities, strict=True)}
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        for name, velocity in self.state_dict().items():
-            velocity.copy_(state[name])
+
+@dataclass(frozen=True, kw_only=True)
+class MomentumSettings(OptimizerSettings):
+    """Momentum that rises linearly by epoch, as in the 2014 code."""
+
+    name = "momentum"
+    momentum: float = setting(0.5, "momentum in the first epoch", BELOW_ONE)
+    momentum_final: float = setting(0.7, "momentum from epoch momentum_epochs on; linear in between", BELOW_ONE)
+    momentum_epochs: int = setting(250, "the epoch in which momentum_final is reached", AT_LEAST_ONE)
+
+    def make(self, module: nn.Module) -> Momentum:
+        return Momentum(module)
+
+    def momentum_at(self, epoch: int) -> float:
+        rise = min(1.0, epoch / (self.momentum_epochs - 1)) if self.momentum_epochs > 1 else 1.0
+        return self.momentum + rise * (self.momentum_final - self.momentum)
 
 
-class Adam:
+class Adam(_State):
     """torch.optim.Adam, with its state as named tensors; the momentum argument of `step` is not used."""
 
     def __init__(self, module: nn.Module, betas: tuple[float, float]) -> None:
         self.parameters = trainable(module)
         on_cuda = any(parameter.is_cuda for parameter in self.parameters.values())
         self.adam = torch.optim.Adam(self.parameters.values(), betas=betas, capturable=on_cuda, fused=True)
+        for parameter in self.parameters.values():  # what torch would make at the first step
+            self.adam.state[parameter] = {
+                "step": torch.zeros((), device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+            }
 
     def step(self, gradients: Sequence[Tensor], lr: float | Tensor, momentum: float | Tensor) -> None:
         for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
@@ -81,19 +152,22 @@ class Adam:
 
     def state_dict(self) -> dict[str, Tensor]:
         state = self.adam.state
-        return {f"{name}.{key}": t for name, p in self.parameters.items() for key, t in state.get(p, {}).items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        for name, parameter in self.parameters.items():
-            keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in state]
-            self.adam.state[parameter] = {key: state[f"{name}.{key}"].to(parameter.device, copy=True) for key in keys}
+        return {f"{name}.{key}": t for name, p in self.parameters.items() for key, t in state[p].items()}
 
 
-def make_optimizer(module: nn.Module, recipe: Recipe) -> Optimizer:
-    """The recipe's update rule for the parameters of one player."""
-    if recipe.optimizer == "adam":
-        return Adam(module, (recipe.adam_beta1, recipe.adam_beta2))
-    return Momentum(module)
+@dataclass(frozen=True, kw_only=True)
+class AdamSettings(OptimizerSettings):
+    """Adam, Kingma and Ba 2014 (arXiv 1412.6980)."""
+
+    name = "adam"
+    adam_beta1: float = setting(0.5, "Adam's decay of the mean gradient", BELOW_ONE)
+    adam_beta2: float = setting(0.999, "Adam's decay of the mean squared gradient", BELOW_ONE)
+
+    def make(self, module: nn.Module) -> Adam:
+        return Adam(module, (self.adam_beta1, self.adam_beta2))
+
+
+OPTIMIZERS: dict[str, type[OptimizerSettings]] = {"momentum": MomentumSettings, "adam": AdamSettings}
 
 
 def _as_tensor(rates: Sequence[float | Tensor], like: Tensor) -> Tensor:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
+
+from pygan._files import replace_file
 
 _CELL = 64  # pixels: smaller images are enlarged towards it by a whole factor
 _GAP = 2  # pixels between images
@@ -17,7 +18,7 @@ _GAP_COLOUR = 96
 
 
 def grid(images: Tensor, columns: int | None = None) -> Tensor:
-    """Lays images out in rows from left to right.
+    """Lay images out in rows from left to right.
 
     Args:
         images: [N, C, H, W], N >= 1, uint8 or floats in [0, 1]; values outside are clipped. Other than 1 or 3 channels
@@ -58,7 +59,12 @@ def grid(images: Tensor, columns: int | None = None) -> Tensor:
 
 
 def save_png(path: str | Path, images: Tensor, columns: int | None = None) -> None:
-    """Writes `grid(images, columns)` as a PNG file; who reads `path` meanwhile sees the old picture or the new one."""
+    """Write `grid(images, columns)` as a PNG file. Who reads `path` meanwhile sees the old picture or the new one.
+
+    Raises:
+        TypeError, ValueError: see `grid`.
+        OSError: the file cannot be written; nothing is left beside it.
+    """
     from PIL import Image
 
     path = Path(path)
@@ -66,9 +72,4 @@ def save_png(path: str | Path, images: Tensor, columns: int | None = None) -> No
     picture = grid(images, columns).numpy()
     Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(encoded, format="PNG")
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(encoded.getvalue())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    replace_file(path, encoded.getvalue())

@@ -1,188 +1,241 @@
-"""Every setting of a training run in one dataclass, and the named recipes as values of it.
+"""Recipes: all settings of a training run by name, and the named recipes as values.
 
-`paper2014` is Algorithm 1 of Goodfellow et al. 2014 (arXiv 1406.2661); `code2014` is what the authors' released code
-ran. They differ in the update: the paper's alternates, each player on noise of its own; the code's moves both players
-at once, from one batch of samples, and D by half the gradient.
+`paper2014` is Algorithm 1 of Goodfellow et al. 2014 (arXiv 1406.2661). `code2014` is what the authors' released code
+ran. They differ in the update and in the discriminator's loss. The paper's update alternates, each player on noise of
+its own, and D's loss is a sum. The code moves both players at once, from one batch of samples, and D's loss is half
+that sum.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 from pygan._nearest import nearest
+from pygan.algorithm import ALGORITHMS
+from pygan.data import Splits
+from pygan.data.scaling import SCALES
+from pygan.models import MODELS, MaxoutMLP, Model
+from pygan.noise import NOISES
+from pygan.objectives import OBJECTIVES, NonSaturating, Objective
+from pygan.optim import OPTIMIZERS, AdamSettings, MomentumSettings, OptimizerSettings, Rates
+from pygan.settings import AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE, Settings, find, setting
 
-__all__ = ["RECIPES", "Rates", "Recipe", "find"]
+__all__ = ["PARTS", "RECIPES", "KnownSetting", "Recipe", "find_recipe", "known_settings"]
 
 MNIST_PIXELS = 784
 
-_AT_LEAST_ONE = ("at least 1", lambda value: value >= 1)
-_NOT_NEGATIVE = ("at least 0", lambda value: value >= 0)
-_POSITIVE = ("greater than 0", lambda value: value > 0)
-_BELOW_ONE = ("in [0, 1)", lambda value: 0 <= value < 1)
-_KEPT = ("in (0, 1]", lambda value: 0 < value <= 1)
-_SIZES = ("at least one size, each at least 1", lambda value: len(value) > 0 and min(value) >= 1)
-_ANYTHING = ("anything", lambda value: True)
-
-
-def _setting(default: Any, help: str, rule: tuple[str, Callable[[Any], bool]] = _ANYTHING) -> Any:
-    return field(default=default, metadata={"help": help, "rule": rule})
-
-
-class Rates(NamedTuple):
-    """What the optimisers use in one update: both learning rates and the momentum, as doubles."""
-
-    generator_lr: float
-    discriminator_lr: float
-    momentum: float
+# The settings that name a part with settings of its own, and the parts by name.
+_PART_HELP = {
+    "objective": "what both players minimise; saturating and minimax are one",
+    "optimizer": "the update rule: momentum, v <- m v - lr g, p <- p + v; or Adam",
+    "model": "the architecture of both players",
+}
+PARTS: dict[str, Mapping[str, type[Any]]] = {"objective": OBJECTIVES, "optimizer": OPTIMIZERS, "model": MODELS}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """All settings of a training run. The defaults are those of `code2014` on MNIST.
+class Recipe(Settings):
+    """All settings of a training run: its own, and those of its objective, update rule and model.
+
+    Every setting has a name of its own, by which `with_settings`, `pygan.train`, the command line and config.toml know
+    it; `recipe.k` and `recipe.pieces` read them alike. The defaults are those of `code2014` on MNIST.
 
     Raises TypeError or ValueError, naming the setting, what was expected and what came, when a value is impossible.
     """
 
-    name: str = _setting("custom", "name of the recipe that the settings started from")
-    epochs: int = _setting(250, "passes over the training images", _AT_LEAST_ONE)
-    batch_size: int = _setting(100, "images, and samples, in one update of a player", _AT_LEAST_ONE)
+    name: str = setting("custom", "name of the recipe that the settings started from")
+    epochs: int = setting(250, "passes over the training images, at most", AT_LEAST_ONE)
+    patience: int = setting(
+        0, "stop when the validation log-likelihood has not risen for so many epochs; 0 = never", NOT_NEGATIVE
+    )
+    batch_size: int = setting(100, "images, and samples, in one update of a player", AT_LEAST_ONE)
 
-    updates: Literal["alternating", "simultaneous"] = _setting(
-        "simultaneous", "alternating: k discriminator updates, then the generator's; simultaneous: both from one batch"
+    updates: str = setting(
+        "simultaneous",
+        "alternating: k discriminator updates, then the generator's; simultaneous: both from one batch",
+        choices=ALGORITHMS,
     )
-    k: int = _setting(1, "discriminator updates before each generator update (alternating only)", _AT_LEAST_ONE)
-    objective: Literal["non_saturating", "saturating", "minimax"] = _setting(
-        "non_saturating", "the generator minimises -log D(G(z)), or (saturating, alias minimax) log(1 - D(G(z)))"
-    )
-
-    noise: Literal["uniform", "normal"] = _setting(
-        "uniform", "distribution of the generator's input, of mean 0 and variance 1: U(-sqrt 3, sqrt 3) or N(0, 1)"
-    )
-    noise_size: int = _setting(100, "numbers in one noise vector", _AT_LEAST_ONE)
-    generator_hidden: tuple[int, ...] = _setting((1200, 1200), "units of the generator's ReLU layers", _SIZES)
-    generator_range: float = _setting(0.05, "the generator's weights start in U(-range, range)", _POSITIVE)
-    discriminator_hidden: tuple[int, ...] = _setting((240, 240), "units of the discriminator's maxout layers", _SIZES)
-    pieces: int = _setting(5, "linear pieces of one maxout unit", ("in 1..256", lambda value: 1 <= value <= 256))
-    discriminator_range: float = _setting(0.005, "the discriminator's weights start in U(-range, range)", _POSITIVE)
-    keep_input: float = _setting(0.8, "share of the discriminator's inputs that dropout keeps", _KEPT)
-    keep_hidden: float = _setting(0.5, "share of the inputs of its other layers that dropout keeps", _KEPT)
-
-    gradient_penalty: float = _setting(
-        0.0, "R1: half of this times the mean of |grad logit|^2 at the data is added to D's two losses", _NOT_NEGATIVE
-    )
-    instance_noise: float = _setting(
-        0.0, "standard deviation of the normal noise on every image that the discriminator sees", _NOT_NEGATIVE
+    k: int = setting(1, "discriminator updates before each generator update (alternating only)", AT_LEAST_ONE)
+    objective: Objective = field(default_factory=lambda: NonSaturating(discriminator_loss_scale="half"))
+    instance_noise: float = setting(
+        0.0, "standard deviation of the normal noise on every image that the discriminator sees", NOT_NEGATIVE
     )
 
-    optimizer: Literal["momentum", "adam"] = _setting(
-        "momentum", "momentum: v <- m v - lr g, p <- p + v; adam: Kingma and Ba's, which ignores the momentum settings"
+    model: Model = field(default_factory=MaxoutMLP)
+    pixels: str = setting(
+        "unit",
+        "the pixel scale that both players see: unit, [0, 1]; signed, [-1, 1]; gcn, each image normalised",
+        choices=SCALES,
     )
-    generator_lr: float = _setting(0.1, "the generator's learning rate at the start", _POSITIVE)
-    discriminator_lr: float = _setting(0.1, "the discriminator's learning rate at the start", _POSITIVE)
-    lr_decay: float = _setting(
-        1.000004, "both rates are divided by this after each update", ("at least 1", lambda value: value >= 1)
+    noise: str = setting(
+        "uniform",
+        "the generator's input: uniform, U(-sqrt 3, sqrt 3); normal, N(0, 1); unit_uniform, U(-1, 1)",
+        choices=NOISES,
     )
-    lr_floor: float = _setting(1e-6, "the division stops at this rate", _NOT_NEGATIVE)
-    lr_anneal: Literal["none", "linear", "cosine"] = _setting(
+    noise_size: int = setting(100, "numbers in one noise vector", AT_LEAST_ONE)
+
+    optimizer: OptimizerSettings = field(default_factory=MomentumSettings)
+    generator_lr: float = setting(0.1, "the generator's learning rate at the start", POSITIVE)
+    discriminator_lr: float = setting(0.1, "the discriminator's learning rate at the start", POSITIVE)
+    lr_decay: float = setting(1.000004, "both rates are divided by this after each update", AT_LEAST_ONE)
+    lr_floor: float = setting(1e-6, "the division stops at this rate", NOT_NEGATIVE)
+    lr_anneal: Literal["none", "linear", "cosine"] = setting(
         "none", "how both rates fall, on top, to zero at the end of the run's epochs"
     )
-    momentum: float = _setting(0.5, "momentum in the first epoch", _BELOW_ONE)
-    momentum_final: float = _setting(0.7, "momentum from epoch momentum_epochs on; linear in between", _BELOW_ONE)
-    momentum_epochs: int = _setting(250, "the epoch in which momentum_final is reached", _AT_LEAST_ONE)
-    adam_beta1: float = _setting(0.5, "Adam's decay of the mean gradient", _BELOW_ONE)
-    adam_beta2: float = _setting(0.999, "Adam's decay of the mean squared gradient", _BELOW_ONE)
-    averaging: float = _setting(
-        0.0, "decay an update of the generator's average, which is then what is judged and kept; 0 = off", _BELOW_ONE
+    averaging: float = setting(
+        0.0, "decay an update of the generator's average, which is then what is judged and kept; 0 = off", BELOW_ONE
     )
 
-    precision: Literal["float32", "bf16"] = _setting(
+    precision: Literal["float32", "bf16"] = setting(
         "float32", "of the matrix products; weights, losses and evaluation stay float32"
     )
-    step: Literal["auto", "plain"] = _setting("auto", "auto: the fastest that applies; plain: the reference, in torch")
-    deterministic: bool = _setting(False, "use deterministic algorithms only (CUDA; the CPU's always are)")
+    step: Literal["auto", "plain"] = setting("auto", "auto: the fastest that applies; plain: the reference, in torch")
+    deterministic: bool = setting(False, "use deterministic algorithms only (CUDA; the CPU's always are)")
 
-    evaluate_every: int = _setting(5, "epochs between evaluations on the validation split", _AT_LEAST_ONE)
-    evaluation_samples: int = _setting(10_000, "samples that make the Parzen window", _AT_LEAST_ONE)
-    samples_every: int = _setting(5, "epochs between pictures of samples", _AT_LEAST_ONE)
-    checkpoint_every: int = _setting(1, "epochs between checkpoints", _AT_LEAST_ONE)
-    checkpoint_seconds: float = _setting(60.0, "seconds after which a checkpoint is made within an epoch", _POSITIVE)
-    tensorboard: bool = _setting(False, "also write TensorBoard files (needs the extra 'tensorboard')")
+    evaluate_every: int = setting(5, "epochs between evaluations on the validation split", AT_LEAST_ONE)
+    evaluation_samples: int = setting(10_000, "samples that make the Parzen window", AT_LEAST_ONE)
+    samples_every: int = setting(5, "epochs between pictures of samples", AT_LEAST_ONE)
+    checkpoint_every: int = setting(1, "epochs between checkpoints", AT_LEAST_ONE)
+    checkpoint_seconds: float = setting(60.0, "seconds after which a checkpoint is made within an epoch", POSITIVE)
+    tensorboard: bool = setting(False, "also write TensorBoard files (needs the extra 'tensorboard')")
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for setting in fields(self):
-            value = _of_type(setting.name, getattr(self, setting.name), hints[setting.name])
-            rule, holds = setting.metadata["rule"]
-            if not holds(value):
-                raise ValueError(f"{setting.name} must be {rule}, got {value!r}")
-            object.__setattr__(self, setting.name, value)
-        if self.objective == "minimax":
-            object.__setattr__(self, "objective", "saturating")
+        super().__post_init__()
         if self.updates == "simultaneous" and self.k > 1:
-            raise ValueError(f"k must be 1 with simultaneous updates, got {self.k}; updates='alternating' takes any k")
+            raise ValueError(f"k must be 1 with updates 'simultaneous', got {self.k}; 'alternating' takes any k")
         if self.lr_floor > min(self.generator_lr, self.discriminator_lr):
             raise ValueError(
                 f"lr_floor must be at most the learning rates, {self.generator_lr} and {self.discriminator_lr}, "
                 f"got {self.lr_floor}"
             )
 
+    def __getattr__(self, name: str) -> Any:
+        """A setting of the objective, update rule or model."""
+        if not name.startswith("_"):
+            for part in PARTS:
+                of = self.__dict__.get(part)
+                if of is not None and name in of.flat():
+                    return getattr(of, name)
+        raise AttributeError(f"Recipe has no setting {name!r}")
+
+    def flat(self, own: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Return every setting by name, parts by their names: what config.toml holds.
+
+        Args:
+            own: players ("generator", "discriminator") that are the user's modules; the settings that describe them
+                are left out.
+        """
+        named: dict[str, Any] = {}
+        for known in fields(self):
+            value = getattr(self, known.name)
+            if known.name not in PARTS:
+                named[known.name] = value
+            elif known.name != "model" or len(own) < 2:
+                named[known.name] = value.name
+                named |= {of.name: getattr(value, of.name) for of in fields(value) if of.metadata["player"] not in own}
+        return named
+
     def with_settings(self, **settings: Any) -> Self:
-        """A copy with some settings changed; an unknown one is a TypeError that names the nearest right one."""
-        known = [setting.name for setting in fields(self)]
-        for name in settings:
-            if name not in known:
-                raise TypeError(f"unknown setting {name!r}{nearest(name, known)}")
-        return replace(self, **settings)
+        """Return a copy with some settings changed.
+
+        "objective", "optimizer" and "model" take a name; settings that the new part shares with the old one are kept.
+        An unknown setting is a TypeError that names the nearest right one.
+        """
+        changed: dict[str, Any] = {}
+        rest = dict(settings)
+        for kind, registry in PARTS.items():
+            part = getattr(self, kind)
+            if kind in rest:
+                part = _switched(part, find(kind, rest.pop(kind), registry))
+            mine = {name: rest.pop(name) for name in part.flat() if name in rest}
+            changed[kind] = replace(part, **mine)
+        own = [known.name for known in fields(self)]
+        for name in rest:
+            if name not in own:
+                raise TypeError(self._unknown(name, [*own, *changed]))
+        return replace(self, **changed, **rest)
 
     def rates(self, update: int, updates_per_epoch: int) -> Rates:
-        """The rates of update number `update` (from 0), in double: float32 would be off by 1 % after 250 epochs."""
-        epoch = update // updates_per_epoch
-        rise = min(1.0, epoch / (self.momentum_epochs - 1)) if self.momentum_epochs > 1 else 1.0
+        """Return the rates of update number `update` (from 0), in double: float32 is off by 1 % after 250 epochs."""
         progress = min(1.0, update / (self.epochs * updates_per_epoch))
         anneal = {"none": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}[self.lr_anneal]
         decay = self.lr_decay**-update
         return Rates(
             anneal * max(self.generator_lr * decay, self.lr_floor),
             anneal * max(self.discriminator_lr * decay, self.lr_floor),
-            self.momentum + rise * (self.momentum_final - self.momentum),
+            self.optimizer.momentum_at(update // updates_per_epoch),
         )
 
+    def _unknown(self, name: str, own: list[str]) -> str:
+        """The message about a setting that this recipe has not: whose it is, or what is nearest."""
+        elsewhere = [
+            f"{kind}={key!r}" for kind, key, part in every_part() if name in {known.name for known in fields(part)}
+        ]
+        if elsewhere:
+            return f"the setting {name!r} goes with {' or '.join(elsewhere)}, which this recipe does not use"
+        known = [*own, *(of.name for kind in PARTS for of in fields(getattr(self, kind)))]
+        return f"unknown setting {name!r}{nearest(name, known)}"
 
-def _of_type(name: str, value: Any, hint: Any) -> Any:
-    """`value` as the type of its setting: an int will do for a float, a list or one int for a tuple."""
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(hint)))}, got {value!r}")
-        return value
-    if hint is float and type(value) is int:
-        return float(value)
-    if get_origin(hint) is tuple:
-        value = tuple(value) if isinstance(value, list | tuple) else (value,)
-        if all(type(size) is int for size in value):
-            return value
-    elif type(value) is hint:
-        if hint is float and not math.isfinite(value):
-            raise ValueError(f"{name} must be finite, got {value!r}")
-        return value
-    expected = "a tuple of ints" if get_origin(hint) is tuple else hint.__name__
-    raise TypeError(f"{name} must be {expected}, got {value!r}")
+
+class KnownSetting(NamedTuple):
+    """A setting that some recipe may have.
+
+    Attributes:
+        help: one line.
+        hint: its type.
+        choices: its values, if they are names.
+    """
+
+    help: str
+    hint: Any
+    choices: tuple[str, ...] | None
+
+
+def known_settings() -> dict[str, KnownSetting]:
+    """Return every setting that `Recipe.with_settings` takes with some objective, update rule and model, by name."""
+    known: dict[str, KnownSetting] = {}
+    owners: list[type[Any]] = [Recipe, *(part for _, _, part in every_part())]
+    for owner in owners:
+        hints = get_type_hints(owner)
+        for of in fields(owner):
+            if of.name in PARTS:
+                known[of.name] = KnownSetting(_PART_HELP[of.name], str, tuple(PARTS[of.name]))
+            elif of.name != "name" and of.name not in known:
+                choices, hint = of.metadata["choices"], hints[of.name]
+                if get_origin(hint) is Literal:
+                    choices = get_args(hint)
+                known[of.name] = KnownSetting(of.metadata["help"], hint, None if choices is None else tuple(choices))
+    return known
+
+
+def every_part() -> Iterator[tuple[str, str, type[Any]]]:
+    """Every part that a recipe may have: its kind, its name, its settings' class."""
+    return ((kind, key, part) for kind, registry in PARTS.items() for key, part in registry.items())
+
+
+def _switched(before: Any, kind: type[Any]) -> Any:
+    """A part of another kind, with the settings that both have."""
+    if type(before) is kind:
+        return before
+    shared = {known.name for known in fields(kind)}
+    return kind(**{name: value for name, value in before.flat().items() if name in shared})
 
 
 RECIPES: dict[str, Recipe] = {
-    # The paper's loss for D is a sum, ours half of it, as the code's: twice the rate makes up for that (decision 0007).
-    "paper2014": Recipe(name="paper2014", updates="alternating", discriminator_lr=0.2),
+    "paper2014": Recipe(
+        name="paper2014", updates="alternating", objective=NonSaturating(discriminator_loss_scale="sum")
+    ),
     "code2014": Recipe(name="code2014"),
     "averaged": Recipe(name="averaged", epochs=300, averaging=0.99998),  # our own, see docs/recipe_search.md
     "digits": Recipe(
         name="digits",
         epochs=200,
         noise_size=32,
-        generator_hidden=(256, 256),
-        discriminator_hidden=(240, 240),
-        pieces=3,
-        discriminator_range=0.05,
-        optimizer="adam",
+        model=MaxoutMLP(
+            generator_hidden=(256, 256), discriminator_hidden=(240, 240), pieces=3, discriminator_range=0.05
+        ),
+        optimizer=AdamSettings(),
         generator_lr=0.002,
         discriminator_lr=0.002,
         averaging=0.99,
@@ -194,16 +247,10 @@ RECIPES: dict[str, Recipe] = {
 _DEFAULTS = {"mnist": "code2014", "cifar10": "code2014"}  # Of other data: "digits", which learns from few images.
 
 
-def find(
-    recipe: str | Recipe | None,
-    settings: Mapping[str, Any],
-    *,
-    data: str,
-    pixels: int,
-    images: int,
-    before: Recipe | None = None,
+def find_recipe(
+    recipe: str | Recipe | None, settings: Mapping[str, Any], splits: Splits, before: Recipe | None = None
 ) -> Recipe:
-    """The recipe of a run: a named one fitted to the data, with the caller's settings.
+    """Return the recipe of a run: a named one fitted to the data, with the caller's settings.
 
     A named recipe is fitted in two ways. Its learning rates are scaled by 784 / pixels for images with more numbers
     than MNIST's: the authors' own rate for CIFAR-10, .025 at 3072, follows that rule. Its batch is no larger than the
@@ -212,20 +259,25 @@ def find(
     Args:
         recipe: a name; a `Recipe`, which is taken as it is; or None, for that of `before` or else the data's default.
         settings: fields to change.
-        data: name of the data set.
-        pixels: numbers in one image.
-        images: training images.
+        splits: the data.
         before: what a run that is resumed was begun with; its number of epochs stays unless `settings` has one.
 
     Raises:
         TypeError, ValueError: an unknown recipe or setting (the message names the nearest right one), or a bad value.
     """
+    images = len(splits.train)
     if recipe is None and before is not None:
         found = before
     elif isinstance(recipe, Recipe):
         found = recipe
+    elif recipe is None or isinstance(recipe, str):
+        name = _DEFAULTS.get(splits.name, "digits") if recipe is None else recipe
+        found = _fitted(name, math.prod(splits.shape), images)
     else:
-        found = _fitted(_DEFAULTS.get(data, "digits") if recipe is None else recipe, pixels, images)
+        hint = "; labels go with their images: train((images, labels))" if hasattr(recipe, "shape") else ""
+        raise TypeError(
+            f"recipe must be a name ({', '.join(RECIPES)}), a pygan.Recipe or None, got {type(recipe).__name__}{hint}"
+        )
     if before is not None:
         settings = {"epochs": before.epochs, **settings}
     found = found.with_settings(**settings)
@@ -239,9 +291,11 @@ def _fitted(name: str, pixels: int, images: int) -> Recipe:
         raise ValueError(f"unknown recipe {name!r} ({', '.join(RECIPES)}){nearest(name, RECIPES)}")
     recipe = RECIPES[name]
     scale = min(1.0, MNIST_PIXELS / pixels)
+    rates = recipe.generator_lr * scale, recipe.discriminator_lr * scale
     return replace(
         recipe,
-        generator_lr=recipe.generator_lr * scale,
-        discriminator_lr=recipe.discriminator_lr * scale,
+        generator_lr=rates[0],
+        discriminator_lr=rates[1],
+        lr_floor=min(recipe.lr_floor, *rates),
         batch_size=min(recipe.batch_size, images),
     )

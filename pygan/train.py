@@ -1,41 +1,40 @@
-"""Training: Algorithm 1 of Goodfellow et al. 2014, and what surrounds it so that nothing of a run is lost.
+"""Training: from data and a recipe to a run whose generator has been judged.
 
-`train` sets the run up, `_Game.play` is the loop, and the rest of the class is what happens at the end of an epoch. The
-update itself, one iteration of the paper's algorithm, is `pygan.step`; its readable form is in `pygan/step/plain.py`.
+`train` sets the run up, `_Play` is what `pygan.fit.Fit` drives update by update, and `_write_result` judges
+the best generator. The updates themselves, Algorithm 1 of the paper among them, are in `pygan/algorithm.py`.
 """
 
-import math
 import platform
 import sys
-import time
 import warnings
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import pygan.data
-from pygan import health, models, pictures, recipes
-from pygan._session import Interrupt, find_device, forked_randomness, hardware, own_randomness
+from pygan import health, pictures
+from pygan._session import find_device, hardware, own_defaults, own_randomness
+from pygan._terminal import is_terminal, say
 from pygan._version import __version__
 from pygan.batches import Batches
-from pygan.data import Data, Splits, as_float
-from pygan.optim import MovingAverage, with_prefix
-from pygan.recipes import Recipe
-from pygan.run import SIGMA_POINTS, Run, RunFolder, choose_folder, describe_data, load_weights, player_name
-from pygan.step import STATISTICS, Step, make_step
+from pygan.checkpoint import Part
+from pygan.data import Data, Splits, fingerprint
+from pygan.fast import make_step
+from pygan.fit import Cadence, Fit
+from pygan.folder import RunFolder, choose_folder
+from pygan.game import Game, make_game
+from pygan.optim import MovingAverage
+from pygan.recipes import Recipe, find_recipe
+from pygan.run import SIGMA_POINTS, Run, load_weights, make_config, read_config, refuse_changes, summary
+from pygan.settings import value_of_type
 from pygan.tensorboard import Board
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 __all__ = ["train"]
 
-_READ_EVERY = 100  # updates between looks at the statistics; each look waits for the GPU
 _PICTURES = 64
 
 
@@ -54,6 +53,8 @@ def train(
     test: Data | None = None,
     root: str | Path | None = None,
     on_epoch: Callable[[Run], object] | None = None,
+    conditional: bool = False,
+    image_size: int | None = None,
     **settings: Any,
 ) -> Run:
     """Train a generator and a discriminator against each other, and say how good the generator is.
@@ -68,11 +69,14 @@ def train(
         resume: continue from the last checkpoint in the run folder, or start if there is none. A finished run is
             returned as it is, unless `epochs` is larger than before. Anything else that is given must be what it was.
         progress: show a progress bar if standard error is a terminal.
-        generator, discriminator: modules of your own in place of the paper's, trained in place; see `pygan.models`.
+        generator, discriminator: modules of your own in place of the recipe's, trained in place; see `pygan.models`.
         valid, test: images to use as these splits.
         root: the folder of data sets; see `pygan.data.load`.
         on_epoch: called with the run after each epoch; what it draws from torch's generators does not change the run.
-        **settings: any field of `Recipe`: k, batch_size, objective, noise, precision, ...
+            If it returns False, the run ends there, properly. If it raises, the run is saved first.
+        conditional: train p(x given c): both players also get the label of each image. The data must have labels.
+        image_size: side in pixels of the squares that images are brought to; see `pygan.data.load`.
+        **settings: any setting of `Recipe`: k, batch_size, objective, noise, precision, ...
 
     Returns:
         The run, with the weights that did best on the validation split. `run.path / "result.json"` holds the test
@@ -80,157 +84,120 @@ def train(
 
     Raises:
         TypeError, ValueError: an unknown or impossible setting, unusable data, a folder that holds another run.
-        RuntimeError: another process trains in the folder, or the device is not there.
-        pygan.health.NonFiniteError: a NaN or an infinity appeared; the last checkpoint is from before.
+        RuntimeError: another process trains in the folder, another thread trains in this process, or the device is not
+            there.
+        pygan.health.NonFiniteError: a NaN or an infinity appeared.
         KeyboardInterrupt: after Ctrl-C, when the run has been saved.
     """
-    if type(seed) is not int or seed < 0:
-        raise ValueError(f"train: seed must be an int of at least 0, got {seed!r}")
-    splits = pygan.data.load(data, root=root, seed=seed, valid=valid, test=test)
+    seed = value_of_type("train: seed", seed, int)
+    if seed < 0:
+        raise ValueError(f"train: seed must be at least 0, got {seed}")
+    players = {"generator": generator, "discriminator": discriminator}
+    for role, player in players.items():
+        if not isinstance(player, nn.Module | None):
+            raise TypeError(f"train: {role} must be a torch.nn.Module or None, got {type(player).__name__}")
     place = find_device(device)
-    find_recipe = partial(
-        recipes.find,
-        recipe,
-        settings if epochs is None else {**settings, "epochs": epochs},
-        data=splits.name,
-        pixels=splits.train[0].numel(),
-        images=len(splits.train),
-    )
+    sources: dict[str, Any] = {"data": data, "root": root, "valid": valid, "test": test, "image_size": image_size}
+    with own_defaults(place):
+        splits = pygan.data.load(**sources, seed=seed)
+    fingerprint.refuse_leak(splits)
+    classes = _classes(splits) if conditional else 0
+    changes = settings if epochs is None else {**settings, "epochs": epochs}
+
+    def chosen(before: Recipe | None) -> Recipe:
+        return find_recipe(recipe, changes, splits, before)
+
     if not resume:
-        find_recipe()  # A mistyped setting is to be found before a folder is made.
+        chosen(None)  # A mistyped setting is to be found before a folder is made.
     folder = choose_folder(out, splits.name, resume)
-    with folder.locked():
-        before = folder.read_config() if folder.holds_run() else None
-        chosen = find_recipe(before=None if before is None else before["recipe"])
-        described = describe_data(splits, data=data, valid=valid, test=test, root=root)
-        config = {
-            "seed": seed,
-            "recipe": chosen,
-            "data": described,
-            "players": {"generator": player_name(generator), "discriminator": player_name(discriminator)},
-        }
+    with folder.locked(), own_defaults(place):
+        before = read_config(folder) if folder.holds_run() else None
+        used = chosen(None if before is None else before["recipe"])
+        described = fingerprint.describe(splits, **sources) | {"classes": classes}
+        config = make_config(seed, used, described, players)
         if before is not None:
-            folder.refuse_changes(before, config)
-        with own_randomness(seed, place, chosen.deterministic):
-            mean_image = as_float(splits.train).mean(0)
-            shape = tuple(mean_image.shape)
-            own = models.make_players(chosen, shape, mean_image)
-            players = (own[0] if generator is None else generator, own[1] if discriminator is None else discriminator)
-            run = Run(*players, chosen, [], folder.path, seed, shape, splits, described)
-            game = _Game(run, splits, folder, place, on_epoch)
-            game.restore()
+            refuse_changes(folder.path, before, config)
+        with own_randomness(seed, place, used.deterministic):
+            game = make_game(used, splits, classes, players, place)
+            config["data"]["scale"] = {"name": game.scale.name, **game.scale.state()}
+            run = Run(game, used, folder.path, seed, config["data"], splits=splits)
+            play = _Play(run, game, splits, folder, place)
+            board = Board() if used.tensorboard else None
+            fit = Fit(play, folder, play.cadence(), place, None if on_epoch is None else _asking(on_epoch, run), board)
+            fit.restore(longer=before is not None and used.epochs > before["recipe"].epochs)
+            run.history, play.fit = fit.history, fit
             folder.write_config(config)  # From here on the folder holds a run; what cannot begin leaves none.
-            game.open_logs()
-            if game.update < game.updates or not folder.is_finished():
+            fit.open_logs()
+            if not (fit.finished and folder.is_finished()):
                 folder.write_result(None)
-                game.play(progress)
-                game.finish()
-        if progress and sys.stderr.isatty():
-            print(folder.summary(), file=sys.stderr)
-        return game.best_run()
+                fit.play(progress)
+            best, entry = _best_run(run, folder, game)
+            if not folder.is_finished():
+                _write_result(best, entry, fit, folder, place)
+    if progress and is_terminal(sys.stderr):
+        say(summary(folder))
+    return best
 
 
-class _Game:
-    """Both players, the step that moves them, and where the run stands."""
+class _Play:
+    """The game on its way: the step that moves the players, the batches, and what is looked at after an epoch."""
 
-    def __init__(
-        self,
-        run: Run,
-        splits: Splits,
-        folder: RunFolder,
-        device: torch.device,
-        on_epoch: Callable[[Run], object] | None,
-    ) -> None:
-        self.run, self.splits, self.folder, self.device, self.on_epoch = run, splits, folder, device, on_epoch
+    fit: Fit
+
+    def __init__(self, run: Run, game: Game, splits: Splits, folder: RunFolder, device: torch.device) -> None:
+        self.run, self.game, self.splits, self.folder = run, game, splits, folder
         self.recipe = recipe = run.recipe
-        self.generator, self.discriminator = run.generator.to(device).train(), run.discriminator.to(device).train()
-        models.check_players(self.generator, self.discriminator, recipe, run.shape)
         self.averaged = None
         if recipe.averaging > 0:
-            self.averaged = MovingAverage(self.generator, recipe.averaging)
-            run.generator = self.averaged.module
-        self.step = make_step(self.generator, self.discriminator, recipe, run.shape, device)
-        self.batches = Batches(splits.train, recipe.batch_size, run.seed, device)
+            self.averaged = MovingAverage(game.generator, recipe.averaging)
+            run.game = replace(game, generator=self.averaged.module)
+        self.step = make_step(game, recipe, device)
+        self.batches = Batches(splits.train, recipe.batch_size, run.seed, device, game.scale)
         self.updates_per_epoch = max(1, self.batches.per_epoch // recipe.k)
-        self.updates = recipe.epochs * self.updates_per_epoch
+        self.statistics = game.objective.statistics
+        self.describe = game.objective.describe
+        self.take_statistics = self.step.statistics
 
-        self.update = 0
-        self.totals = [0.0] * len(STATISTICS)  # of this epoch so far
-        self.history = run.history
-        self.best: float | None = None  # validation log-likelihood of the best checkpoint
-        self.times: list[float] = []  # seconds at the end of each epoch
-        self.seconds = 0.0
-        self.warned: list[str] = []
-        self.board = Board() if recipe.tensorboard else None
+    def cadence(self) -> Cadence:
+        """How long, and how often, in the recipe's words."""
+        return Cadence(
+            epochs=self.recipe.epochs,
+            updates_per_epoch=self.updates_per_epoch,
+            checkpoint_every=self.recipe.checkpoint_every,
+            checkpoint_seconds=self.recipe.checkpoint_seconds,
+            patience=self.recipe.patience,
+        )
 
-    def play(self, show: bool) -> None:
-        """Train to the end of the last epoch; save as the recipe says, and when interrupted."""
-        from tqdm import tqdm
+    def update(self, number: int) -> None:
+        self.batches.position = number * self.recipe.k
+        self.step(self.batches, self.recipe.rates(number, self.updates_per_epoch))
+        if self.averaged is not None:
+            self.averaged.update(self.game.generator)
 
-        started, saved = time.monotonic() - self.seconds, time.monotonic()
-        # The line has no room for a bar if all of it is to fit into 80 columns.
-        line = "{desc} [{elapsed}<{remaining}]{postfix}"
-        bar = tqdm(total=self.updates, initial=self.update, bar_format=line, disable=None if show else True)
-        with bar, Interrupt() as interrupt:
-            while self.update < self.updates:
-                self.step(self.batches, self.recipe.rates(self.update, self.updates_per_epoch))
-                if self.averaged is not None:
-                    self.averaged.update(self.generator)
-                self.update += 1
-                self.seconds = time.monotonic() - started
-                bar.update()
+    def parts(self) -> Mapping[str, Part]:
+        parts: dict[str, Part]
+        parts = {"generator": self.game.generator, "discriminator": self.game.discriminator, "step": self.step}
+        return parts if self.averaged is None else {**parts, "averaged": self.averaged}
 
-                epoch, within = divmod(self.update, self.updates_per_epoch)
-                if self.update % _READ_EVERY == 0 or within == 0:
-                    self.show(bar)
-                if within == 0:
-                    self.end_epoch(epoch)
-                due = within == 0 and (epoch % self.recipe.checkpoint_every == 0 or epoch == self.recipe.epochs)
-                if due or interrupt.asked or time.monotonic() - saved > self.recipe.checkpoint_seconds:
-                    self.save("last")
-                    saved = time.monotonic()
-                if interrupt.asked:
-                    done = f"{self.update / self.updates_per_epoch:.1f} of {self.recipe.epochs} epochs"
-                    message = f"interrupted after {done}, saved in {self.folder.path}; go on with resume=True"
-                    bar.close()  # or the message would stand in its line
-                    print(message, file=sys.stderr)
-                    raise KeyboardInterrupt(message)
+    def reload(self) -> None:
+        self.step.reload()
 
-    def end_epoch(self, epoch: int) -> None:
-        """Write down how the epoch went: history, log, picture, best checkpoint, warnings."""
-        self.read_statistics()
-        means = [total / self.updates_per_epoch for total in self.totals]
-        self.totals = [0.0] * len(STATISTICS)
-        entry: dict[str, Any]
-        entry = {"epoch": epoch, "update": self.update, **dict(zip(STATISTICS, means, strict=True))}
-        entry |= {"log_likelihood": None, "sigma": None, "spread": None}
-        last = epoch == self.recipe.epochs
-        if last or epoch % self.recipe.evaluate_every == 0:
-            entry |= self.evaluate()
-        self.history.append(entry)
-        self.times.append(round(self.seconds, 3))
-        self.folder.append_log({**entry, "seconds": self.times[-1]})
-        if self.board is not None:
-            self.board.write(entry)
+    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        return health.diagnose(history) | self.game.objective.diagnose(history)
+
+    def end_epoch(self, epoch: int, last: bool) -> dict[str, Any]:
+        """Evaluate on the validation split, and draw samples, from noise that is always the same."""
         if last or epoch % self.recipe.samples_every == 0:
             pictures.save_png(self.folder.samples(epoch), self.run.sample(_PICTURES, self.run.seed))
-        if entry["log_likelihood"] is not None and (self.best is None or entry["log_likelihood"] > self.best):
-            self.best = entry["log_likelihood"]
-            self.save("best")  # Before "last": a run that is killed in between does this epoch again.
-        health.warn_once(self.history, self.warned)
-        if self.on_epoch is not None:
-            with forked_randomness(self.device):
-                self.on_epoch(self.run)
-
-    def evaluate(self) -> dict[str, Any]:
-        """Log-likelihood of the validation split, and how much the samples vary, from noise that is always the same."""
-        self.check_finite()
+        if not last and epoch % self.recipe.evaluate_every != 0:
+            return {"log_likelihood": None, "sigma": None, "spread": None}
+        self.fit.check_finite()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # Young generators lie at the edge of the grid of sigmas.
             window = self.run.window()
         assert window.sigma is not None
         assert isinstance(window.samples, Tensor)
-        valid = as_float(self.splits.valid)
+        valid = self.run.density_images(self.splits.valid)
         density = window.log_density(valid, window.sigma)
         of_data = health.spread(valid)
         return {
@@ -239,103 +206,52 @@ class _Game:
             "spread": health.spread(window.samples) / of_data if of_data > 0 else None,  # where images are all alike
         }
 
-    def read_statistics(self) -> None:
-        """Add the updates since the last look to the epoch's totals, one by one: how often we look changes nothing."""
-        rows = self.step.statistics().tolist()
-        for update, row in enumerate(rows, start=self.update - len(rows) + 1):
-            if not all(map(math.isfinite, row)):
-                raise health.not_finite(update, dict(zip(STATISTICS, row, strict=True)), self.tensors())
-            self.totals = [total + value for total, value in zip(self.totals, row, strict=True)]
 
-    def show(self, bar: "tqdm[Any]") -> None:
-        """The progress bar's line: means over the epoch so far, and the last log-likelihood."""
-        self.read_statistics()
-        epoch, within = divmod(self.update - 1, self.updates_per_epoch)
-        d_loss, g_loss, d_real, d_fake = (total / (within + 1) for total in self.totals)
-        judged = [past["log_likelihood"] for past in self.history if past["log_likelihood"] is not None]
-        bar.set_description_str(f"epoch {epoch + 1}/{self.recipe.epochs}")
-        bar.set_postfix_str(
-            f"D(x) {d_real:.2f} D(G(z)) {d_fake:.2f} losses {d_loss:.2f} {g_loss:.2f}"
-            + (f" {judged[-1]:.0f} nats" if judged else "")
-        )
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Every tensor that the run goes on from, by name."""
-        named = {f"{part}.{name}": t for part, of in self.parts().items() for name, t in of.state_dict().items()}
-        named["random.cpu"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            named["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        return named
-
-    def save(self, name: str) -> None:
-        """Write a checkpoint, after a look that all of it is finite."""
-        self.read_statistics()
-        self.check_finite()
-        self.folder.write_checkpoint(name, self.tensors(), {name: getattr(self, name) for name in _PROGRESS})
-
-    def check_finite(self) -> None:
-        """Raise NonFiniteError if anything that a checkpoint holds is NaN or infinite."""
-        health.check_finite(self.update, self.tensors())
-
-    def restore(self) -> None:
-        """Go back to where the last checkpoint was made, if there is one. The folder is only read."""
-        if (state := self.folder.read_checkpoint("last")) is not None:
-            tensors, progress = state
-            for part, of in self.parts().items():
-                of.load_state_dict(with_prefix(tensors, f"{part}."))
-            for name in _PROGRESS:
-                setattr(self, name, progress[name])
-            self.run.history = self.history
-            self.batches.position = self.update * self.recipe.k
-            torch.set_rng_state(tensors["random.cpu"])
-            if self.device.type == "cuda" and "random.cuda" in tensors:
-                torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
-
-    def open_logs(self) -> None:
-        """Take up the logs where the history ends; what was logged after the last checkpoint is forgotten."""
-        if self.board is not None:
-            self.board.open(self.folder.path, len(self.history))
-        self.folder.write_log([{**e, "seconds": s} for e, s in zip(self.history, self.times, strict=True)])
-
-    def best_run(self) -> Run:
-        """The run with the weights of its best checkpoint."""
-        load_weights(self.folder, "best", self.generator, self.discriminator)
-        return replace(self.run, generator=self.generator.eval(), discriminator=self.discriminator.eval())
-
-    def finish(self) -> None:
-        """Judge the best generator on the test split, which is used here for the first time, and write the result."""
-        run = self.best_run()
-        estimate = run.log_likelihood()
-        best = max(
-            (entry for entry in self.history if entry["log_likelihood"] is not None),
-            key=lambda entry: entry["log_likelihood"],
-        )
-        self.folder.write_result(
-            {
-                "log_likelihood": estimate.mean,
-                "standard_error": estimate.standard_error,
-                "sigma": estimate.sigma,
-                "n_test": estimate.n_test,
-                "n_samples": estimate.n_samples,
-                "protocol": "Parzen window on samples of the best validation epoch; sigma from the validation split's "
-                f"first {SIGMA_POINTS} images; mean and standard error over the test split, in nats",
-                "splits": self.splits.protocol,
-                "validation_log_likelihood": best["log_likelihood"],
-                "best_epoch": best["epoch"],
-                "epochs": self.recipe.epochs,
-                "seed": self.run.seed,
-                "seconds": round(self.seconds, 1),
-                "versions": {"pygan": __version__, "torch": torch.__version__, "python": platform.python_version()},
-                "hardware": hardware(self.device),
-                "recipe": asdict(self.recipe),
-            }
-        )
-
-    def parts(self) -> "dict[str, nn.Module | Step]":
-        """What has a state of its own."""
-        parts: dict[str, nn.Module | Step]
-        parts = {"generator": self.generator, "discriminator": self.discriminator, "step": self.step}
-        return parts if self.averaged is None else {**parts, "averaged": self.averaged}
+def _best_run(run: Run, folder: RunFolder, game: Game) -> tuple[Run, dict[str, Any]]:
+    """The run with the weights of its best checkpoint, or of the last if that is damaged; and that epoch's entry."""
+    states = folder.read_checkpoints()
+    name = "best" if "best" in states else "last"
+    load_weights(folder, name, game.generator, game.discriminator)
+    best = replace(run, game=replace(game, generator=game.generator.eval(), discriminator=game.discriminator.eval()))
+    return best, states[name][1]["history"][-1]
 
 
-_PROGRESS = ("update", "totals", "history", "times", "best", "seconds", "warned")  # of a _Game, besides its tensors
+def _asking(on_epoch: Callable[[Run], object], run: Run) -> Callable[[], object]:
+    """The user's function on the run; False where the function, or `run.stop`, ends the training."""
+    return lambda: on_epoch(run) is not False and not run.stopping
+
+
+def _write_result(run: Run, entry: Mapping[str, Any], fit: Fit, folder: RunFolder, device: torch.device) -> None:
+    """Judge the best generator on the test split, which is used here for the first time, and write the result.
+
+    `entry` is the history's of the epoch whose weights these are.
+    """
+    estimate = run.log_likelihood()
+    folder.write_result(
+        {
+            "log_likelihood": estimate.mean,
+            "standard_error": estimate.standard_error,
+            "sigma": estimate.sigma,
+            "n_test": estimate.n_test,
+            "n_samples": estimate.n_samples,
+            "protocol": "Parzen window on samples of the best validation epoch; sigma from the validation split's "
+            f"first {SIGMA_POINTS} images; mean and standard error over the test split, in nats",
+            "splits": run.splits.protocol if run.splits is not None else None,
+            "validation_log_likelihood": entry["log_likelihood"],
+            "best_epoch": entry["epoch"],
+            "epochs": len(fit.history),
+            "stopped": fit.stopped,
+            "seed": run.seed,
+            "seconds": round(fit.seconds, 1),
+            "versions": {"pygan": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            "hardware": hardware(device),
+            "recipe": run.recipe.flat(),
+        }
+    )
+
+
+def _classes(splits: Splits) -> int:
+    """The number of classes of the data; ValueError if they have no labels."""
+    if splits.classes is None or splits.train.labels is None:
+        raise ValueError(f"conditional=True needs labels, and {splits.name!r} has none")
+    return len(splits.classes)

@@ -1,8 +1,10 @@
 """The command line as a user meets it: exit codes, what is printed, where, and what a wrong word is answered with."""
 
-import dataclasses
+import io
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +17,8 @@ import torch
 
 import pygan
 from pygan import cli, data, pictures
-from pygan.recipes import RECIPES, Recipe
+from pygan.folder import RunFolder
+from pygan.recipes import RECIPES, known_settings
 from pygan.run import load
 
 Image = pytest.importorskip("PIL.Image")
@@ -67,10 +70,9 @@ def test_examples_of_the_help_are_valid_command_lines(call):
 
 def test_every_setting_has_its_flag_and_its_help(call):
     _, out, _ = call("train", "--help")
-    for setting in dataclasses.fields(Recipe):
-        if setting.name != "name":
-            assert f"  --{setting.name.replace('_', '-')}" in out
-            assert setting.metadata["help"].split()[0] in out
+    for name, known in known_settings().items():
+        assert f"  --{name.replace('_', '-')}" in out
+        assert known.help.split()[0] in out
 
 
 def test_no_command_shows_the_help_and_fails(call):
@@ -86,30 +88,26 @@ def test_version(call):
 # What the words become
 
 
-def other(setting):
+OF_OTHERS = {"adam_beta1": {"optimizer": "adam"}, "adam_beta2": {"optimizer": "adam"}}  # what a setting goes with
+
+
+def other(name):
     """Another value of a setting: as Python has it, and as it is written on the command line."""
-    value = getattr(RECIPES["paper2014"], setting.name)
+    recipe = RECIPES["paper2014"].with_settings(**OF_OTHERS.get(name, {}))
+    value, known = recipe.flat()[name], known_settings()[name]
     if isinstance(value, bool):
-        return not value, [f"--{'no-' if value else ''}{setting.name.replace('_', '-')}"]
+        return not value, [f"--{'no-' if value else ''}{name.replace('_', '-')}"]
     if isinstance(value, tuple):
         value = (7, 9, 11)
     elif isinstance(value, str):
-        value = {
-            "updates": "simultaneous",
-            "objective": "saturating",
-            "noise": "normal",
-            "optimizer": "adam",
-            "lr_anneal": "cosine",
-            "precision": "bf16",
-            "step": "plain",
-        }[setting.name]
+        value = next((choice for choice in known.choices if choice != value), value)
     else:
         value = value + 3 if isinstance(value, int) else value + 0.0001
-    return value, [f"--{setting.name}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return value, [f"--{name}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
 
 
-@pytest.mark.parametrize("setting", [s for s in dataclasses.fields(Recipe) if s.name != "name"], ids=lambda s: s.name)
-def test_every_flag_reaches_train_and_changes_the_recipe(call, monkeypatch, setting):
+@pytest.mark.parametrize("name", known_settings())
+def test_every_flag_reaches_train_and_changes_the_recipe(call, monkeypatch, name):
     received = {}
 
     def train(data, recipe, **keywords):
@@ -117,12 +115,12 @@ def test_every_flag_reaches_train_and_changes_the_recipe(call, monkeypatch, sett
         raise KeyboardInterrupt("enough")
 
     monkeypatch.setattr(cli, "train", train)
-    value, words = other(setting)
+    value, words = other(name)
     assert call("train", "mnist", "--recipe", "paper2014", *words)[0] == 130
-    names = {field.name for field in dataclasses.fields(Recipe)}
-    assert {name: received[name] for name in names & received.keys()} == {setting.name: value}
+    assert {known: received[known] for known in known_settings() if known in received} == {name: value}
     assert (received["data"], received["recipe"]) == ("mnist", "paper2014")
-    assert getattr(RECIPES["paper2014"].with_settings(**{setting.name: value}), setting.name) == value
+    changed = RECIPES["paper2014"].with_settings(**{**OF_OTHERS.get(name, {}), name: value})
+    assert changed.flat()[name] == value
 
 
 def test_the_other_options_reach_train(call, monkeypatch):
@@ -190,7 +188,7 @@ def test_a_wrong_command_line_is_one_line_and_2(call, words, answer):
     [
         (
             ["train", "mnits"],
-            "pygan: error: data: 'mnits' is neither a data set (digits, mnist, cifar10) nor a folder of ",
+            "pygan: error: data: 'mnits' is neither a data set (digits, mnist, cifar10, olivetti, ",
         ),
         (["train", "--recipe", "papr2014"], "pygan: error: unknown recipe 'papr2014'"),
         (["train", "--k", "0"], "pygan: error: k must be at least 1, got 0"),
@@ -226,6 +224,52 @@ def test_train_makes_the_run_and_says_where(call, tmp_path, monkeypatch):
     code, out, _ = call("train", "--epochs", "2", "--resume")
     assert code == 0
     assert "runs/digits/samples/0002.png" in out
+
+
+def test_train_names_the_picture_of_the_last_epoch(call, tmp_path, trained):
+    """As a number: sorted as text, 9995.png came after 10005.png."""
+    shutil.copytree(trained, tmp_path / "run")
+    for epoch in (9995, 10005):
+        shutil.copy(tmp_path / "run/samples/0002.png", tmp_path / f"run/samples/{epoch}.png")
+    code, out, err = call("train", "digits", "--resume", "--out", tmp_path / "run", "--seed", "3", *SMALL)
+    assert (code, err) == (0, "")
+    assert out.endswith("samples/10005.png\n")
+
+
+def test_a_finished_run_is_no_error_whatever_the_streams(tmp_path, trained, monkeypatch):
+    """A locale without the letters of a name; a daemon, which has no streams at all."""
+    shutil.copytree(trained, tmp_path / "\u00e9t\u00e9")
+    words = ["train", "digits", "--resume", "--out", str(tmp_path / "\u00e9t\u00e9"), "--seed", "3", *SMALL]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+        assert cli.main(words) == 0
+        assert b"\\xe9t\\xe9" in sys.stdout.buffer.getvalue()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        patch.setattr(sys, "stderr", None)
+        assert cli.main(words) == 0
+        assert cli.main(["sample", str(tmp_path / "none")]) == 1
+
+
+def test_files_in_the_home_folder(call, tmp_path, trained, monkeypatch):
+    """A shell does not expand the ~ of --output=~/x.png."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").symlink_to(trained)
+    assert call("sample", "~/run", "-n", "1", "--output=~/x.npy")[0] == 0
+    assert call("evaluate", "~/run")[0] == 0
+    assert sorted(os.listdir()) == ["run", "x.npy"]
+
+
+def test_a_damaged_run_is_one_line_that_names_the_file(call, tmp_path, trained):
+    shutil.copytree(trained, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    tensors, progress = folder.read_checkpoint("best")
+    folder.write_checkpoint("best", tensors, {name: value for name, value in progress.items() if name != "history"})
+    code, _, err = call("sample", tmp_path / "run", "-o", tmp_path / "x.png")
+    assert code == 1
+    best = folder.checkpoint_path("best")
+    assert err == f"pygan: error: {best} is malformed or damaged: history is missing. Put a copy in its place\n"
 
 
 def test_a_run_on_folders_is_evaluated_from_anywhere(call, tmp_path, monkeypatch):
@@ -301,10 +345,10 @@ def test_evaluate_a_run_whose_data_lie_elsewhere(call, trained, monkeypatch):
 @pytest.mark.filterwarnings("ignore:the best bandwidth")
 def test_evaluate_samples_from_elsewhere(call, tmp_path):
     splits = data.load("digits")
-    np.save(tmp_path / "flat.npy", splits.train.flatten(1).double().numpy())
-    np.save(tmp_path / "bytes.npy", (splits.train * 255).round().to(torch.uint8).numpy())
+    np.save(tmp_path / "flat.npy", splits.train.images.flatten(1).double().numpy())
+    np.save(tmp_path / "bytes.npy", (splits.train.images * 255).round().to(torch.uint8).numpy())
     code, out, _ = call("evaluate", tmp_path / "flat.npy", "digits")
-    expected = pygan.evaluate.ParzenWindow(splits.train).fit(splits.valid).score(splits.test)
+    expected = pygan.evaluate.ParzenWindow(splits.train.images).fit(splits.valid.images).score(splits.test.images)
     assert code == 0
     assert out.startswith(
         f"log-likelihood  {expected.mean:.2f} +- {expected.standard_error:.2f} nats on 179 test images"
@@ -342,7 +386,7 @@ def test_info(call, monkeypatch):
         torch.__version__,
         str(pygan.build_info()["simd"]),
         "/somewhere",
-        *data.NAMES,
+        *data.NAMED,
         *RECIPES,
     ):
         assert word in out
@@ -389,5 +433,6 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_with_130(tmp_path):
     assert process.returncode == 130, err
     assert out == ""
     assert err.count("\n") == 1
-    assert "resume" in err
+    assert "go on with: pygan train --out run --epochs 100000" in err
+    assert err.endswith(" --resume\n")
     assert (tmp_path / "run" / "checkpoints" / "last.safetensors").exists()

@@ -4,16 +4,20 @@ import contextlib
 import gzip
 import hashlib
 import io
+import math
 import re
 import struct
 import tarfile
+import zipfile
+from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from pygan import data
-from pygan.data import arrays, cifar10, files, mnist
+from pygan.data import arrays, cifar10, files, mnist, olivetti
 
 pooch, requests = pytest.importorskip("pooch"), pytest.importorskip("requests")
 hypothesis = pytest.importorskip("hypothesis")
@@ -46,8 +50,7 @@ def serve(monkeypatch, contents):
         asked.append(url)
         if url not in contents:
             raise requests.HTTPError("404")
-        with open(output_file, "wb") as file:
-            file.write(contents[url])
+        output_file.write(contents[url])
 
     monkeypatch.setattr(pooch.HTTPDownloader, "__call__", download)
     return asked
@@ -68,7 +71,7 @@ def write(path, content):
 
 def test_idx(tmp_path):
     images = mnist.read_idx(write(tmp_path / "x.gz", gzip.compress(IDX)), SHAPE)
-    assert images.shape == (3, 1, 4, 5)
+    assert images.shape == SHAPE
     assert bytes(images.flatten().tolist()) == PIXELS
 
 
@@ -86,8 +89,8 @@ def test_idx(tmp_path):
             gzip.compress(struct.pack(">4I", 0x803, 3, 4, 2**32 - 1) + PIXELS),
             "expected columns 5 at offset 12, got 429",
         ),
-        (gzip.compress(IDX[:-1]), "expected 60 bytes of pixels at offset 16, got 59"),
-        (gzip.compress(IDX + b"\0"), "expected 60 bytes of pixels at offset 16, got more"),
+        (gzip.compress(IDX[:-1]), "expected 60 bytes of data at offset 16, got 59"),
+        (gzip.compress(IDX + b"\0"), "expected 60 bytes of data at offset 16, got more"),
     ],
 )
 def test_broken_idx_is_named(tmp_path, content, message):
@@ -103,20 +106,28 @@ def test_fuzzed_idx_gives_the_image_or_a_value_error(tmp_path_factory, noise, st
     damaged = whole[:start] + noise + whole[start + length :]
     path = write(tmp_path_factory.getbasetemp() / "fuzz" / "x.gz", gzip.compress(damaged) if inside else damaged)
     with contextlib.suppress(ValueError):
-        assert mnist.read_idx(path, SHAPE).shape == (3, 1, 4, 5)
+        assert mnist.read_idx(path, SHAPE).shape == SHAPE
 
 
 # MNIST
 
 
-def idx_file(count, seed):
-    pixels = np.random.default_rng(seed).integers(0, 2, count * 784, dtype=np.uint8)
-    return gzip.compress(struct.pack(">4I", 0x803, count, 28, 28) + pixels.tobytes(), compresslevel=1)
+def idx_file(seed, *shape):
+    values = np.random.default_rng(seed).integers(0, 2, math.prod(shape), dtype=np.uint8) * (
+        255 if len(shape) == 3 else 1
+    )
+    header = struct.pack(f">{1 + len(shape)}I", 0x800 + len(shape), *shape)
+    return gzip.compress(header + values.tobytes(), compresslevel=1)
 
 
 @pytest.fixture(scope="module")
 def fake_mnist():
-    return {"train-images-idx3-ubyte.gz": idx_file(60_000, 0), "t10k-images-idx3-ubyte.gz": idx_file(10_000, 1)}
+    return {
+        "train-images-idx3-ubyte.gz": idx_file(0, 60_000, 28, 28),
+        "train-labels-idx1-ubyte.gz": idx_file(1, 60_000),
+        "t10k-images-idx3-ubyte.gz": idx_file(2, 10_000, 28, 28),
+        "t10k-labels-idx1-ubyte.gz": idx_file(3, 10_000),
+    }
 
 
 def adopt(monkeypatch, module, contents):
@@ -129,16 +140,18 @@ def test_mnist_is_split_in_file_order(cache, tmp_path, monkeypatch, fake_mnist):
         write(tmp_path / "root" / "mnist" / name, content)
     splits = data.load("mnist", root=tmp_path / "root", seed=5)
     whole = np.frombuffer(gzip.decompress(fake_mnist["train-images-idx3-ubyte.gz"])[16:], np.uint8)
-    assert splits.train.shape == (50_000, 1, 28, 28)
-    assert splits.test.shape == (10_000, 1, 28, 28)
-    assert np.array_equal(torch.cat([splits.train, splits.valid]).numpy().ravel(), whole)
+    assert splits.train.images.shape == (50_000, 1, 28, 28)
+    assert splits.test.images.shape == (10_000, 1, 28, 28)
+    assert np.array_equal(torch.cat([splits.train.images, splits.valid.images]).numpy().ravel(), whole)
+    labels = np.frombuffer(gzip.decompress(fake_mnist["train-labels-idx1-ubyte.gz"])[8:], np.uint8)
+    assert np.array_equal(torch.cat([splits.train.labels, splits.valid.labels]).numpy(), labels)
     assert "first 50,000" in splits.protocol
     assert not cache.exists(), "a data root that has the files must do"
 
 
 def test_a_wrong_checksum_is_named(cache, tmp_path, monkeypatch, fake_mnist):
     adopt(monkeypatch, mnist, fake_mnist)
-    other = {**fake_mnist, "t10k-images-idx3-ubyte.gz": idx_file(10_000, 2)}
+    other = {**fake_mnist, "t10k-images-idx3-ubyte.gz": idx_file(9, 10_000, 28, 28)}
     for name, content in other.items():
         write(tmp_path / "mnist" / name, content)
     monkeypatch.setenv("PYGAN_DATA", str(tmp_path))
@@ -155,11 +168,11 @@ def test_mnist_is_downloaded_once_into_the_cache(cache, tmp_path, monkeypatch, f
     (tmp_path / "root").mkdir()
     monkeypatch.setenv("PYGAN_DATA", str(tmp_path / "root"))
     data.load("mnist")
-    assert len(asked) == 4
+    assert len(asked) == 8
     assert sorted(path.name for path in (cache / "mnist").iterdir()) == sorted(fake_mnist)
     assert not any((tmp_path / "root").iterdir()), "a data root is read only"
     data.load("mnist")
-    assert len(asked) == 4
+    assert len(asked) == 8
 
 
 def test_a_download_with_a_wrong_checksum_never_arrives(cache, monkeypatch, fake_mnist):
@@ -168,6 +181,57 @@ def test_a_download_with_a_wrong_checksum_never_arrives(cache, monkeypatch, fake
     with pytest.raises(FileNotFoundError, match=r"could not be downloaded \(.*: ValueError; .*: ValueError\)"):
         data.load("mnist")
     assert not list((cache / "mnist").iterdir())
+
+
+class Endless:
+    """What requests.get returns from a server that never stops sending, or a disk that is full after one block."""
+
+    headers: ClassVar = {}
+
+    def __init__(self, error=None):
+        self.sent, self.error = 0, error
+
+    def raise_for_status(self):
+        pass
+
+    def iter_content(self, chunk_size):
+        while self.sent < 64 << 20:  # long enough to be called endless
+            self.sent += 1 << 16
+            yield bytes(1 << 16)
+            if self.error:
+                raise self.error
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "olivetti"])
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (None, "more than 200,000 bytes"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (requests.ConnectionError("reset"), "ConnectionError"),
+    ],
+)
+def test_a_download_that_does_not_end_well_leaves_nothing(cache, monkeypatch, name, error, message):
+    monkeypatch.undo()
+    monkeypatch.setattr(pooch, "os_cache", lambda name: cache.parent / name)
+    monkeypatch.setenv("PYGAN_DATA", "")
+    monkeypatch.setattr(mnist, "_LIMIT", 200_000)
+    for module, remote in ((cifar10, "_ARCHIVE"), (olivetti, "_MAT")):
+        monkeypatch.setattr(module, remote, replace(getattr(module, remote), limit=200_000))
+    answers = []
+    monkeypatch.setattr(requests, "get", lambda url, **keywords: answers.append(Endless(error)) or answers[-1])
+    with pytest.raises(FileNotFoundError, match=f"could not be downloaded .*: {message}"):
+        data.load(name)
+    assert answers
+    assert all(answer.sent <= 4 << 16 for answer in answers)
+    assert not any(cache.rglob("*.*")), "no file, and no part of one"
+
+
+def test_the_limits_of_downloads_leave_room():
+    """The sizes of the published files, in bytes."""
+    assert mnist._LIMIT > 9_912_422
+    assert cifar10._ARCHIVE.limit > 170_052_171
+    assert olivetti._MAT.limit > 400 * 64 * 64
 
 
 @pytest.mark.parametrize(
@@ -213,10 +277,8 @@ def records(count, seed=0):
 
 def test_records(tmp_path):
     content = records(4)
-    images = cifar10.read_records(write(tmp_path / "x.bin", content.tobytes()), 4)
-    assert images.shape == (4, 3, 32, 32)
-    assert images[2, 1, 0, 5] == content[2, 1 + 1024 + 5]
-    np.testing.assert_array_equal(images.flatten(1).numpy(), content[:, 1:])
+    found = cifar10.read_records(write(tmp_path / "x.bin", content.tobytes()), 4)
+    np.testing.assert_array_equal(found, content)
 
 
 def test_broken_records_are_named(tmp_path):
@@ -242,7 +304,7 @@ def test_cifar10_is_unpacked_into_the_cache(cache, monkeypatch):
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     url = "https://example.org/cifar.tar.gz"
-    monkeypatch.setattr(cifar10, "_ARCHIVE", files.Remote("cifar.tar.gz", sha256(packed.getvalue()), (url,)))
+    monkeypatch.setattr(cifar10, "_ARCHIVE", files.Remote("cifar.tar.gz", sha256(packed.getvalue()), (url,), 1 << 20))
     asked = serve(monkeypatch, {url: packed.getvalue()})
     for _ in range(2):
         splits = data.load("cifar10")
@@ -254,7 +316,8 @@ def test_cifar10_is_unpacked_into_the_cache(cache, monkeypatch):
         ("valid", 0, "data_batch_5.bin"),
         ("test", 0, "test_batch.bin"),
     ]:
-        assert bytes(getattr(splits, split)[image].flatten().tolist()) == contents[name][1:3073]
+        assert bytes(getattr(splits, split).images[image].flatten().tolist()) == contents[name][1:3073]
+        assert getattr(splits, split).labels[image] == contents[name][0]
 
 
 # .npy
@@ -298,13 +361,98 @@ def test_a_header_that_promises_the_earth_is_not_believed(tmp_path):
         arrays.read_npy(write(tmp_path / "x.npy", whole))
 
 
+NPY = npy(np.zeros((3, 4), np.float32))
+
+
+def compressed(**arrays):
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
 @settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=40), st.integers(0, 160), st.integers(0, 40))
-def test_fuzzed_npy_gives_an_array_or_a_value_error(tmp_path_factory, noise, start, length):
-    whole = npy(np.zeros((3, 4), np.float32))
-    path = write(tmp_path_factory.getbasetemp() / "fuzz" / "x.npy", whole[:start] + noise + whole[start + length :])
-    with contextlib.suppress(ValueError):
+@given(st.sampled_from(["npy", "npz"]), st.binary(max_size=40), st.integers(0, 600), st.integers(0, 40))
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::SyntaxWarning", "ignore::DeprecationWarning")
+def test_fuzzed_arrays_load_or_give_an_error_that_names_the_file(tmp_path_factory, kind, noise, start, length):
+    whole = NPY if kind == "npy" else compressed(images=np.zeros((12, 4), np.float32), labels=np.arange(12) % 3)
+    start %= len(whole)
+    path = tmp_path_factory.getbasetemp() / "fuzz" / f"x.{kind}"
+    write(path, whole[:start] + noise + whole[start + length :])
+    message = None
+    try:
+        data.load(path, valid=path, test=path)
+    except (ValueError, TypeError) as error:
+        message = str(error)
+    assert message is None or str(path) in message or message.startswith(("data:", "valid:"))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-3, -4)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 10**30)}".replace("10**30", "1" + "0" * 30),
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (" + "0," * 70 + ")}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (True, 4)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 9223372036854775807)}",
+        "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (3, 4)}",
+        "{'descr': '<M8[s]', 'fortran_order': False, 'shape': (3, 4)}",
+        "{'descr': '|V0', 'fortran_order': False, 'shape': (3, 4)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': 'x'}",
+        "(" * 200,
+    ],
+)
+def test_headers_that_lie_name_the_file(tmp_path, header):
+    content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1) + header.encode() + b"\n" + bytes(4 * 12)
+    path = write(tmp_path / "x.npy", content)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: ")):
         arrays.read_npy(path)
+
+
+# .npz
+
+
+def test_npz(tmp_path):
+    images, labels = np.arange(160, dtype=np.uint8).reshape(10, 4, 4), np.arange(10)
+    for names in ({"labels": labels}, {"targets": labels}, {}):
+        found, targets = arrays.read_npz(write(tmp_path / "x.npz", compressed(images=images, other=labels, **names)))
+        np.testing.assert_array_equal(found, images)
+        assert (targets is None) == (not names)
+        assert targets is None or (targets == labels).all()
+
+
+def zipped(content, name="images.npy"):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "expected a whole .npz file, got: File is not a zip file"),
+        (compressed(images=np.arange(99))[:-30], "expected a whole .npz file, got: "),
+        (
+            compressed(x=np.arange(9), y=np.arange(9)),
+            "expected an array `images` (and, if there are labels, `labels`), "
+            "got x, y; save with numpy.savez(path, images=x, labels=y)",
+        ),
+        (zipped(NPY[:-1]), "images.npy: expected 48 bytes for float32 [3, 4] at offset 128, got 47"),
+        (zipped(npy(np.array([{}], dtype=object), allow_pickle=True)), "images.npy: expected numbers, got object"),
+        (zipped(b"no array"), "images.npy: expected a .npy header at offset 0"),
+    ],
+)
+def test_broken_npz_is_named(tmp_path, content, message):
+    path = write(tmp_path / "x.npz", content)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {message}")):
+        data.load(path)
+
+
+def test_a_zip_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "LARGEST", 1 << 20)
+    path = write(tmp_path / "x.npz", compressed(images=np.zeros((1 << 10, 1 << 11), np.uint8)))
+    with pytest.raises(ValueError, match=r"x.npz: images.npy: 2,097,152 bytes exceed the limit of"):
+        data.load(path)
 
 
 # The real files
@@ -312,7 +460,7 @@ def test_fuzzed_npy_gives_an_array_or_a_value_error(tmp_path_factory, noise, sta
 
 def test_real_mnist(data_root):
     splits = data.load("mnist", root=data_root)
-    images = data.as_float(torch.cat([splits.train, splits.valid]))
+    images = data.as_float(torch.cat([splits.train.images, splits.valid.images]))
     assert images.mean().item() == pytest.approx(0.1307, abs=5e-5)
     assert images.std().item() == pytest.approx(0.3081, abs=5e-5)
 
@@ -321,5 +469,5 @@ def test_real_cifar10(data_root):
     if not (data_root / "cifar10" / "data_batch_1.bin").exists():
         pytest.skip("PYGAN_DATA holds no binary edition of CIFAR-10")
     splits = data.load("cifar10", root=data_root)
-    means = torch.cat([splits.train, splits.valid]).float().div_(255).mean((0, 2, 3))
+    means = torch.cat([splits.train.images, splits.valid.images]).float().div_(255).mean((0, 2, 3))
     assert means.tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=1e-4)

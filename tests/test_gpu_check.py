@@ -119,7 +119,7 @@ def test_the_gpu_tests_need_nothing_but_torch_numpy_and_pytest() -> None:
     env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
-    for family in ("adversarial_loss", "maxout", "momentum", "parzen", "step"):
+    for family in ("adversarial_loss", "maxout", "momentum", "parzen", "fast"):
         assert f"tests/test_{family}.py" in run.stdout
 
 

@@ -1,12 +1,12 @@
-"""The paper's players, and their noise."""
+"""The paper's players, and how models make them."""
 
 import math
 
 import pytest
+import tiny
 import torch
-from torch import nn
 
-from pygan.models import Discriminator, Generator, check_players, evaluating, make_players, sample, sample_noise
+from pygan.models import MODELS, Discriminator, Generator, MaxoutMLP
 from pygan.recipes import Recipe
 
 SHAPE = (1, 28, 28)
@@ -14,7 +14,7 @@ SHAPE = (1, 28, 28)
 
 def test_the_generator_maps_noise_to_images():
     generator = Generator(SHAPE)
-    images = generator(sample_noise(3, 100))
+    images = generator(torch.randn(3, 100))
     assert images.shape == (3, *SHAPE)
     assert images.min() >= 0
     assert images.max() <= 1
@@ -63,64 +63,40 @@ def test_dropout_keeps_the_published_shares_and_scales():
         torch.testing.assert_close(discriminator.eval()(torch.rand(5, *SHAPE)), torch.full((5,), 240.0))
 
 
-def test_recipes_reach_the_players():
-    recipe = Recipe(
-        noise_size=7, generator_hidden=(5,), discriminator_hidden=(3, 4, 2), pieces=2, keep_input=0.9, keep_hidden=0.6
-    )
-    generator, discriminator = make_players(recipe, (3, 2, 2))
+SIZES = {
+    "generator_hidden": (5,),
+    "discriminator_hidden": (3, 4, 2),
+    "pieces": 2,
+    "keep_input": 0.9,
+    "keep_hidden": 0.6,
+    "generator_range": 0.2,
+    "discriminator_range": 0.1,
+}
+
+
+@pytest.mark.parametrize("model", [MaxoutMLP(**SIZES), Recipe().with_settings(**SIZES).model], ids=["model", "recipe"])
+def test_settings_reach_the_players(model):
+    generator, discriminator = model.make_generator((3, 2, 2), 7), model.make_discriminator((3, 2, 2))
     assert generator.hidden[0].weight.shape == (5, 7)
     assert [tuple(layer.weight.shape) for layer in discriminator.hidden] == [(3, 2, 12), (4, 2, 3), (2, 2, 4)]
     assert [layer.dropout for layer in discriminator.hidden] == pytest.approx([0.1, 0.4, 0.4])
-    check_players(generator, discriminator, recipe, (3, 2, 2))
+    assert discriminator.dropout == pytest.approx(0.4)
+    assert 0.15 < generator.hidden[0].weight.abs().max() <= 0.2
+    assert 0.08 < discriminator.hidden[0].weight.abs().max() <= 0.1
+    tiny.game(Recipe(noise_size=7, model=model), (3, 2, 2)).check()
 
 
-@pytest.mark.parametrize(("distribution", "bound"), [("uniform", math.sqrt(3)), ("normal", 6)])
-def test_noise_has_mean_0_and_variance_1(distribution, bound):
-    noise = sample_noise(2000, 50, distribution)
-    assert noise.shape == (2000, 50)
-    assert noise.mean().item() == pytest.approx(0, abs=0.02)
-    assert noise.var().item() == pytest.approx(1, abs=0.02)
-    assert noise.abs().max() <= bound
-    fourth = noise.pow(4).mean().item()
-    assert fourth == pytest.approx(1.8 if distribution == "uniform" else 3.0, abs=0.1)
+def test_the_mean_image_reaches_the_generator():
+    mean = torch.rand(3, 2, 2)
+    generator = MaxoutMLP(**SIZES).make_generator((3, 2, 2), 7, mean_image=mean)
+    torch.testing.assert_close(generator.output.bias.sigmoid(), mean.flatten())
 
 
-def test_sampling_repeats_itself_and_leaves_the_mode_alone():
-    generator, _ = make_players(recipe := Recipe(noise_size=7, generator_hidden=(5,)), (1, 2, 3))
-    first, again = (sample(generator, recipe, (1, 2, 3), 2500, torch.Generator().manual_seed(4)) for _ in range(2))
-    assert first.shape == (2500, 1, 2, 3)
-    assert torch.equal(first, again)
-    assert generator.training
-    assert sample(generator, recipe, (1, 2, 3), 0).shape == (0, 1, 2, 3)
+def test_each_model_is_registered_by_its_name():
+    assert {name: model.name for name, model in MODELS.items()} == {name: name for name in MODELS}
 
 
-def test_evaluating_restores_the_mode():
-    module = nn.Linear(1, 1).eval()
-    with evaluating(module):
-        assert not module.training
-    assert not module.training
-
-
-@pytest.mark.parametrize(
-    ("generator", "discriminator", "message"),
-    [
-        (
-            nn.Linear(4, 7),
-            nn.Linear(6, 1),
-            r"generator must map noise \[2, 4\] to images \[2, 1, 2, 3\] or \[2, 6\], got \[2, 7\]",
-        ),
-        (
-            nn.Sequential(nn.Linear(4, 6), nn.Hardtanh(3, 4)),
-            nn.Flatten(),
-            r"generator must give images in \[0, 1\].*got \[3, 3\]",
-        ),
-        (
-            nn.Sequential(nn.Linear(4, 6), nn.Sigmoid()),
-            nn.Flatten(),
-            r"discriminator must map images \[2, 1, 2, 3\] to logits \[2\] or \[2, 1\], got \[2, 6\]",
-        ),
-    ],
-)
-def test_players_of_another_make_are_refused(generator, discriminator, message):
-    with pytest.raises(ValueError, match=message):
-        check_players(generator, discriminator, Recipe(noise_size=4), (1, 2, 3))
+def test_a_model_without_a_conditional_form_says_so():
+    for make in (lambda: MaxoutMLP().make_generator(SHAPE, 7, 10), lambda: MaxoutMLP().make_discriminator(SHAPE, 10)):
+        with pytest.raises(ValueError, match="conditional=True: the model 'maxout_mlp' has no conditional form"):
+            make()

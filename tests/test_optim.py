@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pygan.optim import Adam, Momentum, MovingAverage
+from pygan.optim import OPTIMIZERS, Adam, Momentum, MomentumSettings, MovingAverage
 
 
 def test_momentum_is_the_rule_of_the_2014_code() -> None:
@@ -17,6 +17,32 @@ def test_momentum_is_the_rule_of_the_2014_code() -> None:
     assert module.weight.item() == pytest.approx(0.9)
     optimizer.step(gradient, lr=0.01, momentum=0.5)
     assert module.weight.item() == pytest.approx(0.9 - 0.05 - 0.01)
+
+
+def test_momentum_is_v_m_v_minus_lr_g() -> None:
+    module = nn.Linear(1, 1, bias=False)
+    optimizer, expected, velocity = Momentum(module), module.weight.item(), 0.0
+    for gradient, lr, momentum in [(1.0, 0.1, 0.5), (-2.0, 0.05, 0.6), (0.5, 0.01, 0.7)]:
+        optimizer.step([torch.tensor([[gradient]])], lr, momentum)
+        velocity = momentum * velocity - lr * gradient
+        expected += velocity
+        assert module.weight.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_adam_is_torchs_with_the_rate_of_each_step() -> None:
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
+    theirs.load_state_dict(ours.state_dict())
+    optimizer, reference = Adam(ours, (0.5, 0.99)), torch.optim.Adam(theirs.parameters(), betas=(0.5, 0.99))
+    for lr in (0.1, 0.05):
+        gradients = [torch.randn_like(parameter) for parameter in ours.parameters()]
+        optimizer.step(gradients, lr, 0.9)
+        reference.param_groups[0]["lr"] = lr
+        for parameter, gradient in zip(theirs.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        reference.step()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_adam_is_torchs_and_goes_on_from_its_state() -> None:
@@ -59,3 +85,26 @@ def test_the_average_of_buffers_and_of_counters() -> None:
     assert averaged.module.running_mean.item() == pytest.approx(1.8)  # the second update weighs 4 / 5
     assert averaged.module.num_batches_tracked == 2
     assert averaged.n_averaged == 2
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_each_update_rule_keeps_to_the_interface(name: str) -> None:
+    """Its state exists from the start, is named after the parameters, and leaves frozen ones out."""
+    module = nn.Linear(3, 2)
+    module.bias.requires_grad_(False)
+    optimizer = OPTIMIZERS[name]().make(module)
+    assert OPTIMIZERS[name].name == name
+    assert list(optimizer.parameters) == ["weight"]
+    before = optimizer.state_dict()
+    assert before
+    assert all(key.startswith("weight.") for key in before)
+    weight = module.weight.detach().clone()
+    optimizer.step([torch.ones(2, 3)], 0.1, 0.5)
+    assert (module.weight < weight).all()
+    assert not module.bias.grad
+    assert all(tensor is before[key] for key, tensor in optimizer.state_dict().items())  # only ever written to
+
+
+def test_the_momentum_of_an_epoch() -> None:
+    settings = MomentumSettings(momentum=0.2, momentum_final=0.6, momentum_epochs=5)
+    assert [settings.momentum_at(epoch) for epoch in (0, 1, 4, 9)] == pytest.approx([0.2, 0.3, 0.6, 0.6])

@@ -107,6 +107,17 @@ def test_an_interrupted_write_leaves_the_old_picture_and_no_rubbish(tmp_path, mo
     assert os.listdir(tmp_path) == ["grid.png"]
 
 
+def test_no_link_is_followed(tmp_path):
+    """Under the name that another process of this number would have used, and under the picture's own."""
+    target = tmp_path / "thesis.tex"
+    target.write_text("precious")
+    for link in (tmp_path / f".grid.png.{os.getpid()}", tmp_path / "grid.png"):
+        link.symlink_to(target)
+    save_png(tmp_path / "grid.png", torch.zeros(1, 1, 8, 8))
+    assert target.read_text() == "precious"
+    assert not (tmp_path / "grid.png").is_symlink()
+
+
 def test_a_picture_gets_the_usual_permissions(tmp_path):
     (tmp_path / "usual").touch()
     save_png(tmp_path / "grid.png", torch.zeros(1, 1, 8, 8))

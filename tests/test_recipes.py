@@ -2,23 +2,30 @@
 
 import math
 import re
-from dataclasses import fields, replace
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
-from pygan.recipes import RECIPES, Rates, Recipe, find
+from pygan.data import Batch, Splits
+from pygan.models import MaxoutMLP
+from pygan.objectives import NonSaturating, Saturating
+from pygan.optim import AdamSettings, MomentumSettings, Rates
+from pygan.recipes import PARTS, RECIPES, Recipe, find_recipe, known_settings
 
 
 def fit(recipe=None, data="mnist", pixels=784, images=50_000, before=None, **settings):
-    return find(recipe, settings, data=data, pixels=pixels, images=images, before=before)
+    one = torch.zeros(1, 1, 1, pixels, dtype=torch.uint8).expand(images, -1, -1, -1)
+    return find_recipe(recipe, settings, Splits(data, Batch(one), Batch(one), Batch(one), "made up"), before)
 
 
 def test_the_two_recipes_of_2014_differ_in_the_update_and_in_the_half_of_the_discriminators_loss():
     paper, code = RECIPES["paper2014"], RECIPES["code2014"]
-    same = {"name": "", "updates": "simultaneous", "discriminator_lr": 0.1}
-    assert replace(paper, **same) == replace(code, **same)
+    same = {"name": "", "updates": "simultaneous", "discriminator_loss_scale": "half"}
+    assert paper.with_settings(**same) == code.with_settings(**same)
     assert (paper.updates, code.updates) == ("alternating", "simultaneous")
-    assert paper.discriminator_lr == 2 * code.discriminator_lr
+    assert (paper.discriminator_loss_scale, code.discriminator_loss_scale) == ("sum", "half")
 
 
 def test_the_facts_of_2014():
@@ -32,11 +39,14 @@ def test_the_facts_of_2014():
     assert (code.discriminator_hidden, code.pieces, code.discriminator_range) == ((240, 240), 5, 0.005)
     assert (code.keep_input, code.keep_hidden, code.batch_size, code.k) == (0.8, 0.5, 100, 1)
     assert (code.generator_lr, code.discriminator_lr, code.lr_floor) == (0.1, 0.1, 1e-6)
-    assert (code.objective, code.optimizer, code.averaging, code.lr_anneal) == ("non_saturating", "momentum", 0, "none")
+    assert (code.objective.name, code.optimizer.name, code.averaging) == ("non_saturating", "momentum", 0)
+    assert (code.lr_anneal, code.pixels, code.gradient_penalty) == ("none", "unit", 0)
 
 
 def test_every_setting_says_what_it_is():
-    assert all(setting.metadata["help"] for setting in fields(Recipe))
+    known = known_settings()
+    assert all(setting.help for setting in known.values())
+    assert known.keys() >= {*RECIPES["digits"].flat(), *RECIPES["code2014"].flat()} - {"name"}
 
 
 @pytest.mark.parametrize("update", [0, 1, 124_999, 2_878_222, 2_900_000, 10**9])
@@ -52,7 +62,7 @@ def test_momentum_rises_by_epoch():
     ]
     expected = [0.5 + 0.2 * rise for epoch in (1, 2, 125, 250, 250) for rise in [(epoch - 1) / 249] * 2]
     assert momenta == pytest.approx(expected, rel=1e-12)
-    assert Recipe(momentum_epochs=1).rates(0, 500).momentum == 0.7
+    assert Recipe(optimizer=MomentumSettings(momentum_epochs=1)).rates(0, 500).momentum == 0.7
 
 
 @pytest.mark.parametrize(("anneal", "half"), [("linear", 0.5), ("cosine", 0.5)])
@@ -73,7 +83,7 @@ def test_both_players_have_rates_of_their_own():
     ("settings", "message"),
     [
         ({"k": 0}, "k must be at least 1, got 0"),
-        ({"k": 2}, "k must be 1 with simultaneous updates, got 2; updates='alternating' takes any k"),
+        ({"k": 2}, "k must be 1 with updates 'simultaneous', got 2; 'alternating' takes any k"),
         ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
         ({"objective": "hinge"}, "objective must be one of 'non_saturating', 'saturating', 'minimax', got 'hinge'"),
         ({"keep_hidden": 0.0}, "keep_hidden must be in (0, 1], got 0.0"),
@@ -87,7 +97,7 @@ def test_both_players_have_rates_of_their_own():
 )
 def test_an_impossible_value_is_refused(settings, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        Recipe(**settings)
+        Recipe().with_settings(**settings)
 
 
 @pytest.mark.parametrize(
@@ -102,14 +112,17 @@ def test_an_impossible_value_is_refused(settings, message):
 )
 def test_a_wrong_type_is_refused(settings, message):
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
-        Recipe(**settings)
+        Recipe().with_settings(**settings)
 
 
 def test_convenient_types_are_taken():
-    recipe = Recipe(generator_lr=1, generator_hidden=[5, 6], discriminator_hidden=7, objective="minimax")
+    recipe = Recipe().with_settings(
+        generator_lr=np.int64(1), generator_hidden=[5, 6], discriminator_hidden=np.int32(7), objective="minimax"
+    )
     assert (recipe.generator_lr, recipe.generator_hidden, recipe.discriminator_hidden) == (1.0, (5, 6), (7,))
     assert type(recipe.generator_lr) is float
-    assert recipe.objective == "saturating"
+    assert type(recipe.model.discriminator_hidden[0]) is int
+    assert recipe.objective == Saturating(discriminator_loss_scale="half")
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():
@@ -140,3 +153,84 @@ def test_a_resumed_run_keeps_what_is_left_open():
     assert fit(before=before) == before
     assert fit(before=before, epochs=5) == replace(before, epochs=5)
     assert fit("code2014", before=before) == replace(RECIPES["code2014"], epochs=3)
+
+
+# ---- the parts of a recipe, and all settings by flat names ----------------------------------------------------------
+
+OF_PARTS = [pytest.param(kind, name, id=f"{kind} {name}") for kind, registry in PARTS.items() for name in registry]
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_flat_settings_make_the_same_recipe_again(recipe):
+    assert Recipe().with_settings(**recipe.flat()) == recipe
+    assert all(isinstance(value, int | float | str | tuple) for value in recipe.flat().values())
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+@pytest.mark.parametrize(("kind", "name"), OF_PARTS)
+def test_every_part_goes_into_every_recipe_and_back(kind, name, recipe):
+    changed = recipe.with_settings(**{kind: name})
+    assert type(getattr(changed, kind)) is PARTS[kind][name]
+    assert Recipe().with_settings(**changed.flat()) == changed
+    assert all(getattr(changed, other) == getattr(recipe, other) for other in PARTS if other != kind)
+
+
+def test_settings_reach_the_part_that_has_them():
+    recipe = Recipe().with_settings(optimizer="adam", adam_beta1=0.3, gradient_penalty=2.0, pieces=3, batch_size=7)
+    assert recipe.optimizer == AdamSettings(adam_beta1=0.3)
+    assert recipe.objective == NonSaturating(discriminator_loss_scale="half", gradient_penalty=2.0)
+    assert recipe.model == MaxoutMLP(pieces=3)
+    assert (recipe.adam_beta1, recipe.gradient_penalty, recipe.pieces, recipe.batch_size) == (0.3, 2.0, 3, 7)
+    assert recipe == Recipe(
+        optimizer=AdamSettings(adam_beta1=0.3),
+        objective=NonSaturating(discriminator_loss_scale="half", gradient_penalty=2.0),
+        model=MaxoutMLP(pieces=3),
+        batch_size=7,
+    )
+
+
+def test_a_new_part_keeps_what_it_shares_with_the_old_one():
+    recipe = Recipe().with_settings(gradient_penalty=2.0).with_settings(objective="saturating")
+    assert recipe.objective == Saturating(discriminator_loss_scale="half", gradient_penalty=2.0)
+
+
+def test_settings_that_describe_a_player_of_ones_own_are_left_out():
+    generators, discriminators = {"generator_hidden", "generator_range"}, {"pieces", "keep_input", "keep_hidden"}
+    discriminators |= {"discriminator_hidden", "discriminator_range"}
+    flat = Recipe().flat()
+    assert flat.keys() - Recipe().flat(("generator",)).keys() == generators
+    assert flat.keys() - Recipe().flat(("discriminator",)).keys() == discriminators
+    assert flat.keys() - Recipe().flat(("generator", "discriminator")).keys() == generators | discriminators | {"model"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pices": 3}, "unknown setting 'pices'; did you mean 'pieces'?"),
+        ({"gradient_penalti": 3}, "unknown setting 'gradient_penalti'; did you mean 'gradient_penalty'?"),
+        ({"adam_beta1": 0.3}, "the setting 'adam_beta1' goes with optimizer='adam', which this recipe does not use"),
+        ({"optimizer": "adam", "momentum": 0.5}, "the setting 'momentum' goes with optimizer='momentum', which"),
+    ],
+)
+def test_a_setting_that_the_recipe_has_not_is_refused(settings, message):
+    with pytest.raises(TypeError, match=re.escape(message)):
+        Recipe().with_settings(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"objective": "non_saturatin"}, "did you mean 'non_saturating'"),
+        ({"optimizer": "adamm"}, "did you mean 'adam'"),
+        ({"model": "maxout_mpl"}, "did you mean 'maxout_mlp'"),
+        ({"updates": "alternate"}, "did you mean 'alternating'"),
+        ({"noise": "unifrom"}, "did you mean 'uniform'"),
+        ({"pixels": "sined"}, "did you mean 'signed'"),
+        ({"precision": "bf61"}, "did you mean 'bf16'"),
+        ({"discriminator_loss_scale": "hal"}, "did you mean 'half'"),
+    ],
+)
+def test_an_unknown_choice_is_refused_with_the_nearest(settings, expected):
+    ((name, value),) = settings.items()
+    with pytest.raises(ValueError, match=f"^{name} must be one of .*, got {value!r}; {expected}"):
+        Recipe().with_settings(**settings)

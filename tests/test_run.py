@@ -17,8 +17,9 @@ import tiny
 import torch
 from torch import nn
 
-from pygan.health import NonFiniteError
-from pygan.run import RunFolder, load
+from pygan.folder import RunFolder
+from pygan.health import NonFiniteError, spread
+from pygan.run import load
 from pygan.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -112,13 +113,11 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys):
             os.kill(os.getpid(), signal.SIGINT)
 
     handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match=r"interrupted after 3\.0 of 6 epochs, saved in") as stop:
         tiny.run(tmp_path / "run", epochs=6, checkpoint_every=100, on_epoch=interrupt)
     assert signal.getsignal(signal.SIGINT) is handler
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "resume=True" in said
-    assert str(tmp_path / "run") in said
+    assert str(tmp_path / "run") in str(stop.value)
+    assert capsys.readouterr().err == ""
     assert not (tmp_path / "run" / "result.json").exists()
     tiny.run(tmp_path / "run", epochs=6, checkpoint_every=100, resume=True)
     tiny.run(tmp_path / "straight", epochs=6, checkpoint_every=100)
@@ -195,7 +194,7 @@ def test_a_resume_that_fails_changes_nothing(tmp_path):
     path = tiny.run(tmp_path / "run", generator=nn.Sequential(nn.Linear(4, 16), nn.Sigmoid())).path
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     other = nn.Sequential(nn.Linear(4, 16), nn.Linear(16, 16), nn.Sigmoid())  # of the same class
-    with pytest.raises(RuntimeError, match="Missing key"):
+    with pytest.raises(ValueError, match=r"last\.safetensors does not fit: generator\.1\.weight is missing"):
         tiny.run(path, generator=other, epochs=3, resume=True)
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
 
@@ -291,7 +290,7 @@ def test_what_the_folder_holds(tmp_path):
         ".lock", "checkpoints", "config.toml", "log.jsonl", "result.json", "samples",
     ]  # fmt: skip
     assert sorted(file.name for file in (path / "samples").iterdir()) == ["0003.png", "0004.png"]
-    config = tomllib.loads((path / "config.toml").read_text())
+    config = tomllib.loads((path / "config.toml").read_text("utf-8"))
     assert (config["seed"], config["recipe"]["batch_size"], config["data"]["shape"]) == (5, 10, [1, 4, 4])
     log = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in log] == [1, 2, 3, 4]
@@ -344,7 +343,7 @@ def test_load_says_what_is_wrong(tmp_path):
     whole = best.read_bytes()
     for damaged in (b"", whole[:100], b"\xff" * 64, whole[:-7]):
         best.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"best\.safetensors is not a checkpoint of pygan, or damaged"):
+        with pytest.raises(ValueError, match=r"best\.safetensors is malformed or damaged"):
             load(run.path)
     best.unlink()
     with pytest.raises(FileNotFoundError, match="no checkpoint 'best' yet"):
@@ -357,8 +356,119 @@ def test_load_says_what_is_wrong(tmp_path):
     with pytest.raises(ValueError, match=r"config\.toml .*: unknown setting 'keep_hiden'.*'keep_hidden'"):
         load(run.path)
     (run.path / "config.toml").write_text("seed = 0\n[recipe]\n[data]\nshape = 3")
-    with pytest.raises(ValueError, match=r"config\.toml is malformed: data\.shape must be of type list, got 3"):
+    with pytest.raises(ValueError, match=r"config\.toml .*: data\.shape must be of type list\[int\], got 3"):
         load(run.path)
+
+
+def test_a_damaged_last_checkpoint_costs_only_time(tmp_path):
+    settings = {"epochs": 6, "evaluate_every": 1, "generator_lr": 2.0, "optimizer": "adam"}
+    path = tiny.run(tmp_path / "run", **settings).path
+    straight, best = everything(path), load(path)
+    last = path / "checkpoints" / "last.safetensors"
+    last.write_bytes(last.read_bytes()[:-9])
+    with pytest.warns(UserWarning, match=r"last\.safetensors is .* damaged.*'best' is used .* after it is lost"):
+        loaded = load(path)
+    assert torch.equal(loaded.sample(5, seed=0), best.sample(5, seed=0))
+    assert loaded.history == best.history[: len(loaded.history)] != []
+    with pytest.raises(ValueError, match=r"last\.safetensors is malformed or damaged: .*use checkpoint='best'"):
+        load(path, "last")
+    with pytest.warns(UserWarning, match=r"last\.safetensors is .* damaged"):
+        tiny.run(path, resume=True, **settings)
+    assert_same(everything(path), straight)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_damaged_best_checkpoint_does_not_stop_the_run(tmp_path, finished):
+    settings = {"evaluate_every": 1, "generator_lr": 2.0}
+    path = tiny.run(tmp_path / "run", epochs=6, **settings).path
+    best = path / "checkpoints" / "best.safetensors"
+    best.write_bytes(best.read_bytes()[:-9])
+    if not finished:
+        (path / "result.json").unlink()
+    with pytest.warns(UserWarning, match=r"best\.safetensors is .* damaged.*'last' is used .* best epoch are lost"):
+        run = tiny.run(path, epochs=6, resume=True, **settings)
+    tensors, _ = RunFolder(path).read_checkpoint("last")
+    assert torch.equal(run.generator.output.bias, tensors["generator.output.bias"])
+    if not finished:
+        assert json.loads((path / "result.json").read_text())["best_epoch"] == 6
+    with pytest.warns(UserWarning, match="best epoch are lost"):
+        longer = tiny.run(path, epochs=7, resume=True, **settings)
+    tensors, progress = RunFolder(path).read_checkpoint("best")
+    assert len(progress["history"]) == 7, "the best of the epochs that were still to come"
+    assert torch.equal(longer.generator.output.bias, tensors["generator.output.bias"])
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_run_killed_beside_its_best_checkpoint_goes_on_from_there(tmp_path, monkeypatch, when):
+    """The weights that the result was computed with are those of the epoch that it names."""
+    settings = {"epochs": 6, "evaluate_every": 1, "generator_lr": 0.01, "optimizer": "adam", "averaging": 0.5}
+    straight = everything(tiny.run(tmp_path / "straight", **settings).path)
+    epoch = straight["result"]["best_epoch"]
+    assert 1 < epoch < 6
+    write = RunFolder.write_checkpoint
+
+    class Killed(BaseException):
+        pass
+
+    def killed(folder, name, tensors, progress):
+        if name == "best" and len(progress["history"]) == epoch:
+            if when == "after":
+                write(folder, name, tensors, progress)
+            raise Killed
+        write(folder, name, tensors, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_checkpoint", killed)
+        with pytest.raises(Killed):
+            tiny.run(tmp_path / "run", **settings)
+    _, last = RunFolder(tmp_path / "run").read_checkpoint("last")
+    assert len(last["history"]) == epoch - 1
+    evaluated = []
+    with monkeypatch.context() as patch:
+        patch.setattr("pygan.health.spread", lambda images: evaluated.append(len(images)) or spread(images))
+        tiny.run(tmp_path / "run", **settings, resume=True)
+    epochs = 6 - epoch + (when == "before")
+    assert len(evaluated) == 2 * epochs, "with other bits, as on another machine, an epoch must not be done again"
+    assert_same(everything(tmp_path / "run"), straight)
+
+
+def test_a_checkpoint_is_complete_or_refused(tmp_path):
+    path = tiny.run(tmp_path / "run", optimizer="adam").path
+    folder = RunFolder(path)
+    tensors, progress = folder.read_checkpoint("last")
+    bias = "step.generator.output.bias.exp_avg"
+    cases = [
+        ({n: t for n, t in tensors.items() if not n.startswith("step.")}, progress, r"step\.\S+ is missing; .* more$"),
+        ({n: t for n, t in tensors.items() if n != "random.cpu"}, progress, r"random\.cpu is missing$"),
+        ({**tensors, bias: torch.zeros(3)}, progress, r"exp_avg must be float32 \[16\], got float32 \[3\]$"),
+        ({**tensors, bias: tensors[bias].double()}, progress, r"float32 \[16\], got float64 \[16\]$"),
+        (tensors, {n: v for n, v in progress.items() if n != "totals"}, "damaged: totals is missing"),
+        (tensors, {**progress, "update": 2.5}, "damaged: update must be of type int, got 2.5"),
+    ]
+    for wrong, wrong_progress, message in cases:
+        folder.write_checkpoint("last", wrong, wrong_progress)
+        with pytest.raises(ValueError, match=rf"last\.safetensors .*{message}"):
+            tiny.run(path, optimizer="adam", epochs=3, resume=True)
+
+
+def test_a_compiled_player_is_saved_as_a_plain_one(tmp_path):
+    def player():
+        torch.manual_seed(3)
+        return nn.Sequential(nn.Linear(4, 16), nn.Sigmoid())
+
+    run = tiny.run(tmp_path / "run", generator=torch.compile(player(), backend="eager"))
+    with pytest.raises(ValueError, match="was trained with"):
+        load(run.path)
+    plain = load(run.path, generator=player())
+    assert torch.equal(plain.sample(5, seed=0), run.sample(5, seed=0))
+
+
+@pytest.mark.parametrize("stream", [None, object()])
+def test_training_needs_no_standard_error(tmp_path, monkeypatch, stream):
+    """A daemon has none; a logger in its place may know nothing of terminals."""
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert tiny.run(tmp_path / "run", progress=True).history
+    assert tiny.run(tmp_path / "run", progress=True, resume=True).history
 
 
 def test_no_checkpoint_holds_a_nan(tmp_path):

@@ -1,12 +1,13 @@
 """Training end to end: reproducible, isolated, watchful; users' own modules and data."""
 
+import contextlib
 import copy
 import json
 import random
 import re
 import sys
+import threading
 import types
-from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -16,12 +17,15 @@ from torch import nn
 
 import pygan
 from pygan.batches import Batches
-from pygan.data import as_float
+from pygan.data import Batch, as_float
+from pygan.data.scaling import Signed, Unit
 from pygan.evaluate import ParzenWindow
 from pygan.health import HealthWarning, NonFiniteError, diagnose
-from pygan.recipes import Recipe
-from pygan.step import STATISTICS
+from pygan.objectives import NonSaturating, Objective
+from pygan.recipes import known_settings
 from pygan.train import train
+
+STATISTICS = Objective.statistics
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -154,7 +158,7 @@ def test_validation_images_that_are_all_alike(tmp_path):
 
 
 def test_modules_that_do_not_fit_are_refused_before_training(tmp_path):
-    with pytest.raises(ValueError, match=r"generator must map noise \[2, 4\] to images \[2, 1, 4, 4\] or \[2, 16\]"):
+    with pytest.raises(ValueError, match=r"generator must map noise \[64, 4\] to images \[64, 1, 4, 4\] or \[64, 16\]"):
         tiny.run(tmp_path / "run", generator=nn.Linear(4, 15))
 
 
@@ -207,13 +211,13 @@ def entry(**values):
     ],
 )
 def test_what_is_diagnosed(history, names):
-    assert list(diagnose(history)) == names
+    assert list(diagnose(history) | NonSaturating().diagnose(history)) == names
 
 
 def test_the_advice_where_the_discriminator_wins_names_settings_that_there_are():
-    sentence = diagnose([entry(d_real=0.999, d_fake=0.001)] * 3)["discriminator wins"]
+    sentence = NonSaturating().diagnose([entry(d_real=0.999, d_fake=0.001)] * 3)["discriminator wins"]
     named = set(re.findall(r"[a-z]+_[a-z]+", sentence))
-    assert {"gradient_penalty", "keep_input", "keep_hidden"} <= named <= {field.name for field in fields(Recipe)}
+    assert {"gradient_penalty", "keep_input", "keep_hidden"} <= named <= set(known_settings())
 
 
 def test_a_warning_comes_once_with_advice_and_not_again_after_a_resume(tmp_path):
@@ -230,15 +234,18 @@ def test_a_warning_comes_once_with_advice_and_not_again_after_a_resume(tmp_path)
 def test_batches_are_a_permutation_of_the_data_in_each_epoch(dtype):
     images = tiny.images(25)
     images = images if dtype == torch.uint8 else as_float(images)
-    batches = Batches(images, 10, seed=3, device=torch.device("cpu"))
+    data, cpu = Batch(images, torch.arange(25)), torch.device("cpu")
+    batches = Batches(data, 10, 3, cpu, Signed())
     assert batches.per_epoch == 2
     epochs = [[batches.indices() for _ in range(2)] for _ in range(3)]
     for epoch in epochs:
         assert len(set(torch.cat(epoch).tolist())) == 20
     assert not torch.equal(torch.cat(epochs[0]), torch.cat(epochs[1]))
     batches.position = 3
-    assert torch.equal(batches(), as_float(images[epochs[1][1]]))
-    assert not torch.equal(Batches(images, 10, seed=4, device=torch.device("cpu")).indices(), epochs[0][0])
+    batch = batches()
+    assert torch.equal(batch.images, 2 * as_float(images[epochs[1][1]]) - 1)
+    assert torch.equal(batch.labels, epochs[1][1])
+    assert not torch.equal(Batches(data, 10, 4, cpu, Unit()).indices(), epochs[0][0])
 
 
 def test_k_batches_make_one_update(tmp_path):
@@ -316,3 +323,189 @@ def test_tensorboard_gets_what_the_log_says(tmp_path, monkeypatch):
     tiny.run(tmp_path / "run", tensorboard=True)
     tiny.run(tmp_path / "run", tensorboard=True, epochs=3, resume=True)
     assert said == [("tensorboard", 1), 1, 2, ("tensorboard", 3), 3]
+
+
+# ---- how a run ends -------------------------------------------------------------------------------------------------
+
+
+def test_on_epoch_ends_a_run_properly(tmp_path):
+    ways = {
+        "false": lambda run: len(run.history) < 3,
+        "stop": lambda run: run.stop() if len(run.history) == 3 else None,
+    }
+    for name, way in ways.items():
+        run = tiny.run(tmp_path / name, epochs=9, evaluate_every=3, on_epoch=way)
+        assert [entry["epoch"] for entry in run.history] == [1, 2, 3]
+        result = json.loads((run.path / "result.json").read_text())
+        assert (result["epochs"], result["stopped"]) == (3, "on_epoch ended it")
+        assert len(tiny.run(tmp_path / name, epochs=9, evaluate_every=3, resume=True).history) == 3
+    longer = tiny.run(tmp_path / "stop", epochs=12, evaluate_every=3, resume=True)
+    straight = tiny.run(tmp_path / "straight", epochs=12, evaluate_every=3)
+    assert same(longer, straight)
+
+
+def test_a_run_that_is_stopped_before_its_first_evaluation_has_a_result(tmp_path):
+    run = tiny.run(tmp_path / "run", epochs=9, evaluate_every=5, on_epoch=lambda run: False)
+    assert len(run.history) == 1
+    assert run.history[0]["log_likelihood"] is not None
+
+
+def test_an_error_in_on_epoch_loses_nothing(tmp_path):
+    def fail(run):
+        if len(run.history) == 3:
+            raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        tiny.run(tmp_path / "run", epochs=5, checkpoint_every=100, on_epoch=fail)
+    assert len(pygan.load(tmp_path / "run", "last").history) == 3
+    resumed = tiny.run(tmp_path / "run", epochs=5, checkpoint_every=100, resume=True)
+    assert same(resumed, tiny.run(tmp_path / "straight", epochs=5, checkpoint_every=100))
+
+
+def test_patience_ends_a_run_that_no_longer_improves(tmp_path):
+    still = {"generator_lr": 1e-9, "discriminator_lr": 1e-9, "lr_floor": 0.0, "evaluate_every": 1}
+    run = tiny.run(tmp_path / "run", epochs=50, patience=4, **still)
+    judged = [entry["log_likelihood"] for entry in run.history]
+    assert len(judged) == judged.index(max(judged)) + 1 + 4
+    result = json.loads((run.path / "result.json").read_text())
+    assert result["stopped"] == "no better log-likelihood for 4 epochs"
+    assert result["best_epoch"] == judged.index(max(judged)) + 1
+
+
+# ---- refused before the first update --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [8, 1500])
+def test_a_test_split_that_only_repeats_the_validation_split_is_refused(tmp_path, n):
+    images = tiny.images(8, seed=1)
+    splits = {"valid": images.repeat(-(-n // 8), 1, 1, 1)[:n], "test": images}
+    with pytest.raises(ValueError, match="test must hold images that valid does not hold; all 8"):
+        tiny.run(tmp_path / "run", **splits)
+    with pytest.raises(ValueError, match="test must hold images that valid does not hold"):
+        tiny.run(tmp_path / "run", torch.full((60, 1, 4, 4), 7, dtype=torch.uint8))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"recipe": torch.zeros(3)}, r"recipe must be a name \(.*got Tensor; labels go with their images: train\(\("),
+        ({"recipe": {"k": 2}}, "recipe must be a name .*got dict"),
+        ({"recipe": 5}, "recipe must be a name .*got int"),
+        ({"generator": 5}, "generator must be a torch.nn.Module or None, got int"),
+        ({"discriminator": "mine"}, "discriminator must be a torch.nn.Module or None, got str"),
+        ({"generator_lr": 10**400}, "generator_lr must be finite, got 1000"),
+        ({"k": True}, "k must be int, got True"),
+        ({"seed": 1.5}, "seed must be int, got 1.5"),
+        ({"adam_beta1": 0.5}, "'adam_beta1' goes with optimizer='adam', which this recipe does not use"),
+        ({"conditional": True}, "conditional=True needs labels, and 'tensor' has none"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(tmp_path, arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        tiny.run(tmp_path / "run", **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    ours = tiny.run(tmp_path / "ours", seed=3, generator_lr=0.1, batch_size=10, generator_hidden=[8, 8])
+    numpys = {"seed": np.int64(3), "generator_lr": np.float64(0.1), "batch_size": np.int32(10)}
+    theirs = tiny.run(tmp_path / "theirs", **numpys, generator_hidden=[np.int64(8), np.int64(8)])
+    assert same(ours, theirs)
+    assert pygan.load(theirs.path).recipe.batch_size == 10
+
+
+class Reshaped(nn.Module):
+    """A player that ends as the function says."""
+
+    def __init__(self, inputs, outputs, end):
+        super().__init__()
+        self.layer, self.end = nn.Linear(inputs, outputs, bias=False), end
+
+    def forward(self, x):
+        return self.end(self.layer(x.flatten(1)))
+
+
+@pytest.mark.parametrize(
+    ("players", "message"),
+    [
+        ({"generator": Reshaped(4, 16, torch.tanh)}, r"images in \[0, 1\].*tanh and pass pixels='signed'"),
+        ({"generator": Reshaped(4, 16, torch.nn.Identity())}, r"images in \[0, 1\], the pixel scale 'unit', got \[-"),
+        ({"generator": Reshaped(4, 16, lambda x: x.sigmoid() / 0)}, "generator must .* NaN or infinite"),
+        ({"discriminator": Reshaped(16, 1, torch.sigmoid)}, "seems to end in a sigmoid.*remove its last layer"),
+        ({"discriminator": Reshaped(16, 1, lambda x: (x, x))}, "discriminator must map images .*got tuple"),
+        ({"discriminator": Reshaped(16, 2, nn.Identity())}, r"discriminator must map images .*got \[64, 2\]"),
+        ({"discriminator": Reshaped(16, 1, lambda x: x.long())}, "in floating point, got torch.int64"),
+    ],
+)
+def test_players_as_tutorials_write_them_are_refused_with_advice(tmp_path, players, message):
+    with pytest.raises(ValueError, match=message):
+        tiny.run(tmp_path / "run", **players)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_generator_that_ends_in_tanh_plays_on_the_signed_scale(tmp_path):
+    run = tiny.run(tmp_path / "run", generator=Reshaped(4, 16, torch.tanh), pixels="signed")
+    samples = run.sample(50, seed=0)
+    assert samples.min() >= 0
+    assert samples.max() <= 1
+    assert samples.mean().item() == pytest.approx(0.5, abs=0.1)
+    torch.testing.assert_close(run.generate(run.noise(50, seed=0)), samples)
+    fresh = Reshaped(4, 16, torch.tanh)
+    assert torch.equal(pygan.load(run.path, generator=fresh).sample(50, seed=0), samples)
+
+
+# ---- where it is called from ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.filterwarnings("ignore:precision='bf16'")
+def test_the_callers_modes_do_not_matter(tmp_path, precision):
+    def default_dtype():
+        torch.set_default_dtype(torch.bfloat16)
+        return contextlib.nullcontext()
+
+    modes = {
+        "none": contextlib.nullcontext,
+        "no_grad": torch.no_grad,
+        "inference": torch.inference_mode,
+        "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+        "dtype": default_dtype,
+        "device": lambda: torch.device("meta"),
+    }
+    runs, images = [], tiny.images()
+    for name, mode in modes.items():
+        try:
+            with mode():
+                runs.append(tiny.run(tmp_path / name, images, step="plain", precision=precision))
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert all(same(run, runs[0]) for run in runs)
+
+
+def test_two_threads_do_not_train_at_once(tmp_path):
+    """Both would draw from torch's default generators, and neither would get the bits of its seed."""
+    began, go_on = threading.Event(), threading.Event()
+
+    def wait(run):
+        began.set()
+        assert go_on.wait(60)
+
+    first = threading.Thread(target=tiny.run, args=(tmp_path / "first",), kwargs={"on_epoch": wait})
+    first.start()
+    try:
+        assert began.wait(60)
+        with pytest.raises(RuntimeError, match="another thread of this process is training"):
+            tiny.run(tmp_path / "second")
+        assert not (tmp_path / "second").exists()
+    finally:
+        go_on.set()
+        first.join()
+    assert same(pygan.load(tmp_path / "first"), tiny.run(tmp_path / "alone"))
+
+
+def test_a_run_within_a_run(tmp_path):
+    """As a user's on_epoch may do."""
+    outer = tiny.run(tmp_path / "outer", on_epoch=lambda run: tiny.run(tmp_path / f"inner{len(run.history)}"))
+    assert same(outer, tiny.run(tmp_path / "alone"))
+    assert same(pygan.load(tmp_path / "inner1"), pygan.load(tmp_path / "alone"))

@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from pygan.data.scaling import Unit
+from pygan.game import Game
+from pygan.recipes import Recipe
 from pygan.run import Run
 from pygan.train import train
 
@@ -32,6 +35,20 @@ def images(n: int = 60, seed: int = 0) -> Tensor:
 def run(out: Path, data: Any = None, **settings: Any) -> Run:
     """`train` on `images()` with SETTINGS and these."""
     return train(images() if data is None else data, out=out, **{**SETTINGS, **settings})
+
+
+def game(
+    recipe: Recipe,
+    shape: tuple[int, ...],
+    generator: nn.Module | None = None,
+    discriminator: nn.Module | None = None,
+) -> Game:
+    """The game of the recipe, on pixels in [0, 1], between its own players or these."""
+    if generator is None:
+        generator = recipe.model.make_generator(shape, recipe.noise_size)
+    if discriminator is None:
+        discriminator = recipe.model.make_discriminator(shape)
+    return Game(generator, discriminator, shape, recipe.objective, recipe.noise, recipe.noise_size, Unit())
 
 
 def run_in_one_thread(out: Path, **settings: Any) -> None:

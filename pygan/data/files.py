@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 from urllib.parse import urlsplit
+
+from pygan._terminal import is_terminal
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file that can be downloaded: its name, its sha256, and the addresses that are tried in turn."""
+    """A file that can be downloaded.
+
+    Attributes:
+        name, sha256: of the file.
+        urls: addresses that are tried in turn.
+        limit: bytes after which a download is given up; more than the file has.
+    """
 
     name: str
     sha256: str
     urls: tuple[str, ...]
+    limit: int
+
+
+def find(data_set: str, names: Sequence[str], root: str | Path | None) -> list[Path] | None:
+    """Return the paths of a data set's files in `<root>/<data_set>/`, or None if one is not there.
+
+    `root` is the argument or else $PYGAN_DATA, and is only read. Raises FileNotFoundError if it is no folder.
+    """
+    root = root if root is not None else os.environ.get("PYGAN_DATA") or None
+    if root is None:
+        return None
+    if not str(root).strip():
+        raise FileNotFoundError(f"root: the data root must be a folder, got {root!r}")
+    if not Path(root).expanduser().is_dir():
+        raise FileNotFoundError(f"root: the data root (root= or $PYGAN_DATA) is not a folder: {root}")
+    paths = [Path(root).expanduser() / data_set / name for name in names]
+    return paths if all(path.is_file() for path in paths) else None
 
 
 def locate(data_set: str, names: Sequence[str], root: str | Path | None, fetch: Callable[[Path], None]) -> list[Path]:
-    """Returns the paths of a data set's files.
+    """Return the paths of a data set's files, under the root (see `find`) or in the user's cache.
 
-    They are looked for in `<root>/<data_set>/`, where root is the argument or else $PYGAN_DATA and is only read, then
-    in the user's cache. If one is in neither, `fetch(folder)` must put it into the cache.
+    If one is in neither, `fetch(folder)` must put it into the cache.
     """
-    root = root if root is not None else os.environ.get("PYGAN_DATA") or None
-    if root is not None:
-        if not Path(root).expanduser().is_dir():
-            raise FileNotFoundError(f"root: the data root (root= or $PYGAN_DATA) is not a folder: {root}")
-        paths = [Path(root).expanduser() / data_set / name for name in names]
-        if all(path.is_file() for path in paths):
-            return paths
+    if (paths := find(data_set, names, root)) is not None:
+        return paths
     import pooch  # here and below: `import pygan` needs torch and numpy alone
 
     folder = Path(pooch.os_cache("pygan")) / data_set
@@ -41,24 +62,46 @@ def locate(data_set: str, names: Sequence[str], root: str | Path | None, fetch: 
 
 
 def download(data_set: str, remote: Remote, folder: Path) -> Path:
-    """Returns `folder/<remote.name>`, downloaded unless it is there; its sha256 has been checked.
+    """Return `folder/<remote.name>`, downloaded unless it is there; its sha256 has been checked.
 
     Raises FileNotFoundError, which says which file to put where, if no address delivers it.
     """
     import pooch
 
+    http = pooch.HTTPDownloader(progressbar=is_terminal(sys.stderr))
+
+    def fetch(url: str, output_file: str, pooch: Any) -> None:
+        with open(output_file, "wb") as file:
+            http(url, _Limited(file, remote.limit), pooch)
+
     failures = []
     for url in remote.urls:
-        downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty())
         try:
-            return Path(pooch.retrieve(url, f"sha256:{remote.sha256}", remote.name, folder, downloader=downloader))
-        except (OSError, ValueError) as error:  # no network, a dead mirror, or a wrong checksum
-            failures.append(f"{urlsplit(url).hostname}: {type(error).__name__}")
+            return Path(pooch.retrieve(url, f"sha256:{remote.sha256}", remote.name, folder, downloader=fetch))
+        except (OSError, ValueError) as error:  # no network, a dead mirror, a full disk, or a wrong checksum
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            failures.append(f"{urlsplit(url).hostname}: {reason}")
     raise FileNotFoundError(
         f"{data_set}: {remote.name} is not on this machine and could not be downloaded ({'; '.join(failures)}). "
         f"Fetch {remote.urls[0]} elsewhere (sha256 {remote.sha256}) and put it at {folder / remote.name}; or set "
         f"$PYGAN_DATA to a folder that holds {data_set}/"
     )
+
+
+class _Limited:
+    """A file that takes no more than `limit` bytes; a server may send without end."""
+
+    def __init__(self, file: IO[bytes], limit: int) -> None:
+        self._file, self._left, self._limit = file, limit, limit
+
+    def write(self, content: bytes) -> None:
+        self._left -= len(content)
+        if self._left < 0:
+            raise OSError(errno.EFBIG, f"more than {self._limit:,} bytes")
+        self._file.write(content)
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def verify(path: Path, sha256: str) -> None:

@@ -1,129 +1,275 @@
-"""A folder of images: any size, gray or colour, nested or not."""
+"""A folder of images: any size, gray or colour, nested or not, with or without classes and splits."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median_low
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pygan.data.splits import MINIMUM, Source
+from pygan.data import decode
+from pygan.data.batch import Batch
+from pygan.data.decode import SUFFIXES
+from pygan.data.names import printable
+from pygan.data.splits import MINIMUM, Source, with_split
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
-_GRAY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
-_TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
-_CAMERA = ("JPEG", "MPO", "TIFF", "WEBP")  # formats in which cameras note how they were held
-_SPLITS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}  # names of sub-folders
-_LARGEST = 4 << 30  # bytes of pixels that are held in memory
+_SPLITS = {  # names of sub-folders, in small letters
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+LARGEST = 4 << 30  # bytes of pixels that are held in memory
+SIZE = 64  # of pictures that are larger or of several sizes
 
 Shape: TypeAlias = tuple[int, int, int]  # channels, height, width
 
 
-def load(path: Path) -> Source:
-    """Returns the images of a folder; if it consists of folders `train`, `valid` or `val`, `test`, these are splits."""
-    path = Path(os.path.abspath(path))  # not resolve(): a link keeps its own name
-    parts = {file.relative_to(path).parts for file in _files(path)}
-    heads = {part[0] if len(part) > 1 else "" for part in parts}
-    if "train" in heads and len(heads) > 1 and heads <= _SPLITS.keys() and not heads >= {"valid", "val"}:
-        found = {_SPLITS[head]: path / head for head in sorted(heads)}
-        train, sentence = read(found.pop("train"))
-        others = {split: read(folder, shape_of(train))[0] for split, folder in found.items()}
-        for split, images in others.items():
-            sentence += f"; {split} = the {len(images):,} images in {found[split].name}/"
-        return Source(path.name, train, sentence, **others)
-    train, sentence = read(path)
-    if len(train) < MINIMUM:
-        raise ValueError(f"{path}: expected at least {MINIMUM} images, got {len(train)}")
-    return Source(path.name, train, sentence)
+def load(path: Path, image_size: int | None = None) -> Source:
+    """Return the images of a folder; sub-folders called train, valid and test, or alike, are its splits.
 
+    Names of splits are train or training; valid, validation, val or dev; test or testing, in any letter case. They
+    count if there is one for train and at least one other.
 
-def read(path: Path, shape: Shape | None = None) -> tuple[Tensor, str]:
-    """Returns all images under `path` in order of their names, uint8 [N, C, H, W], and a sentence about them.
+    Args:
+        path: the folder.
+        image_size: see `read`.
 
-    Without `shape` = (C, H, W), width and height are the medians over the images (so the common size where most have
-    one), and C is 1 if all are gray, else 3. An image of another size is cropped about its centre to the same ratio of
-    sides and resized. Raises ValueError that names the file if one cannot be read.
+    Raises:
+        ValueError: no or too few images; split folders that are empty, twice there, or beside other folders of images;
+            a file that cannot be read.
+        OSError: a sub-folder that cannot be read.
     """
-    files = list(_files(path))
-    if not files:
-        raise ValueError(f"{path}: expected images ({' '.join(_SUFFIXES)}), found none")
-    sizes, gray = zip(*(_look(file) for file in files), strict=True)
-    if shape is None:
-        width, height = (median_low(sides) for sides in zip(*sizes, strict=True))
-        shape = (1 if all(gray) else 3, height, width)
-    channels, height, width = shape
-    if len(files) * channels * height * width > _LARGEST:
-        raise ValueError(
-            f"{path}: {len(files):,} images of {width}x{height} pixels exceed {_LARGEST >> 30} GiB; scale them down"
-        )
-    images = np.empty((len(files), height, width, channels), dtype=np.uint8)
-    for i, file in enumerate(files):
-        images[i] = np.asarray(_read(file, channels, (width, height))).reshape(height, width, channels)
-    colours = "gray" if channels == 1 else "colour"
-    sentence = f"{path.name}: a folder of {len(files):,} {colours} images of {width}x{height} pixels"
-    if others := sum(size != (width, height) for size in sizes):
-        sentence += f" ({others:,} of another size were centre-cropped and resized)"
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), sentence
+    path = Path(os.path.abspath(path))  # not resolve(): a link keeps its own name
+    found = _find(path)
+    if (folders := _split_folders(path, found.files)) is None:
+        source = _read_training(found, image_size)
+        if len(source.train) < MINIMUM:
+            raise ValueError(f"{printable(path)}: expected at least {MINIMUM} images, got {len(source.train)}")
+        return source
+    source = replace(_read_training(_part(found, folders.pop("train")), image_size), name=_name(path))
+    shape = shape_of(source.train.images)
+    for split, folder in folders.items():
+        other = _read(_part(found, folder), shape, None)
+        sentence = f"{source.protocol}; {split} = the {len(other.train):,} images in {printable(folder.name)}/"
+        source = with_split(replace(source, protocol=sentence), split, other)
+    loose = [
+        f"skipped: {printable(file.name)}, beside the split folders" for file in found.files if file.parent == path
+    ]
+    return replace(source, protocol="; ".join([source.protocol, *_short(loose), *_short(found.skipped)]))
+
+
+def read(path: Path, shape: Shape | None = None, image_size: int | None = None) -> Source:
+    """Return all images under `path` in order of their names, uint8 [N, C, H, W], as a source with one split.
+
+    C is 1 if all images are gray, else 3. `image_size` is the side of the square that they are brought to. Without it
+    the images keep their size if all have the same one, of at most 64 pixels a side; else they become squares of 64,
+    or of the median shorter side if that is smaller. `shape` = (C, H, W) decides all of this at once. An image of
+    another size is cropped about its centre and resized. If all images lie in sub-folders, these are the classes.
+
+    Raises ValueError that names the file if one cannot be read.
+    """
+    return _read(_find(path), shape, image_size)
 
 
 def shape_of(images: Tensor) -> Shape:
-    """Returns the (C, H, W) of images [N, C, H, W]."""
+    """Return the (C, H, W) of images [N, C, H, W]."""
     _, channels, height, width = images.shape
     return channels, height, width
 
 
-def plain(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
-    """Returns a PIL image in 8-bit gray or colour: 16 bits are scaled down, what is transparent becomes white."""
-    from PIL import Image
+@dataclass
+class _Found:
+    """The images under a folder, and what was left out, in words."""
 
-    if image.mode == "F":
-        raise ValueError("expected pixels of 8 or 16 bits, got floats")
-    if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip
-        image = Image.fromarray(((np.asarray(image).astype(np.int64) + 128) // 257).clip(0, 255).astype(np.uint8))
-    if image.mode in _TRANSPARENT or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert(mode)
+    path: Path
+    files: list[Path] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
 
-def _files(path: Path) -> Iterator[Path]:
-    """Yields the images under `path` in order of their names; hidden files are left out."""
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.lower().endswith(_SUFFIXES) and not name.startswith("."):
-                yield Path(folder) / name
+def _part(found: _Found, folder: Path) -> _Found:
+    return _Found(folder, [file for file in found.files if folder in file.parents])
 
 
-def _look(path: Path) -> tuple[tuple[int, int], bool]:
-    """Returns (width, height) as seen upright and whether the image is gray, from the header alone."""
-    from PIL import ExifTags, Image
+def _short(sentences: list[str]) -> list[str]:
+    """Return the first of these sentences and how many more there are."""
+    return sentences if len(sentences) < 2 else [f"{sentences[0]}, and {len(sentences) - 1:,} more"]
 
+
+def _read(found: _Found, shape: Shape | None, image_size: int | None) -> Source:
+    path, files = found.path, found.files
+    if not files:
+        raise ValueError(
+            "; ".join(
+                [f"{printable(path)}: expected images ({' '.join(SUFFIXES)}), found none", *_short(found.skipped)]
+            )
+        )
+    looks = [decode.look(file) for file in files]
+    if shape is None:
+        side = choose_size({look[:2] for look in looks}, image_size)
+        shape = (1 if all(look.gray for look in looks) else 3, *side)
+    channels, height, width = shape
+    check_memory(len(files), shape, printable(path))
+    images = torch.empty(len(files), channels, height, width, dtype=torch.uint8)
+    for i, file in enumerate(files):
+        images[i] = torch.from_numpy(decode.read(file, channels, (width, height)).transpose(2, 0, 1).copy())
+    colours = "gray" if channels == 1 else "colour"
+    sentence = f"{_name(path)}: a folder of {len(files):,} {colours} images of {width}x{height} pixels"
+    if others := sum(look[:2] != (width, height) for look in looks):
+        sentence += f" ({others:,} of another size were centre-cropped and resized)"
+    labels, classes = _classes(path, files)
+    sentence = "; ".join([sentence, *_short(found.skipped)])
+    return Source(_name(path), Batch(images, labels), sentence, classes=classes)
+
+
+def _read_training(found: _Found, image_size: int | None) -> Source:
+    """Read all images; a single sub-folder is no class."""
+    source = _read(found, None, image_size)
+    if source.classes is not None and len(source.classes) == 1:
+        return replace(source, train=Batch(source.train.images), classes=None)
+    return source
+
+
+def choose_size(sizes: set[tuple[int, int]], image_size: int | None) -> tuple[int, int]:
+    """Return the (height, width) that pictures of these (width, height) are brought to; see `read`."""
+    if image_size is not None:
+        return image_size, image_size
+    if len(sizes) == 1 and max(width_height := next(iter(sizes))) <= SIZE:
+        return width_height[1], width_height[0]
+    side = min(SIZE, median_low(min(size) for size in sizes))
+    return side, side
+
+
+def check_memory(count: int, shape: Sequence[int], what: str) -> None:
+    """Raise ValueError if so many uint8 images of this shape are more than is held in memory."""
+    needed = count * int(np.prod(shape, dtype=object))
+    if needed > LARGEST:
+        side = int((LARGEST / count / shape[0]) ** 0.5)
+        raise ValueError(
+            f"{what}: {count:,} images of {shape[2]}x{shape[1]} pixels need {needed / 2**30:.1f} GiB, the limit is "
+            f"{LARGEST / 2**30:.1f}; pass image_size={side} or less"
+        )
+
+
+def _classes(path: Path, files: Sequence[Path]) -> tuple[Tensor | None, tuple[str, ...] | None]:
+    """Return labels [N] and classes by the sub-folders of `path`; None if not all files lie in one of them."""
+    heads = [file.relative_to(path).parts for file in files]
+    classes = sorted({head[0] for head in heads})
+    if any(len(head) == 1 for head in heads):
+        return None, None
+    table = {name: label for label, name in enumerate(classes)}
+    return torch.tensor([table[head[0]] for head in heads]), tuple(map(printable, classes))
+
+
+def _split_folders(path: Path, files: Sequence[Path]) -> dict[str, Path] | None:
+    """Return the sub-folder of each split, or None if the sub-folders are no splits."""
+    splits: dict[str, Path] = {}
+    others: set[str] = {file.relative_to(path).parts[0] for file in files if file.parent != path}
+    for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
+        split = _SPLITS.get(folder.name.lower())
+        if split in splits:
+            raise ValueError(
+                f"{printable(path)}: {splits[split].name}/ and {folder.name}/ are both called {split}; rename one"
+            )
+        if split is not None:
+            splits[split] = folder
+            others.discard(folder.name)
+    if "train" not in splits and len(splits) > 1 and not others:
+        raise ValueError(f"{printable(path)}: has {_list(splits)}, but no train/")
+    if "train" not in splits or len(splits) == 1:
+        return None
+    if others:
+        raise ValueError(
+            f"{printable(path)}: has {_list(splits)}, and images in {printable(sorted(others)[0])}/ beside them; move "
+            f"these, or pass {splits['train'].name}/ as data and the others as valid= and test="
+        )
+    return splits
+
+
+def _list(splits: dict[str, Path]) -> str:
+    return " and ".join(f"{folder.name}/" for folder in splits.values())
+
+
+def _find(path: Path) -> _Found:
+    """Find the images under `path`, in order of their names.
+
+    Hidden files are left out. A link to a folder is followed unless its folder has been seen, so that there are no
+    loops; folders that are reached by links come last. What looks like an image but is no file, and the folders of
+    runs of pygan, are left out and named in `skipped`.
+    """
+    found = _Found(path)
+    if _holds_run(path):
+        raise ValueError(f"{printable(path)}: holds a run of pygan, not images to train on")
+    seen: set[tuple[int, int]] = set()
+    links = [path]
+    while links:
+        for file in _walk(links.pop(0), seen, links, found.skipped, path):
+            found.files.append(file)
+    return found
+
+
+def _walk(start: Path, seen: set[tuple[int, int]], links: list[Path], skipped: list[str], root: Path) -> Iterator[Path]:
+    """Yield the images under `start` without following links to folders, which are appended to `links`."""
+    for folder, folders, names in os.walk(start, onerror=_raise):
+        here = Path(folder)
+        if (key := _key(here)) in seen:
+            folders[:] = []
+            if here == start and here != root:
+                skipped.append(
+                    f"skipped: {printable(here.relative_to(root))}/, a link to a folder that was read before"
+                )
+            continue
+        seen.add(key)
+        kept = []
+        for name in sorted(name for name in folders if not name.startswith(".")):
+            if _holds_run(here / name):
+                skipped.append(f"skipped: {printable((here / name).relative_to(root))}/, which holds a run of pygan")
+            elif (here / name).is_symlink():
+                links.append(here / name)
+            else:
+                kept.append(name)
+        folders[:] = kept
+        for name in sorted(name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")):
+            if _is_special(here / name):
+                skipped.append(f"skipped: {printable((here / name).relative_to(root))}, which is no regular file")
+            else:
+                yield here / name
+
+
+def _raise(error: OSError) -> None:
+    """Take an error of os.walk seriously: a folder that cannot be read must not be passed over."""
+    raise OSError(f"{printable(error.filename or '')}: the folder cannot be read: {error.strerror}") from error
+
+
+def _key(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _holds_run(folder: Path) -> bool:
+    """Return whether a folder is that of a run of pygan, finished or not, or is called `runs` and holds such ones."""
+    return _is_run(folder) or (folder.name == "runs" and any(map(_is_run, folder.iterdir())))
+
+
+def _is_run(folder: Path) -> bool:
+    written = ("checkpoints", "log.jsonl", "samples")
+    return (folder / "config.toml").is_file() and any((folder / name).exists() for name in written)
+
+
+def _is_special(path: Path) -> bool:
+    """Return whether a path is a pipe, a socket or a device, which would block or never end; a dead link is not."""
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            sideways = image.format in _CAMERA and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-            return (height, width) if sideways else (width, height), image.mode in _GRAY
-    except Exception as error:  # a broken file makes Pillow's parsers fail in many ways
-        raise ValueError(f"{path}: not a readable image: {error}") from error
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
 
 
-def _read(path: Path, channels: int, size: tuple[int, int]) -> Image.Image:
-    """Returns the image upright, gray or in colour, cropped and resized to size = (width, height)."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image) if image.format in _CAMERA else image
-            upright = plain(upright, "L" if channels == 1 else "RGB")
-    except Exception as error:
-        raise ValueError(f"{path}: not a readable image: {error}") from error
-    return upright if upright.size == size else ImageOps.fit(upright, size)
+def _name(path: Path) -> str:
+    """Return the name of a folder, fit for another folder's name."""
+    return "".join(char if char.isprintable() else "_" for char in path.name)

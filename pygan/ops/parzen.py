@@ -42,7 +42,8 @@ def parzen_logsumexp(
     Args:
         x: [n, d] points; float16, bfloat16, float32 or float64.
         samples: [N, d], same dtype and device.
-        sigmas: [S] bandwidths, positive and finite; a tensor on the same device or a sequence of floats.
+        sigmas: [S] bandwidths, positive and finite; a tensor on the same device or a sequence of floats. The result for
+            one does not depend on the others (on CUDA: as long as they differ by less than a factor of 1e15).
         impl: "auto", "native" or "reference" (plain torch, which stores the [S, n, N] matrix).
         precision: of float32 inner products on CUDA; elsewhere they are float32's own. "split" takes the product of
             numbers split in two halves of 11 bits each, on tensor cores; "float32" the plain product; "tf32" the
@@ -95,7 +96,10 @@ class _Tile:
 
 
 class _Pairs:
-    """All pairs of a point and a sample, as tiles; every tile reuses the memory of the one before."""
+    """All pairs of a point and a sample, as tiles; every tile reuses the memory of the one before.
+
+    sigmas rise: what the kernels do for one of them does not depend on the larger ones.
+    """
 
     def __init__(self, x: Tensor, samples: Tensor, sigmas: Tensor, precision: str) -> None:
         self.x, self.samples = x.contiguous(), samples.contiguous()
@@ -158,15 +162,27 @@ class _Pairs:
         return moved[:n], norms
 
 
+def _by_size(sigmas: Tensor) -> tuple[Tensor, ...]:
+    """Indices of the sigmas, rising, in parts that one scale serves: [2^(32 k - 16), 2^(32 k + 16)) for some k.
+
+    Squared distances in units of the largest sigma of a part do not underflow where the smallest one sees them. On
+    CUDA, where looking at the sigmas would wait for the device, all are one part.
+    """
+    if sigmas.is_cuda:
+        return (sigmas.masked_fill(~_good(sigmas), 0).argsort(),)
+    if not bool(_good(sigmas).all()):
+        raise ValueError(f"parzen_logsumexp: sigmas must be positive and finite, got {sigmas.tolist()}")
+    rising, order = sigmas.sort()
+    ranges = (torch.frexp(rising).exponent + 15) // 32
+    return order.split(ranges.unique_consecutive(return_counts=True)[1].tolist())
+
+
 def _scale(sigmas: Tensor) -> Tensor:
     """A power of two that brings the largest sigma to [1/4, 1/2).
 
     There 2 sigma^2 < 1, so that a squared distance overflows only where its exponent does.
     """
-    good = _good(sigmas)
-    if not sigmas.is_cuda and not bool(good.all()):
-        raise ValueError(f"parzen_logsumexp: sigmas must be positive and finite, got {sigmas.tolist()}")
-    largest = sigmas.masked_fill(~good, 0).amax()
+    largest = sigmas.masked_fill(~_good(sigmas), 0).amax()
     return torch.frexp(largest).mantissa / largest / 2
 
 
@@ -232,15 +248,22 @@ def _parzen_logsumexp(x: Tensor, samples: Tensor, sigmas: Tensor, precision: str
     out, log_sum = _parzen_logsumexp_fake(x, samples, sigmas, precision)
     if out.numel() == 0 or len(samples) == 0:
         return out.fill_(-torch.inf), log_sum.fill_(-torch.inf)
-    if _is_fused(x):
-        log_sum = _fused(x.contiguous(), samples.contiguous(), sigmas)
-        return out.copy_(log_sum), log_sum
-    peak, total = torch.full_like(log_sum, -torch.inf), torch.zeros_like(log_sum)
+    for part in _by_size(sigmas):
+        if _is_fused(x):
+            log_sum[part] = _fused(x.contiguous(), samples.contiguous(), sigmas[part])
+        else:
+            log_sum[part] = _tiled(x, samples, sigmas[part], precision)
+    return out.copy_(log_sum), log_sum
+
+
+def _tiled(x: Tensor, samples: Tensor, sigmas: Tensor, precision: str) -> Tensor:
+    """The sums in float64, a tile at a time."""
+    peak = x.new_full((len(sigmas), len(x)), -torch.inf, dtype=torch.float64)
+    total = torch.zeros_like(peak)
     for tile in _Pairs(x, samples, sigmas, precision):
         at = tile.rows.start
         _core.parzen_accumulate(tile.native, address(peak[:, at:]), address(total[:, at:]), dtype_code(x), *place(x))
-    torch.add(peak, total.log_(), out=log_sum)
-    return out.copy_(log_sum), log_sum
+    return peak.add_(total.log_())
 
 
 def _is_fused(x: Tensor) -> bool:
@@ -299,25 +322,26 @@ def _parzen_logsumexp_backward(
     )
     if log_sum.numel() == 0 or len(samples) == 0:
         return grad_x, grad_samples, grad_sigmas
-    pairs = _Pairs(x, samples, sigmas, precision)
-    grad, log_sum = grad.double().contiguous(), log_sum.contiguous()
-    mean_square = torch.zeros_like(log_sum)
-    for tile in pairs:
-        at = tile.rows.start
-        _core.parzen_weights(
-            tile.native,
-            address(grad[:, at:]),
-            address(log_sum[:, at:]),
-            address(mean_square[:, at:]),
-            dtype_code(x),
-            *place(x),
-        )
-        weights = tile.products  # now w[j, i] = sum_s grad[s, j] / sigma_s^2 p[s, j, i]
-        grad_x[tile.rows] += _pull(weights, tile.samples, tile.x)
-        grad_samples[tile.columns] += _pull(weights.t(), tile.x, tile.samples)
-    scaled = sigmas * pairs.scale
-    grad_sigmas.copy_((grad * mean_square).sum(1) * pairs.scale / scaled**3)
-    return grad_x.mul_(pairs.scale), grad_samples.mul_(pairs.scale), grad_sigmas
+    for part in _by_size(sigmas):
+        pairs = _Pairs(x, samples, sigmas[part], precision)
+        grads, log_sums = grad[part].double().contiguous(), log_sum[part].contiguous()
+        mean_square = torch.zeros_like(log_sums)
+        for tile in pairs:
+            at = tile.rows.start
+            _core.parzen_weights(
+                tile.native,
+                address(grads[:, at:]),
+                address(log_sums[:, at:]),
+                address(mean_square[:, at:]),
+                dtype_code(x),
+                *place(x),
+            )
+            weights = tile.products  # now w[j, i] = sum_s grad[s, j] / sigma_s^2 p[s, j, i]
+            grad_x[tile.rows] += _pull(weights, tile.samples, tile.x).mul_(pairs.scale)
+            grad_samples[tile.columns] += _pull(weights.t(), tile.x, tile.samples).mul_(pairs.scale)
+        scaled = sigmas[part] * pairs.scale
+        grad_sigmas[part] = (grads * mean_square).sum(1) * pairs.scale / scaled**3
+    return grad_x, grad_samples, grad_sigmas
 
 
 def _pull(weights: Tensor, targets: Tensor, points: Tensor) -> Tensor:

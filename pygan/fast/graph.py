@@ -12,29 +12,17 @@ both (CUBLAS_WORKSPACE_CONFIG=:4096:8); otherwise it may choose another order of
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pygan.batches import Batches
-from pygan.data import as_float
-from pygan.recipes import Rates
-from pygan.step.base import Rows
+from pygan.optim import Rates
+from pygan.step import BaseStep, Rows
 
 __all__ = ["GraphStep", "capture"]
 
 _WARM_UP = 3  # iterations before the capture, in which libraries and optimisers make what they keep
-
-
-class Capturable(Protocol):
-    """A step that can be captured: `iterate` neither waits for the device nor reads anything from it."""
-
-    def iterate(self, real: Callable[[], Tensor], rates: Rates) -> Tensor:
-        """One iteration -> its row of statistics; the rates may be 0-dimensional tensors on the device."""
-
-    def state_dict(self) -> dict[str, Tensor]: ...
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
 
 
 def capture(function: Callable[[], None], device: torch.device) -> Callable[[], None]:
@@ -58,38 +46,34 @@ def _capture_stream(device: int) -> torch.cuda.Stream:
 class GraphStep:
     """A `pygan.step.Step` that replays another one.
 
-    The first iterations run uncaptured, and so do all if the capture fails, which is said once, or if the real images
-    do not come from `pygan.batches.Batches`. If somebody else changes a parameter, or the images come from another
-    `Batches`, it is captured anew.
+    The first iterations run uncaptured, and so do all if the capture fails, which is said once. After `reload`, or when
+    the images come from another `Batches`, it is captured anew.
 
     Args:
-        step: the step to capture.
-        players: generator and discriminator, on the device.
+        step: the step to capture: its `iterate` neither waits for the device nor reads anything from it.
         k: batches of real images in one iteration.
         device: a CUDA device.
     """
 
-    def __init__(self, step: Capturable, players: tuple[nn.Module, nn.Module], k: int, device: torch.device) -> None:
+    def __init__(self, step: BaseStep, k: int, device: torch.device) -> None:
         self._step, self._device, self._k = step, device, k
-        self._parameters = [parameter for player in players for parameter in player.parameters()]
+        width = len(step.game.objective.statistics)
         self._rates = torch.zeros(len(Rates._fields), device=device)
         self._indices: Tensor | None = None  # [k, batch]
-        self._row = torch.zeros(4, dtype=torch.float64, device=device)
-        self._rows = Rows()
+        self._row = torch.zeros(width, dtype=torch.float64, device=device)
+        self._rows = Rows(width)
         self._replay: Callable[[], None] | None = None
         self._source: Batches | None = None  # whose images the graph reads
-        self._versions: list[int] = []
         self._uncaptured = 0  # iterations since the last reason not to replay
         self._possible = True
 
-    def __call__(self, real: Callable[[], Tensor], rates: Rates) -> None:
-        """One iteration; see `pygan.step.Step`."""
-        of_others = isinstance(real, Batches) and real is not self._source
-        if self._replay is not None and (of_others or self._versions != self._current_versions()):
-            self._replay, self._uncaptured = None, 0
-        if self._replay is None and self._possible and self._uncaptured >= _WARM_UP and isinstance(real, Batches):
+    def __call__(self, real: Batches, rates: Rates) -> None:
+        """See `pygan.step.Step`."""
+        if self._replay is not None and real is not self._source:
+            self._forget()
+        if self._replay is None and self._possible and self._uncaptured >= _WARM_UP:
             self._try_capture(real)
-        if self._replay is None or not isinstance(real, Batches):
+        if self._replay is None:
             self._rows.append(self._step.iterate(real, rates))
             self._uncaptured += 1
             return
@@ -99,7 +83,6 @@ class GraphStep:
         for row in self._indices:
             row.copy_(real.indices())
         self._replay()
-        self._versions = self._current_versions()
         self._rows.append(self._row.clone())
 
     def _try_capture(self, real: Batches) -> None:
@@ -107,7 +90,7 @@ class GraphStep:
 
         def iterate() -> None:
             batches = iter(indices)
-            row = self._step.iterate(lambda: as_float(real.images[next(batches)]), Rates(*self._rates))
+            row = self._step.iterate(lambda: real.at(next(batches)), Rates(*self._rates))
             self._row.copy_(row)
 
         try:
@@ -116,20 +99,25 @@ class GraphStep:
             self._possible = False
             reason = str(error).partition("\n")[0]
             warnings.warn(f"this training step cannot become a CUDA graph and runs uncaptured: {reason}", stacklevel=4)
-        self._source, self._indices, self._versions = real, indices, self._current_versions()
+        self._source, self._indices = real, indices
 
-    def _current_versions(self) -> list[int]:
-        return [parameter._version for parameter in self._parameters]
+    def _forget(self) -> None:
+        self._replay, self._uncaptured = None, 0
 
     def statistics(self) -> Tensor:
         """See `pygan.step.Step`."""
         return self._rows.take()
+
+    def reload(self) -> None:
+        """See `pygan.step.Step`. Parameters may have moved to other addresses, so the graph is captured anew."""
+        self._step.reload()
+        self._forget()
 
     def state_dict(self) -> dict[str, Tensor]:
         """See `pygan.step.Step`."""
         return self._step.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """See `pygan.step.Step`; an optimiser may keep other tensors after that, so it is captured anew."""
+        """See `pygan.step.Step`."""
         self._step.load_state_dict(state)
-        self._replay, self._uncaptured = None, 0
+        self._forget()

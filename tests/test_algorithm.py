@@ -1,17 +1,20 @@
-"""The reference step: the update rules by hand, the two orders of play, the signs."""
+"""The reference step: the two orders of play by hand, the signs, what is logged, the state."""
 
 import math
 
 import pytest
+import tiny
 import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from pygan.models import make_players, sample_noise
-from pygan.optim import Adam, Momentum
-from pygan.recipes import Rates, Recipe
-from pygan.step import STATISTICS, make_step
-from pygan.step.plain import PlainStep
+from pygan.algorithm import ALGORITHMS
+from pygan.data import Batch
+from pygan.fast import make_step
+from pygan.noise import draw_noise
+from pygan.optim import Rates
+from pygan.recipes import Recipe
+from pygan.step import PlainStep
 
 SHAPE = (1, 3, 3)
 CPU = torch.device("cpu")
@@ -20,70 +23,57 @@ RATES = Rates(0.2, 0.1, 0.5)
 
 def small(**settings):
     sizes = {"batch_size": 8, "noise_size": 4, "generator_hidden": (6,), "discriminator_hidden": (5,), "pieces": 2}
-    return Recipe(**{**sizes, "discriminator_range": 0.3, "generator_range": 0.3, **settings})
+    return Recipe().with_settings(**{**sizes, "discriminator_range": 0.3, "generator_range": 0.3, **settings})
+
+
+def players(recipe):
+    game = tiny.game(recipe, SHAPE)
+    return game.generator, game.discriminator
 
 
 def game(recipe):
-    players = make_players(recipe, SHAPE)
-    return *players, PlainStep(*players, recipe, SHAPE, CPU)
+    new = tiny.game(recipe, SHAPE)
+    return new.generator, new.discriminator, PlainStep(ALGORITHMS[recipe.updates], new, recipe, CPU)
+
+
+def images(n=8):
+    return torch.rand(n, *SHAPE)
 
 
 def batch(n=8):
-    return torch.rand(n, *SHAPE)
+    return Batch(images(n))
+
+
+def noise(n=8):
+    return draw_noise("uniform", n, 4)
 
 
 def parameters(player):
     return [parameter.detach().clone() for parameter in player.parameters()]
 
 
-def test_momentum_is_v_m_v_minus_lr_g():
-    module = nn.Linear(1, 1, bias=False)
-    optimizer, expected, velocity = Momentum(module), module.weight.item(), 0.0
-    for gradient, lr, momentum in [(1.0, 0.1, 0.5), (-2.0, 0.05, 0.6), (0.5, 0.01, 0.7)]:
-        optimizer.step([torch.tensor([[gradient]])], lr, momentum)
-        velocity = momentum * velocity - lr * gradient
-        expected += velocity
-        assert module.weight.item() == pytest.approx(expected, rel=1e-6)
-
-
-def test_adam_is_torchs_with_the_rate_of_each_step():
-    torch.manual_seed(0)
-    ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
-    theirs.load_state_dict(ours.state_dict())
-    optimizer, reference = Adam(ours, (0.5, 0.99)), torch.optim.Adam(theirs.parameters(), betas=(0.5, 0.99))
-    for lr in (0.1, 0.05):
-        gradients = [torch.randn_like(parameter) for parameter in ours.parameters()]
-        optimizer.step(gradients, lr, 0.9)
-        reference.param_groups[0]["lr"] = lr
-        for parameter, gradient in zip(theirs.parameters(), gradients, strict=True):
-            parameter.grad = gradient
-        reference.step()
-    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(one, other)
-
-
 def test_alternating_is_algorithm_1():
     """By hand, without dropout: k steps of D on fresh noise, then one of G on fresh noise."""
     recipe = small(updates="alternating", k=2, keep_input=1.0, keep_hidden=1.0)
     generator, discriminator, step = game(recipe)
-    twin_g, twin_d = make_players(recipe, SHAPE)
+    twin_g, twin_d = players(recipe)
     twin_g.load_state_dict(generator.state_dict())
     twin_d.load_state_dict(discriminator.state_dict())
-    reals = [batch(), batch()]
+    reals = [images(), images()]
     random = torch.get_rng_state()
-    step(iter(reals).__next__, RATES)
+    step(map(Batch, reals).__next__, RATES)
 
     torch.set_rng_state(random)
     velocities = [torch.zeros_like(parameter) for parameter in twin_d.parameters()]
     for real in reals:
-        fakes = twin_g(sample_noise(8, 4)).detach()
+        fakes = twin_g(noise()).detach()
         loss = (softplus(-twin_d(real)).mean() + softplus(twin_d(fakes)).mean()) / 2
         for p, v, g in zip(
             twin_d.parameters(), velocities, torch.autograd.grad(loss, list(twin_d.parameters())), strict=True
         ):
             v.copy_(0.5 * v - 0.1 * g)
             p.data += v
-    loss = softplus(-twin_d(twin_g(sample_noise(8, 4)))).mean()
+    loss = softplus(-twin_d(twin_g(noise()))).mean()
     for p, g in zip(twin_g.parameters(), torch.autograd.grad(loss, list(twin_g.parameters())), strict=True):
         p.data -= 0.2 * g
     for ours, hand in zip(
@@ -96,16 +86,16 @@ def test_simultaneous_moves_both_from_the_same_point():
     """By hand, without dropout: both gradients at the old parameters, from one batch of samples."""
     recipe = small(keep_input=1.0, keep_hidden=1.0)
     generator, discriminator, step = game(recipe)
-    real = batch()
+    real = images()
     random = torch.get_rng_state()
-    fake_logits = discriminator(generator(sample_noise(8, 4)))
+    fake_logits = discriminator(generator(noise()))
     d_loss = (softplus(-discriminator(real)).mean() + softplus(fake_logits).mean()) / 2
     d_gradients = torch.autograd.grad(d_loss, list(discriminator.parameters()), retain_graph=True)
     g_gradients = torch.autograd.grad(softplus(-fake_logits).mean(), list(generator.parameters()))
     expected = [p - 0.1 * g for p, g in zip(discriminator.parameters(), d_gradients, strict=True)]
     expected += [p - 0.2 * g for p, g in zip(generator.parameters(), g_gradients, strict=True)]
     torch.set_rng_state(random)
-    step(lambda: real, RATES)
+    step(lambda: Batch(real), RATES)
     for ours, hand in zip(parameters(discriminator) + parameters(generator), expected, strict=True):
         torch.testing.assert_close(ours, hand)
 
@@ -116,35 +106,35 @@ def test_a_step_of_each_player_helps_it(updates, objective):
     """The signs: a step of G alone raises D(G(z)); one of D alone raises D(x) - D(G(z))."""
     recipe = small(updates=updates, objective=objective)
     generator, discriminator, step = game(recipe)
-    real, noise = batch(200), sample_noise(200, 4)
+    real, seen = images(200), noise(200)
 
     def judged():
         with torch.no_grad():
-            fake = discriminator.eval()(generator(noise)).sigmoid().mean().item()
+            fake = discriminator.eval()(generator(seen)).sigmoid().mean().item()
             return discriminator(real).sigmoid().mean().item() - fake, fake
 
     _, fake_before = judged()
     discriminator.train()
-    step(lambda: real[:8], Rates(0.5, 0.0, 0.0))
+    step(lambda: Batch(real[:8]), Rates(0.5, 0.0, 0.0))
     gap_before, fake_after = judged()
     assert fake_after > fake_before
     discriminator.train()
     for _ in range(10):
-        step(lambda: real[:8], Rates(0.0, 0.5, 0.0))
+        step(lambda: Batch(real[:8]), Rates(0.0, 0.5, 0.0))
     assert judged()[0] > gap_before
 
 
 def test_statistics_are_those_of_each_update():
     recipe = small(keep_input=1.0, keep_hidden=1.0)
     generator, discriminator, step = game(recipe)
-    assert step.statistics().shape == (0, len(STATISTICS))
-    real = batch()
+    assert step.statistics().shape == (0, 4)
+    real = images()
     random = torch.get_rng_state()
     with torch.no_grad():
-        real_logits, fake_logits = discriminator(real), discriminator(generator(sample_noise(8, 4)))
+        real_logits, fake_logits = discriminator(real), discriminator(generator(noise()))
     torch.set_rng_state(random)
     for _ in range(3):
-        step(lambda: real, RATES)
+        step(lambda: Batch(real), RATES)
     rows = step.statistics()
     assert rows.shape == (3, 4)
     d_loss = (softplus(-real_logits).mean() + softplus(fake_logits).mean()) / 2
@@ -190,19 +180,20 @@ def test_a_discriminator_with_batch_norm_sees_real_and_fake_apart():
             return self.layer(images)
 
     recipe = small()
-    generator, discriminator = make_players(recipe, SHAPE)
-    PlainStep(generator, Norm(), recipe, SHAPE, CPU)(batch, RATES)
+    mixed = tiny.game(recipe, SHAPE, discriminator=Norm())
+    PlainStep(ALGORITHMS[recipe.updates], mixed, recipe, CPU)(batch, RATES)
     assert seen == [8, 8]
-    assert discriminator.independent_examples
+    assert tiny.game(recipe, SHAPE).discriminator.independent_examples
 
 
 def test_frozen_and_unused_parameters_stay():
     recipe = small()
-    generator, discriminator = make_players(recipe, SHAPE)
+    frozen = tiny.game(recipe, SHAPE)
+    generator = frozen.generator
     generator.hidden[0].weight.requires_grad_(False)
     generator.unused = nn.Linear(1, 1)
     before = parameters(generator)
-    make_step(generator, discriminator, small(step="plain"), SHAPE, CPU)(batch, RATES)
+    make_step(frozen, small(step="plain"), CPU)(batch, RATES)
     moved = [not torch.equal(old, new) for old, new in zip(before, parameters(generator), strict=True)]
     names = [name for name, _ in generator.named_parameters()]
     assert {name for name, changed in zip(names, moved, strict=True) if not changed} == {
@@ -230,12 +221,11 @@ def test_bf16_stays_near_float32():
 def test_bf16_is_not_for_losses_and_statistics(updates):
     """A logit of .5 for every image, exact in bfloat16; its softplus and its sigmoid are not."""
     recipe = small(precision="bf16", updates=updates)
-    generator, discriminator = make_players(recipe, SHAPE)
+    _, discriminator, step = game(recipe)
     with torch.no_grad():
         discriminator.output.weight.zero_()
         discriminator.output.bias.fill_(0.5)
-    step = PlainStep(generator, discriminator, recipe, SHAPE, CPU)
-    assert step._judge(batch()).dtype == torch.float32
+    assert step.judge_both(batch(), images()).fake_logits.dtype == torch.float32
     step(batch, Rates(0.0, 0.0, 0.0))
     high, low, probability = math.log1p(math.exp(0.5)), math.log1p(math.exp(-0.5)), 1 / (1 + math.exp(-0.5))
     expected = [(high + low) / 2, low, probability, probability]

@@ -1,0 +1,29 @@
+"""Output for people: standard streams may be closed, replaced by a logger, or unable to print a name."""
+
+import sys
+from contextlib import suppress
+from typing import Any
+
+__all__ = ["escape_unprintable", "is_terminal", "say"]
+
+
+def is_terminal(stream: Any) -> bool:
+    """Return whether a stream is a terminal: False for None, for a closed stream and for objects without `isatty`."""
+    try:
+        return bool(stream.isatty())
+    except Exception:  # whatever object stands in for the stream
+        return False
+
+
+def say(text: str) -> None:
+    """Print a line on standard error. This never fails: where nothing can be printed, nothing is."""
+    with suppress(Exception):
+        encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+        sys.stderr.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        sys.stderr.flush()
+
+
+def escape_unprintable(stream: Any) -> None:
+    r"""Let a text stream print what its encoding lacks as \x.., as standard error does, instead of raising."""
+    with suppress(Exception):  # None, or an object that is no text stream of Python's
+        stream.reconfigure(errors="backslashreplace")

@@ -1,0 +1,69 @@
+"""What config.toml says of the data: enough to know them again, and to load them if they came from files."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pygan.data
+from pygan.data.splits import Splits
+
+__all__ = ["changed", "checksums", "describe", "refuse_leak"]
+
+_SPLITS = ("train", "valid", "test")
+
+
+def describe(splits: Splits, **sources: Any) -> dict[str, Any]:
+    """Return the data as config.toml has them: enough to know them again, and to load them if they came from files.
+
+    Args:
+        splits: the data.
+        **sources: arguments of `pygan.data.load` that led to them.
+    """
+    described: dict[str, Any] = {
+        "name": splits.name,
+        "shape": list(splits.shape),
+        "train": len(splits.train),
+        "valid": len(splits.valid),
+        "test": len(splits.test),
+        "protocol": splits.protocol,
+        "checksums": checksums(splits),
+    }
+    given = {name: source for name, source in sources.items() if source is not None}
+    if all(isinstance(source, str | Path | int) for source in given.values()):
+        described["sources"] = {name: _absolute(source) for name, source in given.items()}
+    return described
+
+
+def _absolute(source: str | Path | int) -> str | int:
+    """A path without regard to the current folder, so that the run can be evaluated from another one."""
+    if isinstance(source, int) or source in pygan.data.NAMED:
+        return source if isinstance(source, int) else str(source)
+    return str(Path(source).expanduser().absolute())
+
+
+def checksums(splits: Splits) -> dict[str, str]:
+    """Return the sha256 of each split: its dtype, its shape and its numbers."""
+    checksums = {}
+    for name in _SPLITS:
+        images = getattr(splits, name).images.contiguous()
+        digest = hashlib.sha256(f"{images.dtype} {tuple(images.shape)} ".encode())
+        digest.update(images.numpy().data)
+        checksums[name] = digest.hexdigest()
+    return checksums
+
+
+def changed(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Say which splits differ, in words; empty if none does."""
+    names = [name for name in _SPLITS if before[name] != now[name]]
+    return f"other images in {', '.join(names)}" if names else ""
+
+
+def refuse_leak(splits: Splits) -> None:
+    """Raise ValueError if every test image is a validation image too: its likelihood would say nothing."""
+    valid = {image.numpy().tobytes() for image in splits.valid.images}
+    if all(image.numpy().tobytes() in valid for image in splits.test.images):
+        raise ValueError(
+            f"train: test must hold images that valid does not hold; all {len(splits.test):,} images of the test split "
+            "are in the validation split, on which sigma and the best epoch are chosen"
+        )

@@ -1,0 +1,332 @@
+"""The training step for the 2014 players: the numbers of `pygan.algorithm`, to rounding, in far less time.
+
+The backward passes are written out, to use what autograd cannot know: the derivative of a logit with respect to
+everything in D is needed only once, whichever player asks for it. The discriminator's backward pass starts from
+d logit = 1 for each example. A weight's gradient is a sum over examples, so each row is scaled there by the derivative
+of D's loss with respect to its logit. At D's input each row is scaled by that of G's loss. One pass thus serves both
+players of a simultaneous update, and no number is ever divided by another. It holds because D treats examples
+separately and both players see the same masks.
+
+The rest is plain: real and generated images in one pass, the fastest products, maxout gradients through the winning
+pieces only, dropout masks drawn again instead of stored, one call for all updates of a player. What each of these is
+worth is in docs/training_step.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from pygan._build import build_info
+from pygan.algorithm import ALGORITHMS, alternating, simultaneous
+from pygan.fast.products import affine, outer, times
+from pygan.game import Game
+from pygan.models.maxout_mlp import Discriminator, Generator
+from pygan.nn import Maxout
+from pygan.objectives import NonSaturating, Saturating
+from pygan.ops.dropout import draw_seed, drop_into
+from pygan.optim import Momentum, Optimizer, Rates
+from pygan.step import BaseStep, Source
+
+if TYPE_CHECKING:
+    from pygan.recipes import Recipe
+
+__all__ = ["FusedStep", "can_fuse"]
+
+
+_KNOWN_PARTS = (Generator, Discriminator, Maxout, nn.Linear, nn.ModuleList)
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def can_fuse(game: Game, recipe: "Recipe", device: torch.device) -> bool:
+    """Whether this step knows everything that the game and its recipe name; what it does not know, it does not guess.
+
+    Both players must be exactly the paper's, with no part hooked, frozen or replaced. The optimiser is asked through
+    its interface only, so that any will do.
+    """
+    generator, discriminator = game.generator, game.discriminator
+    if type(generator) is not Generator or type(discriminator) is not Discriminator:
+        return False
+    parts = [*generator.modules(), *discriminator.modules()]
+    parameters = [*generator.parameters(), *discriminator.parameters()]
+    layers = [*generator.hidden, generator.output, *discriminator.hidden, discriminator.output]
+    return (
+        type(game.objective) in (NonSaturating, Saturating)
+        and ALGORITHMS.get(recipe.updates) in (alternating, simultaneous)
+        and game.classes == 0
+        and (device.type == "cpu" or (device.type == "cuda" and build_info()["cuda"] is not None))
+        and all(type(part) in _KNOWN_PARTS for part in parts)
+        and [id(p) for p in parameters] == [id(p) for layer in layers for p in (layer.weight, layer.bias)]
+        and not any(getattr(part, hooks) for part in parts for hooks in _HOOKS)
+        and not any(p._backward_hooks for p in parameters)
+        and all(p.requires_grad and p.dtype == torch.float32 and p.is_contiguous() for p in parameters)
+    )
+
+
+class FusedStep(BaseStep):
+    """A `pygan.step.Step` for games that `can_fuse` accepts; its order of random draws is that of `PlainStep`.
+
+    Raises ValueError for any other game.
+    """
+
+    def __init__(self, game: Game, recipe: "Recipe", device: torch.device) -> None:
+        if not can_fuse(game, recipe, device):
+            raise ValueError(
+                "FusedStep: does not know this game, its players, objective, algorithm or device; "
+                "make_step chooses a step that does"
+            )
+        assert isinstance(game.generator, Generator)
+        assert isinstance(game.discriminator, Discriminator)
+        assert isinstance(game.objective, NonSaturating | Saturating)
+        optimizers = (recipe.optimizer.make(game.generator), recipe.optimizer.make(game.discriminator))
+        super().__init__(game, recipe, optimizers, device)
+        half_precision = recipe.precision == "bf16"
+        self._painter = _Painter(self.g_optimizer, half_precision)
+        self._judge = _Judge(self.d_optimizer, half_precision, game.discriminator)
+        self._objective = game.objective
+        self._update = self._alternating if ALGORITHMS[recipe.updates] is alternating else self._simultaneous
+
+    @torch.no_grad()
+    def iterate(self, real: Source, rates: Rates) -> Tensor:
+        """One iteration -> its row of statistics, on the device. A CUDA graph may capture it."""
+        return self._update(real, rates)
+
+    def reload(self) -> None:
+        """See `pygan.step.Step`."""
+        self._painter.refresh()
+        self._judge.refresh()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """See `pygan.step.Step`."""
+        super().load_state_dict(state)
+        self.reload()
+
+    def _alternating(self, real: Source, rates: Rates) -> Tensor:
+        """`pygan.algorithm.alternating`."""
+        judge, painter = self._judge, self._painter
+        for _ in range(self.recipe.k):
+            images = real().images.flatten(1)
+            fakes = painter.forward(self.noise()).images
+            judged = judge.forward(self.blurred(images), self.blurred(fakes))
+            slopes = judge.logit_slopes(judged)
+            d_loss, d_slopes = self._discriminator_loss(judged.logits)
+            d_gradients = self._discriminator_gradients(judged, slopes, d_slopes)
+            judge.update(d_gradients, rates.discriminator_lr, rates.momentum)
+        painted = painter.forward(self.noise())
+        seen = judge.forward(self.blurred(painted.images))
+        g_loss, g_slopes = self._generator_loss(seen.logits)
+        image_gradient = judge.image_gradient(seen, judge.logit_slopes(seen), 0, g_slopes)
+        painter.update(painter.gradients(painted, image_gradient), rates.generator_lr, rates.momentum)
+        return self._objective.row(d_loss, g_loss, *judged.logits.chunk(2))
+
+    def _simultaneous(self, real: Source, rates: Rates) -> Tensor:
+        """`pygan.algorithm.simultaneous`: both gradients at the same parameters, from one backward pass through D."""
+        judge, painter = self._judge, self._painter
+        images, painted = real().images.flatten(1), painter.forward(self.noise())
+        judged = judge.forward(self.blurred(images), self.blurred(painted.images))
+        slopes = judge.logit_slopes(judged)
+        real_logits, fake_logits = judged.logits.chunk(2)
+        d_loss, d_slopes = self._discriminator_loss(judged.logits)
+        g_loss, g_slopes = self._generator_loss(fake_logits)
+        d_gradients = self._discriminator_gradients(judged, slopes, d_slopes)
+        image_gradient = judge.image_gradient(judged, slopes, len(real_logits), g_slopes)
+        g_gradients = painter.gradients(painted, image_gradient)
+        judge.update(d_gradients, rates.discriminator_lr, rates.momentum)
+        painter.update(g_gradients, rates.generator_lr, rates.momentum)
+        return self._objective.row(d_loss, g_loss, real_logits, fake_logits)
+
+    def _discriminator_gradients(self, judged: "_Judging", slopes: list[Tensor], d_slopes: Tensor) -> list[Tensor]:
+        gradients = self._judge.weight_gradients(judged, slopes, d_slopes)
+        if self._objective.gradient_penalty > 0:
+            weight = self._objective.scale * self._objective.gradient_penalty / 2
+            self._judge.add_penalty(gradients, judged, slopes, len(d_slopes) // 2, weight)
+        return gradients
+
+    def _discriminator_loss(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss and its derivative with respect to each logit; the first half of them is of real images."""
+        loss, *slopes = torch.ops.pygan.discriminator_loss(*logits.chunk(2), True)
+        return self._objective.scale * loss, self._objective.scale * torch.cat(slopes)
+
+    def _generator_loss(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss and its derivative with respect to each logit."""
+        return torch.ops.pygan.generator_loss(logits, isinstance(self._objective, Saturating), True)
+
+
+class _Layers:
+    """A player's layers as (weight, bias) in the precision of the products, and its optimiser.
+
+    Whoever changes the parameters brings the bfloat16 copies up to date: the momentum kernel by itself, `update` for
+    every other optimiser, `refresh` for everybody else.
+    """
+
+    def __init__(self, optimizer: Optimizer, half_precision: bool) -> None:
+        self._optimizer = optimizer
+        self._parameters: list[Tensor] = list(optimizer.parameters.values())
+        self._operands = self._parameters
+        if half_precision:
+            self._operands = [torch.empty_like(p, dtype=torch.bfloat16) for p in self._parameters]
+            if type(optimizer) is Momentum:
+                optimizer.copies = self._operands
+        self._copies_follow = type(optimizer) is Momentum
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Copy the parameters to the operands, if these are copies."""
+        if self._operands is not self._parameters:
+            torch._foreach_copy_(self._operands, self._parameters)
+
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Input to output."""
+        return list(zip(self._operands[::2], self._operands[1::2], strict=True))
+
+    def update(self, gradients: Sequence[Tensor], lr: float | Tensor, momentum: float | Tensor) -> None:
+        """One step of the optimiser."""
+        self._optimizer.step(gradients, lr, momentum)
+        if not self._copies_follow:
+            self.refresh()
+
+
+class _Painting(NamedTuple):
+    """One pass of the generator: the input of each layer, and the images [n, pixels]."""
+
+    inputs: list[Tensor]
+    images: Tensor
+
+
+class _Painter(_Layers):
+    """The generator: ReLU layers and a sigmoid layer."""
+
+    def forward(self, noise: Tensor) -> _Painting:
+        """Noise [n, noise_size] -> images [n, pixels]."""
+        *hidden, output = self.layers()
+        inputs = [noise.to(output[0].dtype)]
+        for weight, bias in hidden:
+            inputs.append(affine(inputs[-1], weight, bias, "relu"))
+        return _Painting(inputs, affine(inputs[-1], *output, "sigmoid"))
+
+    def gradients(self, painted: _Painting, grad: Tensor) -> list[Tensor]:
+        """Gradient with respect to the images [n, pixels] -> gradients with respect to the parameters, in order."""
+        grad = torch.ops.aten.sigmoid_backward(grad, painted.images)
+        gradients: list[Tensor] = []
+        for depth, (weight, _) in reversed(list(enumerate(self.layers()))):
+            x = painted.inputs[depth]
+            gradients[:0] = [outer(grad, x), grad.sum(0)]
+            if depth > 0:
+                grad = torch.ops.aten.threshold_backward(times(grad, weight), x, 0)
+        return gradients
+
+
+class _Mask(NamedTuple):
+    """One draw of dropout; seed None where nothing is dropped."""
+
+    keep: float
+    seed: Tensor | None
+
+    def drop(self, x: Tensor, out: Tensor, first_row: int = 0) -> None:
+        """out <- dropout of x [n, width], as rows first_row, first_row + 1, ... of the mask; out may be x."""
+        if self.seed is not None:
+            drop_into(out, x, self.keep, self.seed, first_row * x.shape[1])
+        elif out is not x:
+            out.copy_(x)
+
+
+class _Judging(NamedTuple):
+    """One pass of the discriminator over n images.
+
+    Attributes:
+        masks: of the dropout before each layer.
+        inputs: of each layer, after dropout, [n, in].
+        winners: the winning piece of each maxout unit, layer by layer, uint8 [n, units].
+        logits: float32 [n].
+    """
+
+    masks: list[_Mask]
+    inputs: list[Tensor]
+    winners: list[Tensor]
+    logits: Tensor
+
+
+class _Judge(_Layers):
+    """The discriminator: dropout, maxout layers, dropout, the logit."""
+
+    def __init__(self, optimizer: Optimizer, half_precision: bool, discriminator: Discriminator) -> None:
+        super().__init__(optimizer, half_precision)
+        self._dropouts = [part.dropout for part in discriminator.modules() if isinstance(part, Maxout)]
+        self._dropouts.append(discriminator.dropout)
+
+    def forward(self, *parts: Tensor) -> _Judging:
+        """Judge images [n, pixels], given in one or more parts, one after the other."""
+        *hidden, output = self.layers()
+        masks = [self._draw(0)]
+        x = parts[0].new_empty(sum(map(len, parts)), parts[0].shape[1], dtype=output[0].dtype)
+        first = 0
+        for part in parts:
+            masks[0].drop(part.to(x.dtype).contiguous(), x[first : first + len(part)], first)
+            first += len(part)
+        inputs, winners = [x], []
+        for depth, (weight, bias) in enumerate(hidden, start=1):
+            products = affine(x, weight.flatten(0, 1), bias.flatten())
+            x, winner = torch.ops.pygan.maxout_pool(products, weight.shape[1])
+            masks.append(self._draw(depth))
+            masks[depth].drop(x, x)
+            inputs.append(x)
+            winners.append(winner)
+        return _Judging(masks, inputs, winners, linear(x, *output).flatten().float())
+
+    def logit_slopes(self, judged: _Judging) -> list[Tensor]:
+        """Return the derivative of each logit with respect to the units of each maxout layer, [n, units] each."""
+        *hidden, (weight, _) = self.layers()
+        grad = weight.repeat(len(judged.inputs[-1]), 1)
+        slopes: list[Tensor] = []
+        for depth, (weight, _) in reversed(list(enumerate(hidden))):
+            judged.masks[depth + 1].drop(grad, grad)
+            slopes.insert(0, grad)
+            if depth > 0:
+                grad = torch.ops.pygan.maxout_grad_input(grad, weight, judged.winners[depth])
+        return slopes
+
+    def weight_gradients(self, judged: _Judging, slopes: list[Tensor], loss_slopes: Tensor) -> list[Tensor]:
+        """Return the gradients, in the parameters' order, of a loss whose derivative by each logit is `loss_slopes`."""
+        gradients: list[Tensor] = []
+        scale = loss_slopes.to(judged.inputs[-1].dtype)
+        for (weight, _), grad, x, winner in zip(self.layers(), slopes, judged.inputs, judged.winners, strict=False):
+            scaled = grad * scale.unsqueeze(1)
+            gradients += torch.ops.pygan.maxout_grad_weight(scaled, x, winner, weight.shape[1])
+        return [*gradients, (scale @ judged.inputs[-1]).unsqueeze(0), scale.sum(0, keepdim=True)]
+
+    def image_gradient(self, judged: _Judging, slopes: list[Tensor], first: int, loss_slopes: Tensor) -> Tensor:
+        """Return the gradient of a loss with respect to the images from row `first` on, [len(loss_slopes), pixels]."""
+        rows = slice(first, first + len(loss_slopes))
+        scaled = slopes[0][rows] * loss_slopes.to(slopes[0].dtype).unsqueeze(1)
+        grad = torch.ops.pygan.maxout_grad_input(scaled, self.layers()[0][0], judged.winners[0][rows])
+        judged.masks[0].drop(grad, grad, first)
+        return grad
+
+    def add_penalty(
+        self, gradients: list[Tensor], judged: _Judging, slopes: list[Tensor], n: int, weight: float
+    ) -> None:
+        """Add the gradients of weight / n times the sum, over the first n images, of |d logit / d image|^2.
+
+        The slope d logit / d image is linear in each layer's weight. The penalty's gradient with respect to a weight is
+        thus that of an ordinary layer whose input is the slope's image under the layers before it, with the winning
+        pieces held.
+        """
+        *hidden, _ = self.layers()
+        slope = self.image_gradient(judged, slopes, 0, slopes[0].new_ones(n))
+        tangent = slope * (2 * weight / n)
+        judged.masks[0].drop(tangent, tangent)
+        for depth, (matrix, _) in enumerate(hidden):
+            units, pieces, _ = matrix.shape
+            winners = judged.winners[depth][:n]
+            by_weight, _ = torch.ops.pygan.maxout_grad_weight(slopes[depth][:n], tangent, winners, pieces)
+            gradients[2 * depth] += by_weight
+            products = affine(tangent, matrix.flatten(0, 1), None).view(n, units, pieces)
+            tangent = products.gather(2, winners.long().unsqueeze(2)).squeeze(2)
+            judged.masks[depth + 1].drop(tangent, tangent)
+        gradients[-2] += tangent.sum(0)
+
+    def _draw(self, depth: int) -> _Mask:
+        rate = self._dropouts[depth]
+        return _Mask(1 - rate, draw_seed(self._operands[0].device) if rate > 0 else None)

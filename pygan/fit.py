@@ -1,0 +1,286 @@
+"""The loop around anything that learns update by update: it logs, saves, resumes, stops, and loses nothing."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from pygan import health
+from pygan._session import CpuRandomness, Interrupt, forked_randomness
+from pygan._terminal import is_terminal
+from pygan.checkpoint import Part, state_of, take_over
+from pygan.folder import RunFolder, check_tables
+from pygan.tensorboard import Board
+
+__all__ = ["Cadence", "Fit", "Interrupted", "Learner"]
+
+_READ_EVERY = 100  # updates between looks at the statistics; each look waits for the GPU
+_PROGRESS = {  # what a checkpoint holds of a `Fit`, besides tensors
+    "update": int,
+    "totals": list[float],
+    "history": list[dict[str, Any]],
+    "times": list[float],
+    "best": float | None,
+    "seconds": float,
+    "warned": list[str],
+    "stopped": str | None,
+}
+
+
+class Learner(Protocol):
+    """What `Fit` drives. All its randomness comes from torch's default generators."""
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """Names of the numbers that each update gives."""
+
+    def update(self, number: int) -> None:
+        """One update; they are counted from 0."""
+
+    def take_statistics(self) -> Tensor:
+        """Return the numbers of each update since the last call: float64 [updates, numbers], on the CPU."""
+
+    def parts(self) -> Mapping[str, Part]:
+        """What has a state that a checkpoint must hold, by name."""
+
+    def end_epoch(self, epoch: int, last: bool) -> dict[str, Any]:
+        """Return what is to be added to the history's entry; "log_likelihood", where not None, tells the best epoch."""
+
+    def reload(self) -> None:
+        """Take up whatever else was changed from outside: by a checkpoint, or by the user's function."""
+
+    def describe(self, means: Mapping[str, float]) -> str:
+        """The means of the epoch so far, for the progress line."""
+
+    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """What looks ill in the history: name -> sentence with advice."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after the run was saved in `path`; `done` says how far it was."""
+
+    def __init__(self, done: float, epochs: int, path: Path) -> None:
+        self.done, self.path = f"interrupted after {done:.1f} of {epochs} epochs, saved in {path}", path
+        super().__init__(f"{self.done}; resume=True with out={str(path)!r} goes on")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cadence:
+    """How long, and how often.
+
+    Attributes:
+        epochs: at most so many.
+        updates_per_epoch: at least 1.
+        checkpoint_every: epochs between checkpoints.
+        checkpoint_seconds: seconds after which a checkpoint is made within an epoch.
+        patience: epochs without a better "log_likelihood" after which to stop; 0 is never.
+    """
+
+    epochs: int
+    updates_per_epoch: int
+    checkpoint_every: int = 1
+    checkpoint_seconds: float = 60.0
+    patience: int = 0
+
+
+class Fit:
+    """A learner on its way, and the folder in which it is kept.
+
+    Args:
+        learner: what is trained.
+        folder: where it is kept; `restore` only reads it.
+        cadence: how long, and how often.
+        device: where the learner draws its random numbers, beside the CPU.
+        on_epoch: called after each epoch. What it draws from torch's generators does not change the run; if it returns
+            False, the run ends there. If it raises, the run is saved first.
+        board: where to write the history as well, or None.
+
+    Attributes:
+        update: updates done.
+        history: one dictionary for each epoch: "epoch", "update", the means of the learner's statistics, and what
+            `Learner.end_epoch` adds.
+        times: seconds at the end of each epoch.
+        stopped: why the run ended before its last epoch, or None.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        folder: RunFolder,
+        cadence: Cadence,
+        device: torch.device,
+        on_epoch: Callable[[], object] | None = None,
+        board: Board | None = None,
+    ) -> None:
+        self.learner, self.folder, self.cadence, self.device = learner, folder, cadence, device
+        self.on_epoch, self.board = on_epoch, board
+        self.update = 0
+        self.totals = [0.0] * len(learner.statistics)  # of this epoch so far
+        self.history: list[dict[str, Any]] = []
+        self.best: float | None = None  # the log-likelihood of the best checkpoint
+        self.times: list[float] = []
+        self.seconds = 0.0
+        self.warned: list[str] = []
+        self.stopped: str | None = None
+        self._saved: int | None = None  # the update of the newest checkpoint
+        self._last_is_old = False  # "best" was restored instead
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to be trained."""
+        return self.stopped is not None or self.update >= self.cadence.epochs * self.cadence.updates_per_epoch
+
+    def play(self, show: bool) -> None:
+        """Train to the end; save as the cadence says, and when interrupted.
+
+        Raises KeyboardInterrupt, which says what was saved, after Ctrl-C.
+        """
+        from tqdm import tqdm
+
+        per_epoch = self.cadence.updates_per_epoch
+        started, saved = time.monotonic() - self.seconds, time.monotonic()
+        # The line has no room for a bar if all of it is to fit into 80 columns.
+        line = "{desc} [{elapsed}<{remaining}]{postfix}"
+        total = self.cadence.epochs * per_epoch
+        show = show and is_terminal(sys.stderr)
+        bar = tqdm(total=total, initial=self.update, bar_format=line, disable=not show)
+        with bar, Interrupt() as interrupt:
+            while not self.finished:
+                self.learner.update(self.update)
+                self.update += 1
+                self.seconds = time.monotonic() - started
+                bar.update()
+
+                epoch, within = divmod(self.update, per_epoch)
+                if self.update % _READ_EVERY == 0 or within == 0:
+                    self.read_statistics()
+                    self._show(bar)
+                if within == 0:
+                    self._end_epoch(epoch)
+                due = within == 0 and (epoch % self.cadence.checkpoint_every == 0 or self.finished)
+                if due or interrupt.asked or time.monotonic() - saved > self.cadence.checkpoint_seconds:
+                    self.save("last")
+                    saved = time.monotonic()
+                if interrupt.asked:
+                    raise Interrupted(self.update / per_epoch, self.cadence.epochs, self.folder.path)
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Write down how the epoch went: history, log, best checkpoint, warnings. Ask whether it was the last."""
+        last = epoch == self.cadence.epochs
+        means = [total / self.cadence.updates_per_epoch for total in self.totals]
+        self.totals = [0.0] * len(means)
+        entry = {"epoch": epoch, "update": self.update, **dict(zip(self.learner.statistics, means, strict=True))}
+        entry |= self.learner.end_epoch(epoch, last)
+        self.history.append(entry)
+        self.times.append(round(self.seconds, 3))
+        self.folder.append_log({**entry, "seconds": self.times[-1]})
+        if self.board is not None:
+            self.board.write(entry)
+        health.warn_once(self.learner.diagnose(self.history), epoch, self.warned)
+        self._keep_best(entry)
+        if self.cadence.patience and epoch - self._best_epoch(epoch) >= self.cadence.patience:
+            self.stopped = f"no better log-likelihood for {self.cadence.patience} epochs"
+        self._ask_user()
+        if self.stopped is not None and self.best is None:  # A run that ends is judged at least once.
+            entry |= self.learner.end_epoch(epoch, True)
+            self._keep_best(entry)
+            self.open_logs()
+
+    def _keep_best(self, entry: Mapping[str, Any]) -> None:
+        score = entry.get("log_likelihood")
+        if score is not None and (self.best is None or score > self.best):
+            self.best = score
+            self.save("best")  # all of the run: one that is killed before it saves "last" goes on from here
+
+    def _best_epoch(self, otherwise: int) -> int:
+        """The first epoch with the best log-likelihood, if any was judged."""
+        judged = [entry for entry in self.history if entry.get("log_likelihood") is not None]
+        return max(judged, key=lambda entry: entry["log_likelihood"])["epoch"] if judged else otherwise
+
+    def _ask_user(self) -> None:
+        if self.on_epoch is None:
+            return
+        try:
+            with forked_randomness(self.device):
+                if self.on_epoch() is False:
+                    self.stopped = "on_epoch ended it"
+        except BaseException:
+            self.save("last")
+            raise
+        self.learner.reload()
+
+    def read_statistics(self) -> None:
+        """Add the updates since the last look to the epoch's totals, one by one: how often we look changes nothing."""
+        rows = self.learner.take_statistics().tolist()
+        for update, row in enumerate(rows, start=self.update - len(rows) + 1):
+            if not all(map(math.isfinite, row)):
+                named = dict(zip(self.learner.statistics, row, strict=True))
+                raise health.not_finite(update, named, self.tensors(), self._saved)
+            self.totals = [total + value for total, value in zip(self.totals, row, strict=True)]
+
+    def _show(self, bar: Any) -> None:
+        """The progress bar's line: means over the epoch so far, and the last log-likelihood."""
+        epoch, within = divmod(self.update - 1, self.cadence.updates_per_epoch)
+        means = {n: t / (within + 1) for n, t in zip(self.learner.statistics, self.totals, strict=True)}
+        judged = [past["log_likelihood"] for past in self.history if past.get("log_likelihood") is not None]
+        bar.set_description_str(f"epoch {epoch + 1}/{self.cadence.epochs}")
+        bar.set_postfix_str(self.learner.describe(means) + (f" {judged[-1]:.0f} nats" if judged else ""))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every tensor that the run goes on from, by name."""
+        named = state_of({**self.learner.parts(), "random": CpuRandomness()})
+        if self.device.type == "cuda":
+            named["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        return named
+
+    def save(self, name: str) -> None:
+        """Write a checkpoint, after a look that all of it is finite."""
+        self.read_statistics()
+        self.check_finite()
+        self.folder.write_checkpoint(name, self.tensors(), {name: getattr(self, name) for name in _PROGRESS})
+        self._saved = self.update
+
+    def check_finite(self) -> None:
+        """Raise NonFiniteError if anything that a checkpoint holds is NaN or infinite."""
+        health.check_finite(self.update, self.tensors(), self._saved)
+
+    def restore(self, longer: bool = False) -> None:
+        """Go back to the newest checkpoint that can be read, if there is one. The folder is only read.
+
+        With `longer`, a run that was stopped goes on.
+        """
+        states = self.folder.read_checkpoints()
+        for name, (_, progress) in states.items():
+            progress.setdefault("stopped", None)  # version 0.1 had no such thing
+            check_tables(progress, _PROGRESS, self.folder.checkpoint_path(name))
+        if not states:
+            return
+        newest = max(states, key=lambda name: (states[name][1]["update"], name))  # "last", if both are equally new
+        tensors, progress = states[newest]
+        cuda = tensors.pop("random.cuda", None)  # A run may move from one device to another.
+        parts = {**self.learner.parts(), "random": CpuRandomness()}
+        take_over(parts, tensors, str(self.folder.checkpoint_path(newest)))
+        for name in _PROGRESS:
+            setattr(self, name, progress[name])
+        if "best" not in states:
+            self.best = None  # The best of the epochs to come is kept, or at least the last.
+        if longer:
+            self.stopped = None
+        self._saved, self._last_is_old = self.update, newest == "best"
+        self.learner.reload()
+        if self.device.type == "cuda" and cuda is not None:
+            torch.cuda.set_rng_state(cuda, self.device)
+
+    def open_logs(self) -> None:
+        """Take up the logs where the history ends; what was logged after the newest checkpoint is forgotten."""
+        if self._last_is_old:
+            self.save("last")
+        if self.board is not None:
+            self.board.open(self.folder.path, len(self.history))
+        self.folder.write_log([{**e, "seconds": s} for e, s in zip(self.history, self.times, strict=True)])

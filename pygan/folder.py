@@ -1,0 +1,327 @@
+"""The run folder: what is where, and how it is written so that nothing is lost.
+
+    runs/mnist/config.toml              every setting, the data, the players
+    runs/mnist/log.jsonl                one line for each epoch
+    runs/mnist/samples/0005.png         samples after epoch 5, always from the same noise
+    runs/mnist/checkpoints/             last.safetensors and best.safetensors
+    runs/mnist/result.json              what the run led to; written at the end
+
+Files are replaced as a whole: written beside, flushed to the disk, renamed. Whoever reads a folder whose run was
+killed, at whatever moment, finds the old file or the new one. What the tables hold is the callers' business.
+"""
+
+import json
+import math
+import os
+import tomllib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+from torch import Tensor
+
+from pygan import checkpoint
+from pygan._files import DamagedError, damaged, is_leftover, read_text, remove_leftovers, replace_file
+from pygan.checkpoint import Checkpoint
+
+__all__ = ["DamagedError", "RunFolder", "check_tables", "choose_folder"]
+
+CHECKPOINTS = ("last", "best")
+_LOST = {  # what is lost with a checkpoint, where the other one can be read
+    "last": "The checkpoint 'best' is used in its place; what was trained after it is lost",
+    "best": "The checkpoint 'last' is used in its place; the weights of the best epoch are lost",
+}
+_REMEDY = {
+    "last": "Put a copy in its place, or use checkpoint='best'; resume=True goes on from there",
+    "best": "Put a copy in its place, or use checkpoint='last'",
+}
+_CONFIG_REMEDY = "Correct it or put a copy in its place: without it the run cannot be read"
+_LOG_REMEDY = "Delete it: resume=True writes it again from the last checkpoint"
+_RESULT_REMEDY = "Delete it: resume=True computes it again from the checkpoints"
+
+
+class RunFolder:
+    """The files of one run: what is where, and how it is written so that nothing is lost.
+
+    Args:
+        path: the folder; a leading ~ stands for the user's home.
+        made: it was made by this process, and for this run.
+    """
+
+    def __init__(self, path: str | Path, made: bool = False) -> None:
+        try:
+            self.path = Path(path).expanduser()
+        except RuntimeError:
+            raise ValueError(f"{path} names no folder: there is no such user") from None
+        self._made = made
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for as long as this lasts. A killed process holds nothing.
+
+        If an error ends this before a run was begun here, the folder is left as it was found.
+
+        Raises:
+            RuntimeError: another process holds it.
+            OSError: the folder cannot be made, or its file system has no locks.
+        """
+        import filelock  # here, as the others below: `import pygan` needs torch and numpy alone
+
+        if not self.path.exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._made = True
+        lock = filelock.FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise RuntimeError(
+                f"train: another process is training in {self.path}; wait for it, or choose another out="
+            ) from None
+        except OSError as error:
+            self._clear()
+            raise OSError(
+                f"train: {self.path} cannot be locked against other processes ({error.strerror or error}); "
+                "choose out= on a file system that has locks, such as a local disk"
+            ) from error
+        try:
+            for folder in (self.path, self.path / "checkpoints", self.path / "samples"):
+                remove_leftovers(folder)
+            yield
+        except BaseException:
+            self._clear()
+            raise
+        finally:
+            lock.release()
+
+    def _clear(self) -> None:
+        """Take away what a start that failed has left, and the folder if it was made for it."""
+        if not self.holds_run():
+            (self.path / ".lock").unlink(missing_ok=True)
+            if self._made and not any(self.path.iterdir()):
+                self.path.rmdir()
+
+    def holds_run(self) -> bool:
+        """Return whether a run was begun here."""
+        return (self.path / "config.toml").exists()
+
+    def is_finished(self) -> bool:
+        """Return whether the run went through to a result that can be read."""
+        try:
+            return self.read_result() is not None
+        except DamagedError:
+            return False
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the tables of config.toml, as `write_config` got them.
+
+        Raises:
+            FileNotFoundError: the folder holds no run.
+            DamagedError: the file is not TOML.
+        """
+        path = self.path / "config.toml"
+        if not path.exists():
+            raise FileNotFoundError(f"load: {self.path} holds no run (it has no config.toml)")
+        text = read_text(path, _CONFIG_REMEDY)
+        try:
+            return tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise damaged(path, error, _CONFIG_REMEDY) from None
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Store tables of plain values as config.toml, in UTF-8. From here on the folder holds a run.
+
+        Raises:
+            ValueError: a text is not Unicode, as a path with bytes that are not UTF-8.
+        """
+        import tomli_w
+
+        text = tomli_w.dumps(config)
+        try:
+            content = text.encode()
+        except UnicodeEncodeError as error:
+            line = text[text.rfind("\n", 0, error.start) + 1 :].partition("\n")[0]
+            raise ValueError(f"config.toml cannot hold a name that is not UTF-8: {line!a}; rename it") from None
+        replace_file(self.path / "config.toml", content)
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """Return the lines of the log; one that a kill cut short at the end is left out.
+
+        Raises:
+            DamagedError: a line is not a JSON table.
+        """
+        path = self.path / "log.jsonl"
+        if not path.exists():
+            return []
+        complete = read_text(path, _LOG_REMEDY).split("\n")[:-1]
+        return [_json_table(line, path, f"line {n}: ", _LOG_REMEDY) for n, line in enumerate(complete, 1)]
+
+    def write_log(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Start the log anew with these lines: what a resumed run remembers."""
+        replace_file(self.path / "log.jsonl", "".join(_line(line) for line in lines).encode())
+
+    def append_log(self, line: Mapping[str, Any]) -> None:
+        """Add one line to the log. Numbers that are not finite become null, which JSON has, unlike NaN."""
+        path = self.path / "log.jsonl"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(path, flags, 0o666), "wb") as log:
+            log.write(_line(line).encode())
+
+    def read_result(self) -> dict[str, Any] | None:
+        """Return the result, or None if there is none yet. Raises DamagedError if it is not a JSON table."""
+        path = self.path / "result.json"
+        if not path.exists():
+            return None
+        return _json_table(read_text(path, _RESULT_REMEDY), path, "", _RESULT_REMEDY)
+
+    def write_result(self, result: Mapping[str, Any] | None) -> None:
+        """Store the result, with null for numbers that are not finite; None takes back that of a run that goes on."""
+        path = self.path / "result.json"
+        if result is None:
+            path.unlink(missing_ok=True)
+        else:
+            replace_file(path, (json.dumps(_finite(result), indent=2, allow_nan=False) + "\n").encode())
+
+    def write_checkpoint(self, name: str, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+        """Store "last" or "best": named tensors, and what JSON can hold."""
+        path = self.checkpoint_path(name)
+        path.parent.mkdir(exist_ok=True)
+        checkpoint.write(path, tensors, progress)
+
+    def read_checkpoint(self, name: str) -> Checkpoint | None:
+        """Return what `write_checkpoint` stored, on the CPU, or None if there is none. Raises DamagedError."""
+        path = self.checkpoint_path(name)
+        return checkpoint.read(path, _REMEDY[name]) if path.exists() else None
+
+    def read_checkpoints(self) -> dict[str, Checkpoint]:
+        """Return every checkpoint that there is and that can be read, by name.
+
+        A damaged one is left out with a UserWarning that says what is lost, as long as there is another.
+
+        Raises:
+            DamagedError: no checkpoint can be read, and one is damaged.
+        """
+        found, errors = {}, {}
+        for name in CHECKPOINTS:
+            try:
+                if (state := self.read_checkpoint(name)) is not None:
+                    found[name] = state
+            except DamagedError as error:
+                errors[name] = error
+        for name, damage in errors.items():
+            if not found:
+                raise damage
+            warnings.warn(str(damage).removesuffix(_REMEDY[name]) + _LOST[name], stacklevel=2)
+        return found
+
+    def checkpoint_path(self, name: str) -> Path:
+        """Return where "last" or "best" is kept."""
+        if name not in CHECKPOINTS:
+            raise ValueError(f"checkpoint must be 'best' or 'last', got {name!r}")
+        return self.path / "checkpoints" / f"{name}.safetensors"
+
+    def samples(self, epoch: int) -> Path:
+        """Return where the picture of an epoch goes."""
+        return self.path / "samples" / f"{epoch:04}.png"
+
+    def last_picture(self) -> Path | None:
+        """Return the picture of the highest epoch, or None if there is none."""
+        pictures = [path for path in (self.path / "samples").glob("*.png") if path.stem.isdecimal()]
+        return max(pictures, key=lambda path: int(path.stem), default=None)
+
+
+def check_tables(tables: Mapping[str, Any], kinds: Mapping[str, Any], path: Path) -> None:
+    """Check what a file holds.
+
+    Args:
+        tables: what was read from it.
+        kinds: "name" or "table.name" -> type; a table comes before what is in it. `list[T]` and `dict[str, T]` ask
+            the same of all that is in them, `float` takes an int too, `T | None` says what it says.
+        path: the file.
+
+    Raises:
+        DamagedError: a value is missing or of another type.
+    """
+    remedy = "Put a copy in its place"
+    for key, kind in kinds.items():
+        value: Any = tables
+        for name in key.split("."):
+            if name not in value:
+                raise damaged(path, f"{key} is missing", remedy)
+            value = value[name]
+        if not _is(value, kind):
+            expected = kind.__name__ if isinstance(kind, type) and get_origin(kind) is None else kind
+            raise damaged(path, f"{key} must be of type {expected}, got {value!r:.80}", remedy)
+
+
+def choose_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
+    """Return the folder `out`, or the next free one of runs/<name>, runs/<name>-2, ...; to resume, the last of these.
+
+    Raises:
+        TypeError: `out` is no path.
+        ValueError: the folder holds a run that is not to be resumed, or anything that is no run.
+    """
+    if out is None:
+        number, last = 1, None
+        while True:
+            path = Path("runs", name if number == 1 else f"{name}-{number}")
+            if resume and last and not path.exists():
+                out = last
+                break
+            try:
+                path.mkdir(parents=True)  # Fails for all but one of several processes that want the same name.
+                return RunFolder(path, made=True)
+            except FileExistsError:
+                number, last = number + 1, path
+    if not isinstance(out, str | os.PathLike):
+        raise TypeError(f"train: out must be the path of a folder, got {out!r}")
+    if not str(out):
+        raise ValueError("train: out must be the path of a folder, got an empty one")
+    folder = RunFolder(out)
+    if folder.holds_run():
+        if not resume:
+            raise ValueError(f"train: {out} holds a run; resume=True continues it, another out= starts a new one")
+    elif folder.path.exists():
+        if not folder.path.is_dir():
+            raise ValueError(f"train: {out} is not a folder; choose another out=")
+        if any(entry.name != ".lock" and not is_leftover(entry.name) for entry in folder.path.iterdir()):
+            raise ValueError(f"train: {out} is not empty and holds no run; choose another out=")
+    return folder
+
+
+def _json_table(text: str, path: Path, where: str, remedy: str) -> dict[str, Any]:
+    """Return the JSON table, or raise DamagedError."""
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, f"{where}{error}", remedy) from None
+    if type(table) is not dict:
+        raise damaged(path, f"{where}it must be a table, got {text!r:.50}", remedy)
+    return table
+
+
+def _line(table: Mapping[str, Any]) -> str:
+    return json.dumps(_finite(table), allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """Return the value with None for every number that JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Return whether a value that was read from a file is of a kind, as `check_tables` has it."""
+    origin, of = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return any(_is(value, one) for one in of)
+    if origin is list:
+        return type(value) is list and all(_is(v, of[0]) for v in value)
+    if origin is dict:
+        return type(value) is dict and all(_is(v, of[1]) for v in value.values())
+    return kind is Any or type(value) is kind or (kind is float and type(value) is int)

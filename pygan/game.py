@@ -1,0 +1,187 @@
+"""The game: who plays, from which noise, for which objective, on which pixel scale."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from pygan.data import Splits, as_float
+from pygan.data.scaling import Scale, make_scale
+from pygan.noise import draw_noise
+from pygan.objectives import Judged, Objective
+
+if TYPE_CHECKING:
+    from pygan.recipes import Recipe
+
+__all__ = ["Game", "evaluating", "make_game"]
+
+_AT_ONCE = 1000  # samples that are generated in one pass
+
+
+@dataclass(eq=False)
+class Game:
+    """Two players and the rules between them.
+
+    Attributes:
+        generator: maps noise [n, noise_size] (and labels [n]) to images, [n, C, H, W] or [n, C * H * W], in `scale`.
+        discriminator: maps images [n, C, H, W] in `scale` (and labels [n]) to logits [n] or [n, 1].
+        shape: (C, H, W) of the images.
+        objective: the losses of both players.
+        noise: name of the noise's distribution, see `pygan.noise.NOISES`.
+        noise_size: numbers in one noise vector.
+        scale: the pixel scale in which both players see images.
+        classes: number of classes that both players are conditional on; 0 if they are not.
+    """
+
+    generator: nn.Module = field(repr=False)
+    discriminator: nn.Module = field(repr=False)
+    shape: tuple[int, ...]
+    objective: Objective
+    noise: str
+    noise_size: int
+    scale: Scale
+    classes: int = 0
+
+    def draw_noise(self, n: int, source: torch.Generator | None = None, device: torch.device | None = None) -> Tensor:
+        """Return noise [n, noise_size] from `source`, or from torch's default generator of the device."""
+        return draw_noise(self.noise, n, self.noise_size, device=device, source=source)
+
+    def generate(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images [n, C, H, W] in `scale` from noise [n, noise_size]; labels [n] if the game is conditional."""
+        images = self.generator(noise, labels) if self.classes else self.generator(noise)
+        return images.reshape(-1, *self.shape)
+
+    def judge(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the logits [n] of images [n, C, H, W] in `scale`, float32 or float64.
+
+        bfloat16 is for the products, not for the losses and what follows from them.
+        """
+        logits = self.discriminator(images, labels) if self.classes else self.discriminator(images)
+        return logits.flatten().to(torch.promote_types(logits.dtype, torch.float32))
+
+    def judge_both(self, real: Tensor, fakes: Tensor, labels: Tensor | None = None) -> Judged:
+        """Judge real and generated images [n, C, H, W] of the same labels.
+
+        They share a pass only where the discriminator has `independent_examples`: batch norm must not mix the two.
+        """
+        if getattr(self.discriminator, "independent_examples", False):
+            both = None if labels is None else labels.repeat(2)
+            logits = self.judge(torch.cat([real, fakes]), both)
+            return Judged(real, fakes, logits[: len(real)], logits[len(real) :])
+        return Judged(real, fakes, self.judge(real, labels), self.judge(fakes, labels))
+
+    @torch.no_grad()
+    def sample(self, n: int, labels: Tensor | None = None, source: torch.Generator | None = None) -> Tensor:
+        """Return n samples [n, C, H, W] in `scale`, float32, on the generator's device; it is in eval mode meanwhile.
+
+        The noise is drawn on the CPU, from `source` or torch's default generator, so that every device gets the same.
+        Labels default to the classes in turn, 0, 1, 2, ...
+        """
+        device = next((parameter.device for parameter in self.generator.parameters()), torch.device("cpu"))
+        noise = self.draw_noise(n, source).to(device)
+        if n == 0:
+            return torch.empty(0, *self.shape, device=device)
+        if self.classes and labels is None:
+            labels = torch.arange(n) % self.classes
+        inputs = [noise] if labels is None else [noise, labels.to(device)]
+        with evaluating(self.generator):
+            passes = zip(*(tensor.split(_AT_ONCE) for tensor in inputs), strict=True)
+            return torch.cat([self.generate(*some).float() for some in passes])
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """Raise ValueError if the players do not fit each other and the data: shapes, pixel range, logits.
+
+        Both are tried in eval mode with noise as in training, since at zero noise a tanh looks like a sigmoid.
+        """
+        n = 64
+        device = next((parameter.device for parameter in self.generator.parameters()), torch.device("cpu"))
+        noise = self.draw_noise(n, torch.Generator().manual_seed(0)).to(device)
+        labels = (torch.arange(n, device=device) % self.classes,) if self.classes else ()
+        with evaluating(self.generator), evaluating(self.discriminator):
+            task = f"map noise [{n}, {self.noise_size}] to images {[n, *self.shape]} or {[n, math.prod(self.shape)]}"
+            images = self.generator(noise, *labels)
+            _refuse("generator", task, images, [(n, *self.shape), (n, math.prod(self.shape))])
+            _refuse_range(images, self.scale)
+            images = images.float().reshape(n, *self.shape)
+            task = f"map images {[n, *self.shape]} to logits [{n}] or [{n}, 1]"
+            _refuse("discriminator", task, self.discriminator(images, *labels), [(n,), (n, 1)])
+            signs = torch.where(torch.arange(n, device=device) < n // 2, 1.0, -1.0).reshape(n, 1, 1, 1)
+            far = self.discriminator(1e6 * signs * images, *labels)
+        at_ends = ((far == 0) | (far == 1)).float().mean() > 0.5 and (far == 1).any()  # 0 alone: weights of 0, say
+        if bool(at_ends and (far >= 0).all() and (far <= 1).all()):
+            raise ValueError(
+                "train: discriminator must give logits, whose sigmoid is D(x), but it seems to end in a sigmoid, "
+                "so that D(x) could never leave [0.5, 0.73]; remove its last layer"
+            )
+
+
+def make_game(
+    recipe: "Recipe",
+    splits: Splits,
+    classes: int,
+    players: Mapping[str, nn.Module | None],
+    device: torch.device,
+) -> Game:
+    """Return the game of a recipe on a data set, on the device and in training mode.
+
+    Args:
+        recipe: every setting.
+        splits: the data; the generator starts from their mean image.
+        classes: number of classes, or 0 for a game that is not conditional.
+        players: "generator" and "discriminator", the user's modules; one that is None is made as the recipe says.
+        device: where the players are to be.
+
+    Raises:
+        ValueError: players that do not fit each other, the data or the recipe.
+    """
+    scale = make_scale(recipe.pixels, splits.train)
+    generator, discriminator = players["generator"], players["discriminator"]
+    if generator is None:
+        mean_image = scale.apply(as_float(splits.train.images)).mean(0)
+        generator = recipe.model.make_generator(splits.shape, recipe.noise_size, classes, mean_image)
+    if discriminator is None:
+        discriminator = recipe.model.make_discriminator(splits.shape, classes)
+    generator, discriminator = generator.to(device).train(), discriminator.to(device).train()
+    rules = recipe.objective, recipe.noise, recipe.noise_size
+    game = Game(generator, discriminator, splits.shape, *rules, scale, classes)
+    game.check()
+    return game
+
+
+def _refuse(player: str, task: str, output: object, shapes: list[tuple[int, ...]]) -> None:
+    if not isinstance(output, Tensor):
+        raise ValueError(f"train: {player} must {task}, got {type(output).__name__}")
+    if tuple(output.shape) not in shapes:
+        raise ValueError(f"train: {player} must {task}, got {list(output.shape)}")
+    if not output.is_floating_point():
+        raise ValueError(f"train: {player} must {task} in floating point, got {output.dtype}")
+    if not bool(output.isfinite().all()):
+        raise ValueError(f"train: {player} must {task}, got NaN or infinite values from its starting weights")
+
+
+def _refuse_range(images: Tensor, scale: Scale) -> None:
+    if scale.range is None:
+        return
+    low, high = scale.range
+    if bool((images < low).any() or (images > high).any()):
+        raise ValueError(
+            f"train: generator must give images in [{low:g}, {high:g}], the pixel scale {scale.name!r}, got "
+            f"[{images.min():.3g}, {images.max():.3g}]. End it with a sigmoid for pixels='unit', "
+            "or with a tanh and pass pixels='signed'"
+        )
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode inside, the mode from before afterwards."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

@@ -1,0 +1,44 @@
+"""What every model is: the settings of an architecture, which make its two players."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from pygan.settings import Settings
+
+__all__ = ["Model"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Settings):
+    """The base class of models: an architecture's settings as dataclass fields, a `name`, and a maker for each player.
+
+    Each field that describes one player says which (`setting(..., player="generator")`). Weights are drawn from
+    torch's default generator.
+    """
+
+    name: ClassVar[str]
+
+    def make_generator(
+        self, shape: Sequence[int], noise_size: int, classes: int = 0, mean_image: Tensor | None = None
+    ) -> nn.Module:
+        """Return the generator: noise [n, noise_size] -> images [n, C, H, W] in the pixel scale of the game.
+
+        Args:
+            shape: (C, H, W) of the images.
+            noise_size: numbers in one noise vector.
+            classes: number of classes that it is conditional on, or 0; its `forward` then takes noise and labels [n].
+            mean_image: the mean training image [C, H, W] in the pixel scale; None if weights are loaded afterwards.
+        """
+        raise NotImplementedError
+
+    def make_discriminator(self, shape: Sequence[int], classes: int = 0) -> nn.Module:
+        """Return the discriminator: images [n, C, H, W] (and labels [n], if `classes` > 0) -> logits [n]."""
+        raise NotImplementedError
+
+    def refuse_classes(self, classes: int) -> None:
+        """Raise ValueError if `classes` > 0, for a model that has no conditional form."""
+        if classes:
+            raise ValueError(f"conditional=True: the model {self.name!r} has no conditional form")

@@ -1,0 +1,150 @@
+"""The fully connected players of the 2014 paper: a ReLU generator and a maxout discriminator with dropout."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from pygan.models.base import Model
+from pygan.nn import Maxout
+from pygan.ops import dropout
+from pygan.settings import KEPT, POSITIVE, SIZES, setting
+
+__all__ = ["Discriminator", "Generator", "MaxoutMLP"]
+
+
+class Generator(nn.Module):
+    """The paper's fully connected generator: ReLU layers, then a sigmoid for each number of the image.
+
+    Args:
+        shape: (C, H, W) of the images.
+        noise_size: numbers in one noise vector.
+        hidden: units of each ReLU layer.
+        init_range: weights start in U(-init_range, init_range), hidden biases at 0.
+        mean_image: mean training image [C, H, W] in [0, 1]; its logit is the output bias at the start. None: bias 0.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        noise_size: int = 100,
+        hidden: Sequence[int] = (1200, 1200),
+        init_range: float = 0.05,
+        mean_image: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        sizes = [noise_size, *hidden]
+        self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
+        self.output = nn.Linear(sizes[-1], math.prod(shape))
+        _start_uniform(self, init_range)
+        if mean_image is not None:
+            with torch.no_grad():
+                # A pixel that is black in every image would have an infinite logit.
+                self.output.bias.copy_(mean_image.flatten().double().clamp(1e-7, 1 - 1e-7).logit())
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """Noise [n, noise_size] -> images [n, C, H, W] in [0, 1]."""
+        x = noise
+        for layer in self.hidden:
+            x = layer(x).relu()
+        return self.output(x).sigmoid().unflatten(1, self.shape)
+
+
+class Discriminator(nn.Module):
+    """The paper's maxout discriminator, with dropout before every layer.
+
+    Args:
+        shape: (C, H, W) of the images.
+        hidden: units of each maxout layer.
+        pieces: linear pieces of one maxout unit.
+        init_range: weights start in U(-init_range, init_range), biases at 0.
+        keep_input: share of the image that dropout keeps, scaled by 1 / keep_input; in (0, 1].
+        keep_hidden: the same for the inputs of all other layers.
+    """
+
+    independent_examples = True
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        hidden: Sequence[int] = (240, 240),
+        pieces: int = 5,
+        init_range: float = 0.005,
+        keep_input: float = 0.8,
+        keep_hidden: float = 0.5,
+    ) -> None:
+        super().__init__()
+        sizes = [math.prod(shape), *hidden]
+        dropped = [1 - keep_input] + [1 - keep_hidden] * (len(hidden) - 1)
+        self.hidden = nn.ModuleList(
+            Maxout(inputs, units, pieces, dropout=p) for inputs, units, p in zip(sizes, hidden, dropped, strict=False)
+        )
+        self.dropout = 1 - keep_hidden
+        self.output = nn.Linear(sizes[-1], 1)
+        _start_uniform(self, init_range)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [n, C, H, W] -> logits [n] of D(x)."""
+        x = images.flatten(1)
+        for layer in self.hidden:
+            x = layer(x)
+        x = dropout(x, self.dropout) if self.training else x
+        return self.output(x).squeeze(1)
+
+
+def _start_uniform(module: nn.Module, init_range: float) -> None:
+    """Weights U(-init_range, init_range), biases 0."""
+    for name, parameter in module.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        else:
+            nn.init.uniform_(parameter, -init_range, init_range)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxoutMLP(Model):
+    """The paper's architecture for MNIST; the defaults are the sizes of its authors' code."""
+
+    name = "maxout_mlp"
+    generator_hidden: tuple[int, ...] = setting(
+        (1200, 1200), "units of the generator's ReLU layers", SIZES, player="generator"
+    )
+    generator_range: float = setting(
+        0.05, "the generator's weights start in U(-range, range)", POSITIVE, player="generator"
+    )
+    discriminator_hidden: tuple[int, ...] = setting(
+        (240, 240), "units of the discriminator's maxout layers", SIZES, player="discriminator"
+    )
+    pieces: int = setting(
+        5, "linear pieces of one maxout unit", ("in 1..256", lambda value: 1 <= value <= 256), player="discriminator"
+    )
+    discriminator_range: float = setting(
+        0.005, "the discriminator's weights start in U(-range, range)", POSITIVE, player="discriminator"
+    )
+    keep_input: float = setting(
+        0.8, "share of the discriminator's inputs that dropout keeps", KEPT, player="discriminator"
+    )
+    keep_hidden: float = setting(
+        0.5, "share of the inputs of its other layers that dropout keeps", KEPT, player="discriminator"
+    )
+
+    def make_generator(
+        self, shape: Sequence[int], noise_size: int, classes: int = 0, mean_image: Tensor | None = None
+    ) -> Generator:
+        self.refuse_classes(classes)
+        return Generator(shape, noise_size, self.generator_hidden, self.generator_range, mean_image)
+
+    def make_discriminator(self, shape: Sequence[int], classes: int = 0) -> Discriminator:
+        self.refuse_classes(classes)
+        return Discriminator(
+            shape,
+            self.discriminator_hidden,
+            self.pieces,
+            self.discriminator_range,
+            self.keep_input,
+            self.keep_hidden,
+        )

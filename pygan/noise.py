@@ -1,0 +1,40 @@
+"""The distributions that a generator's noise is drawn from."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["NOISES", "draw_noise"]
+
+Draw = Callable[[Tensor, torch.Generator | None], object]
+
+
+def _within(bound: float) -> Draw:
+    return lambda out, source: out.uniform_(-bound, bound, generator=source)
+
+
+# Each fills a tensor in place, from a torch generator or (None) torch's default one.
+NOISES: dict[str, Draw] = {
+    "uniform": _within(math.sqrt(3)),  # mean 0, variance 1: the 2014 code's
+    "normal": lambda out, source: out.normal_(generator=source),
+    "unit_uniform": _within(1.0),  # U(-1, 1): DCGAN's
+}
+
+
+def draw_noise(
+    distribution: str,
+    n: int,
+    size: int,
+    *,
+    device: torch.device | str | None = None,
+    source: torch.Generator | None = None,
+) -> Tensor:
+    """Return n noise vectors [n, size], float32, from one of `NOISES`.
+
+    They are drawn from `source`, or from torch's default generator of the device.
+    """
+    noise = torch.empty(n, size, device=device)
+    NOISES[distribution](noise, source)
+    return noise

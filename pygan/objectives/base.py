@@ -1,0 +1,87 @@
+"""What every objective is: the losses of both players from logits, the penalty on D, what is logged, what looks ill."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import grad
+
+from pygan.settings import Settings
+
+__all__ = ["Judged", "Objective", "squared_slopes"]
+
+
+class Judged(NamedTuple):
+    """One pass of the discriminator over a batch: the images as it saw them, and their logits [n]."""
+
+    real: Tensor
+    fakes: Tensor
+    real_logits: Tensor
+    fake_logits: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective(Settings):
+    """The base class of objectives. All losses are means over the batch, in nats where logits are log odds.
+
+    A subclass has settings as dataclass fields, a `name`, and the two losses; everything else has a default.
+    """
+
+    name: ClassVar[str]
+    statistics: ClassVar[tuple[str, ...]] = ("d_loss", "g_loss", "d_real", "d_fake")
+    """The numbers of `row`, by the names that history and log give them; "d_loss" and "g_loss" are among them."""
+
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """What the discriminator minimises, without the penalty: logits [n], [m] -> scalar."""
+        raise NotImplementedError
+
+    def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """What the generator minimises: logits [n] of its samples -> scalar.
+
+        `real_logits` are None unless `compares` is true.
+        """
+        raise NotImplementedError
+
+    @property
+    def compares(self) -> bool:
+        """Whether the generator's loss depends on the logits of real images."""
+        return False
+
+    @property
+    def needs_slopes(self) -> bool:
+        """Whether `penalty` differentiates logits with respect to the images of a `Judged`."""
+        return False
+
+    def penalty(self, judged: Judged, judge: Callable[[Tensor], Tensor]) -> Tensor | None:
+        """What is added to the discriminator's loss: scalar, or None. `judge` maps images to logits [n]."""
+        return None
+
+    def constrain(self, discriminator: nn.Module) -> None:
+        """Change the discriminator's weights in place after each of its updates; by default, not at all."""
+
+    @torch.no_grad()
+    def row(self, d_loss: Tensor, g_loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """The numbers that are logged of one update: float64, in the order of `statistics`."""
+        return torch.stack([d_loss, g_loss, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()]).double()
+
+    def describe(self, means: Mapping[str, float]) -> str:
+        """The means of the epoch so far, for the progress line."""
+        return (
+            f"D(x) {means['d_real']:.2f} D(G(z)) {means['d_fake']:.2f} "
+            f"D loss {means['d_loss']:.2f} G loss {means['g_loss']:.2f}"
+        )
+
+    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """What is wrong with a run with this history, as far as its statistics tell: name -> sentence with advice."""
+        return {}
+
+
+def squared_slopes(logits: Tensor, images: Tensor) -> Tensor:
+    """Return |d logit_i / d image_i|^2 for each example, [n], with a graph through it.
+
+    It is exact where the discriminator treats examples separately.
+    """
+    (slopes,) = grad(logits.sum(), images, create_graph=True)
+    return slopes.square().flatten(1).sum(1)

@@ -1,0 +1,192 @@
+"""One iteration: the seam `Step` between the loop and whatever updates the players, and the plain step behind it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import grad
+
+from pygan.batches import Batches
+from pygan.data import Batch
+from pygan.game import Game
+from pygan.objectives import Judged
+from pygan.optim import Optimizer, Rates, trainable, with_prefix
+
+if TYPE_CHECKING:
+    from pygan.recipes import Recipe
+
+__all__ = ["BaseStep", "PlainStep", "Rows", "Source", "Step"]
+
+Source = Callable[[], Batch]  # the next batch of real images, in the game's pixel scale, on the players' device
+
+
+class Step(Protocol):
+    """One iteration of the game: k discriminator updates and one of the generator, or one of both at once.
+
+    A step owns the optimisers' state and changes both players' parameters in place. All its randomness comes from
+    torch's default generators, in a fixed order, so that their state and `state_dict` are all that a checkpoint needs.
+    """
+
+    def __call__(self, real: Batches, rates: Rates) -> None:
+        """Update both players."""
+
+    def statistics(self) -> Tensor:
+        """Return the numbers of `Objective.row` of each iteration since the last call, float64 [iterations, numbers].
+
+        They are on the CPU, and as the players saw them, with dropout; with k > 1 of the last discriminator update.
+        """
+
+    def reload(self) -> None:
+        """Take up parameters that somebody else has changed. Whoever does that calls this."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the optimisers' state by name, e.g. "generator.output.weight.velocity"; perhaps the live tensors."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what another step's `state_dict` held."""
+
+
+class Rows:
+    """The rows of `Step.statistics` as they come; they stay on the device until they are asked for."""
+
+    def __init__(self, width: int) -> None:
+        self._width, self._rows = width, list[Tensor]()
+
+    def append(self, row: Tensor) -> None:
+        """Add one row: float64 [width]."""
+        self._rows.append(row)
+
+    def take(self) -> Tensor:
+        """Return all rows since the last call: float64 [iterations, width] on the CPU."""
+        rows, self._rows = self._rows, []
+        return torch.stack(rows).cpu() if rows else torch.empty(0, self._width, dtype=torch.float64)
+
+
+class BaseStep:
+    """A `Step` but for the iteration itself.
+
+    Args:
+        game: the players and their rules; the players are on the device.
+        recipe: how they are updated.
+        optimizers: those of the generator and of the discriminator.
+        device: where both players are.
+    """
+
+    def __init__(
+        self, game: Game, recipe: "Recipe", optimizers: tuple[Optimizer, Optimizer], device: torch.device
+    ) -> None:
+        self.game, self.recipe, self.device = game, recipe, device
+        self.g_optimizer, self.d_optimizer = optimizers
+        self._rows = Rows(len(game.objective.statistics))
+
+    def __call__(self, real: Batches, rates: Rates) -> None:
+        """See `Step`."""
+        self._rows.append(self.iterate(real, rates))
+
+    def iterate(self, real: Source, rates: Rates) -> Tensor:
+        """One iteration -> its row of statistics, on the device. A CUDA graph may capture it."""
+        raise NotImplementedError
+
+    def noise(self) -> Tensor:
+        """Return noise for one batch, [batch_size, noise_size]."""
+        return self.game.draw_noise(self.recipe.batch_size, device=self.device)
+
+    def blurred(self, images: Tensor) -> Tensor:
+        """Return the images with the recipe's instance noise, as the discriminator sees them."""
+        if self.recipe.instance_noise == 0:
+            return images
+        return images + self.recipe.instance_noise * torch.randn_like(images)
+
+    def statistics(self) -> Tensor:
+        """See `Step`."""
+        return self._rows.take()
+
+    def reload(self) -> None:
+        """See `Step`."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """See `Step`."""
+        players = {"generator": self.g_optimizer, "discriminator": self.d_optimizer}
+        return {f"{name}.{key}": tensor for name, of in players.items() for key, tensor in of.state_dict().items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """See `Step`."""
+        self.g_optimizer.load_state_dict(with_prefix(state, "generator."))
+        self.d_optimizer.load_state_dict(with_prefix(state, "discriminator."))
+
+
+class PlainStep(BaseStep):
+    """A `Step` by autograd, for any game; the reference for faster ones.
+
+    Args:
+        algorithm: one of `pygan.algorithm.ALGORITHMS`, which is written in terms of the methods of this class.
+        game, recipe, device: see `BaseStep`.
+    """
+
+    def __init__(self, algorithm: "Algorithm", game: Game, recipe: "Recipe", device: torch.device) -> None:
+        optimizers = (recipe.optimizer.make(game.generator), recipe.optimizer.make(game.discriminator))
+        super().__init__(game, recipe, optimizers, device)
+        self._algorithm = algorithm
+
+    def iterate(self, real: Source, rates: Rates) -> Tensor:
+        """One iteration -> its row of statistics, on the device. A CUDA graph may capture it."""
+        return self._algorithm(self, real, rates)
+
+    def samples(self, labels: Tensor | None) -> Tensor:
+        """Generate a batch from fresh noise."""
+        noise = self.noise() if labels is None else self.noise()[: len(labels)]
+        with self._precision():
+            return self.game.generate(noise, labels)
+
+    def judge_both(self, batch: Batch, fakes: Tensor) -> Judged:
+        """Judge a batch of real images and the generated ones, as the discriminator sees them."""
+        real, fakes = self.blurred(batch.images), self.blurred(fakes)
+        if self.game.objective.needs_slopes:
+            real = real.detach().requires_grad_()
+            fakes = fakes if fakes.requires_grad else fakes.detach().requires_grad_()
+        with self._precision():
+            return self.game.judge_both(real, fakes, batch.labels)
+
+    def logits_for_generator(self, fakes: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """The logits of generated images, and of the real ones if the generator's loss compares them."""
+        if self.game.objective.compares:
+            judged = self.judge_both(batch, fakes)
+            return judged.fake_logits, judged.real_logits
+        return self._judge(self.blurred(fakes), batch.labels), None
+
+    def discriminator_gradients(
+        self, loss: Tensor, judged: Judged, labels: Tensor | None, retain_graph: bool = False
+    ) -> Sequence[Tensor]:
+        """Gradients of the loss and of the objective's penalty with respect to the discriminator's parameters."""
+        penalty = self.game.objective.penalty(judged, lambda images: self._judge(images, labels))
+        return _gradients(loss if penalty is None else loss + penalty, self.game.discriminator, retain_graph)
+
+    def generator_gradients(self, loss: Tensor) -> Sequence[Tensor]:
+        """Gradients of the loss with respect to the generator's parameters."""
+        return _gradients(loss, self.game.generator)
+
+    def move_discriminator(self, gradients: Sequence[Tensor], rates: Rates) -> None:
+        """One update of the discriminator, within the objective's constraint."""
+        self.d_optimizer.step(gradients, rates.discriminator_lr, rates.momentum)
+        self.game.objective.constrain(self.game.discriminator)
+
+    def move_generator(self, gradients: Sequence[Tensor], rates: Rates) -> None:
+        """One update of the generator."""
+        self.g_optimizer.step(gradients, rates.generator_lr, rates.momentum)
+
+    def _judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        with self._precision():
+            return self.game.judge(images, labels)
+
+    def _precision(self) -> torch.autocast:
+        # Without the cache of casts: inside somebody's own autocast it would outlive the update of the weights.
+        enabled = self.recipe.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
+
+
+Algorithm = Callable[[PlainStep, Source, Rates], Tensor]
+
+
+def _gradients(loss: Tensor, player: nn.Module, retain_graph: bool = False) -> Sequence[Tensor]:
+    return grad(loss, list(trainable(player).values()), retain_graph=retain_graph, materialize_grads=True)
