@@ -29,7 +29,7 @@ import torch
 from harness import conditions
 from torch import Tensor
 
-from pygan.ops import parzen_logsumexp
+from pygan.ops import parzen_logsumexp, reference
 from pygan.ops.parzen import fused_below
 
 STRIP = 256
@@ -307,6 +307,34 @@ def fused_text(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def accuracy(device: str) -> str:
+    """Largest errors in nats against float64 where distances are hard to take from products, as a table in Markdown."""
+    torch.manual_seed(0)
+
+    def around(centres: Tensor, width: float, n: int) -> Tensor:
+        return centres[torch.arange(n) % len(centres)] + width * torch.randn(n, centres.shape[1])
+
+    cube, two, normal = torch.rand(10, 100), torch.tensor([[-10.0], [10.0]]).expand(2, 50), torch.randn(1000, 1)
+    x, samples = torch.rand(100, 784), torch.rand(2000, 784)
+    cases = [
+        ("uniform in [0, 1]^784", x, samples, [0.1, 0.3, 1]),
+        ("the same, moved by 100", x + 100, samples + 100, [0.1, 0.3, 1]),
+        ("10 clusters of width 0.05 in [0, 1]^100", around(cube, 0.05, 100), around(cube, 0.05, 2000), [0.02, 0.1, 1]),
+        ("two clusters of width 0.001 at +-10", around(two, 1e-3, 100), around(two, 1e-3, 2000), [1e-3, 1e-2, 1]),
+        ("1,000 normal numbers under themselves", normal, normal, [1e-8, 1e-3, 1]),
+        ("normal, 5 values", torch.randn(100, 5), torch.randn(2000, 5), [1, 1e20]),
+    ]
+    lines = ["| data | sigma | largest value | error of pygan | error of torch |", "|---|---|---|---|---|"]
+    for name, points, window, sigmas in cases:
+        points, window = points.to(device), window.to(device)
+        exact = exact_values(points, window, sigmas)
+        ours, torchs = (f(points, window, sigmas) for f in (parzen_logsumexp, reference.parzen_logsumexp))
+        for sigma, true, *both in zip(sigmas, exact, ours, torchs, strict=True):
+            errors = " | ".join(f"{float((values - true).abs().max()):.0e}" for values in both)
+            lines.append(f"| {name} | {sigma:g} | {float(true.abs().max()):.3g} | {errors} |")
+    return "\n".join(lines)
+
+
 def plot(curves: dict[str, list[tuple[int, float]]], path: Path) -> None:
     from matplotlib import pyplot
 
@@ -343,7 +371,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the results here too, and the table as .md beside")
     parser.add_argument("--plot", type=Path, help="measure and draw the cost model instead")
     parser.add_argument("--fused", action="store_true", help="on CUDA: compare the fused kernel with the tiles instead")
+    parser.add_argument("--accuracy", action="store_true", help="print the errors of hard cases as a table instead")
     options = parser.parse_args()
+    if options.accuracy:
+        print(accuracy(options.device))
+        return
     if options.fused and options.device != "cuda":
         parser.error("--fused compares CUDA kernels, and --device is " + options.device)
     if options.quick:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from tolerances import assert_no_worse_than_torch
@@ -66,6 +67,39 @@ def test_exact_in_the_tails(dtype: torch.dtype, magnitude: float, sign: int) -> 
                 assert error <= 4 * info.eps * abs(true)
             else:
                 assert error <= info.tiny * info.eps * 2
+
+
+@pytest.mark.usefixtures("simd_level")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_four_eps_hold_for_single_logits_and_for_means(dtype: torch.dtype) -> None:
+    """Equal logits are the hard case of a mean: their roundings all go the same way."""
+    eps = torch.finfo(dtype).eps
+    for size, count in ((1, 4001), (24, 301), (31, 301), (100, 301), (256, 301), (1000, 61), (16_384 + 7, 61)):
+        logits = torch.linspace(-30, 30, count, dtype=dtype)
+        results = [torch.ops.pygan.generator_loss(logit.expand(size), False, True) for logit in logits]
+        wide = logits.numpy().astype(np.longdouble)
+        for ours, exact in (
+            (torch.stack([loss for loss, _ in results]), np.log1p(np.exp(-abs(wide))) + np.maximum(-wide, 0)),
+            (torch.stack([gradient[0] for _, gradient in results]) * -size, 1 / (1 + np.exp(wide))),
+        ):
+            error = abs(ours.numpy().astype(np.longdouble) / exact - 1) / eps
+            assert error.max() <= 4, f"{error.max():.2f} eps, mean of {size} logits {logits[error.argmax()]}"
+
+
+@pytest.mark.usefixtures("simd_level")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("size", [8, 300, 20_000])
+def test_sums_may_overflow_where_means_do_not(dtype: torch.dtype, size: int) -> None:
+    huge = torch.tensor(torch.finfo(dtype).max / 4, dtype=dtype)
+    logits = huge.expand(size).clone().requires_grad_()
+    for loss, expected, slope in (
+        (generator_loss(-logits), huge, 1),
+        (generator_loss(logits, "saturating"), -huge, -1),
+        (discriminator_loss(-logits, logits), 2 * huge, 2),
+    ):
+        torch.testing.assert_close(loss.detach(), expected, rtol=4 * torch.finfo(dtype).eps, atol=0)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        torch.testing.assert_close(gradient, torch.full_like(logits, slope / size).detach())
 
 
 def test_infinite_logits_give_the_limits(device: str) -> None:
@@ -204,10 +238,14 @@ def test_opcheck(device: str, dtype: torch.dtype) -> None:
         torch.library.opcheck(torch.ops.pygan.generator_loss.default, (fake, True, with_gradient))
 
 
-def test_bare_ops_refuse_to_be_differentiated() -> None:
+@pytest.mark.parametrize("with_gradient", [True, False])
+def test_bare_ops_have_the_derivative_of_the_function(with_gradient: bool) -> None:
+    """An exported graph calls them where gradients are on, traced with gradients or without."""
     logits = torch.randn(4, requires_grad=True)
-    with pytest.raises(RuntimeError, match="no derivative of its own"):
-        torch.ops.pygan.generator_loss(logits, False, True)
+    expected = torch.autograd.grad(generator_loss(logits), logits)[0]
+    loss, gradient = torch.ops.pygan.generator_loss(logits, False, with_gradient)
+    assert torch.equal(torch.autograd.grad(loss, logits)[0], expected)
+    assert gradient.numel() == (4 if with_gradient else 0)
 
 
 def test_float16_on_the_cpu_falls_back_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:

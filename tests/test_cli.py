@@ -195,7 +195,7 @@ def test_a_wrong_command_line_is_one_line_and_2(call, words, answer):
     [
         (
             ["train", "mnits"],
-            "pygan: error: data: 'mnits' is neither a data set (digits, mnist, cifar10, olivetti) nor a folder of ",
+            "pygan: error: data: 'mnits' is neither a data set (digits, mnist, cifar10, olivetti, ",
         ),
         (["train", "--recipe", "papr2014"], "pygan: error: unknown recipe 'papr2014'"),
         (["train", "--k", "0"], "pygan: error: k must be at least 1, got 0"),

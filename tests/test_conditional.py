@@ -93,6 +93,15 @@ def test_dropout_is_in_both_nets_in_training_only():
         logits = generator.train()(torch.rand(400, 100), torch.zeros(400, dtype=torch.int64)).logit()
     assert logits.mean().item() == pytest.approx(1.2, rel=0.01)
     assert logits[:, 0, 0, 0].std().item() == pytest.approx(0.001 * math.sqrt(1200), rel=0.2)
+    parts = discriminator.image, discriminator.label, discriminator.joint
+    assert [part.dropout for part in parts] == pytest.approx([0.2, 0, 0.5])
+    with torch.no_grad():
+        discriminator.joint.weight.zero_()
+        discriminator.joint.bias.fill_(1.0)
+        discriminator.output.weight.fill_(1.0)
+        logits = discriminator.train()(torch.rand(400, *SHAPE), torch.zeros(400, dtype=torch.int64))
+    assert logits.mean().item() == pytest.approx(240, rel=0.02)
+    assert logits.std().item() == pytest.approx(math.sqrt(240), rel=0.2)
 
 
 @pytest.mark.parametrize("recipe", SMALL)

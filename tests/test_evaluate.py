@@ -110,6 +110,124 @@ def test_bad_arguments(draw):
             window.log_density(draw(2, 3), sigma)
 
 
+def test_one_bandwidth_to_fit_and_numbers_of_numpy(draw):
+    window, valid = ParzenWindow(draw(50, 8)), draw(40, 8)
+    for sigma in (0.3, np.float32(0.3), np.float64(0.3), np.array(0.3), torch.tensor(0.3), [np.float64(0.3)], (1,)):
+        expected = 1.0 if sigma == (1,) else 0.3
+        assert window.fit(valid, sigma).sigma == pytest.approx(expected)
+        assert isinstance(window.sigma, float)
+    window.sigma = np.float64(0.4)
+    estimate = window.score(draw(20, 8), resamples=np.int64(3), seed=np.int64(1))
+    assert json.loads(json.dumps(estimate.sigma)) == 0.4
+    torch.testing.assert_close(window.log_density(valid, np.float64(0.4)), window.log_density(valid, 0.4))
+    for bad in (-1, 0.0, math.nan, [0.3, math.inf], [[0.3]]):
+        with pytest.raises(ValueError, match=r"fit: sigmas must be positive and finite"):
+            window.fit(valid, bad)
+    window.sigma = -0.4
+    with pytest.raises(ValueError, match="sigma must be positive"):
+        window.score(draw(20, 8))
+
+
+def test_own_sigma_is_the_default(draw):
+    window, x = ParzenWindow(draw(50, 8)), draw(40, 8)
+    for method in (window.log_density, window.score_samples):
+        with pytest.raises(RuntimeError, match="no bandwidth yet"):
+            method(x)
+    window.sigma = 0.3
+    assert torch.equal(window.log_density(x), window.log_density(x, 0.3))
+    assert torch.equal(window.score_samples(x), window.log_density(x, 0.3))
+
+
+def test_text_says_when_nothing_compares_and_has_no_nan(draw):
+    window = ParzenWindow(draw(500, 2))
+    window.sigma = 0.3
+    assert str(window.score(draw(20, 2))).endswith("; published figures are of 10,000 samples and do not compare")
+    assert "compare" not in str(ParzenEstimate(1.0, 0.5, 0.2, 100, 10_000))
+    single = window.score(draw(1, 2))
+    assert math.isnan(single.standard_error)
+    assert "nan" not in str(single)
+
+
+def test_the_wider_dtype_wins(draw):
+    samples, x = draw(200, 20).bfloat16(), draw(30, 20)
+    expected = mixture_log_density(x, samples, 0.05)
+    torch.testing.assert_close(ParzenWindow(samples).log_density(x, 0.05).double(), expected, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        ParzenWindow(x).log_density(samples, 0.05).double(), mixture_log_density(samples, x, 0.05), rtol=1e-5, atol=1e-4
+    )
+    wide = ParzenWindow(samples.half()).log_density(x.double(), 0.05)
+    torch.testing.assert_close(wide, mixture_log_density(x, samples.half(), 0.05), rtol=1e-12, atol=1e-12)
+
+
+# ---- what may be samples --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: np.flip(a, 0).copy()[::-1],
+        lambda a: np.ascontiguousarray(a[..., ::-1])[..., ::-1],
+        lambda a: a.astype(">f4"),
+        lambda a: np.asfortranarray(a),
+        lambda a: np.ma.masked_array(a, mask=False),
+        lambda a: a.astype(np.longdouble),
+        lambda a: [a[:30], a[30:]],
+        lambda a: torch.utils.data.DataLoader(torch.from_numpy(a), batch_size=30),
+    ],
+    ids=["flipped rows", "flipped values", "big-endian", "Fortran", "no mask", "long double", "chunks", "DataLoader"],
+)
+def test_arrays_of_every_kind(draw, change):
+    array, x = draw(70, 2, 6).numpy(), draw(9, 2, 6)
+    expected = ParzenWindow(array).log_density(x, 0.3).double()
+    torch.testing.assert_close(ParzenWindow(change(array)).log_density(x, 0.3).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_read_only_arrays_give_no_warning_and_are_left_alone(draw):
+    array = draw(70, 6).numpy()
+    array.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        window = ParzenWindow(array).fit(array[:30], 0.3)
+        with pytest.raises(ValueError, match="use others"):
+            window.score(array[:9])
+    assert not array.flags.writeable
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (8, 8, 3), (4, 9, 8), (28, 28)])
+def test_a_list_of_images_is_not_taken_for_rows(draw, shape):
+    images = [draw(*shape) for _ in range(20)]
+    with pytest.raises(ValueError, match=r"samples is a list of 20 arrays of shape .*torch\.stack\(samples\)"):
+        ParzenWindow(images)
+    assert ParzenWindow(torch.stack(images)).n_samples == 20
+
+
+@pytest.mark.parametrize(
+    ("samples", "error", "message"),
+    [
+        ("samples.npy", TypeError, r"got the path 'samples.npy'; try np.load"),
+        (Path("samples.npy"), TypeError, "got the path"),
+        ({"x": torch.rand(3, 4)}, TypeError, r"a mapping with the keys \['x'\]"),
+        (7, TypeError, "got int"),
+        (None, TypeError, "got NoneType"),
+        ([[0.1, 0.2], [0.3, 0.4]], TypeError, r"tensors or arrays \[m, ...\], got list"),
+        ([torch.rand(4), torch.rand(4)], ValueError, r"samples must have shape \[n, ...\], got \[4\]"),
+        (torch.tensor(0.5), ValueError, r"samples must have shape \[n, ...\], got \[\]"),
+        (np.array([["a", "b"]]), TypeError, "must be floating-point"),
+        (np.ones((3, 4), complex), TypeError, "must be floating-point"),
+        (np.ma.masked_array(np.ones((3, 4)), mask=np.eye(3, 4)), ValueError, "has masked values"),
+        (torch.rand(3, 4).to_sparse(), TypeError, "must be dense"),
+        (
+            torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.rand(9, 4), torch.ones(9))),
+            TypeError,
+            r"got list; of a DataLoader that yields \(images, labels\)",
+        ),
+    ],
+)
+def test_what_cannot_be_samples_is_named(samples, error, message):
+    with pytest.raises(error, match="ParzenWindow: .*" + message):
+        ParzenWindow(samples)
+
+
 # ---- bandwidths off the grid ----------------------------------------------------------------------------------------
 
 

@@ -58,6 +58,52 @@ def test_accurate_inside_tight_clusters(sigma: float, width: float) -> None:
     assert_accurate(clusters(50, 100, width, centres), clusters(1000, 100, width, centres), [sigma])
 
 
+def two_clusters(n: int, d: int, width: float) -> Tensor:
+    return clusters(n, d, width, torch.tensor([[-10.0], [10.0]]).expand(2, d))
+
+
+@pytest.mark.usefixtures("simd_level")
+@pytest.mark.parametrize("d", [1, 300])
+@pytest.mark.parametrize("sigma", [1e-8, 1e-3, 4e-3, 0.1])
+def test_small_bandwidths_far_from_the_centre(d: int, sigma: float) -> None:
+    """The products' error is larger than the window of the samples that count, so which are near is not known."""
+    assert_accurate(two_clusters(10, d, 1e-3), two_clusters(300, d, 1e-3), [sigma])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_normal_numbers_under_themselves(dtype: torch.dtype) -> None:
+    x = torch.randn(1000, 1, dtype=dtype)
+    for sigma in (1e-8, 1e-5, 1e-3):
+        assert_accurate(x[:200], x, [sigma])
+        assert_accurate(x[:50] + 3 * sigma, x, [sigma])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "sigmas", [[1, 1e20], [1e20, 1, 1e-20], [0.3, 1e-4, 2e-3, 30, 1e-3, 0.3], [1e-3, 0.01, 0.1, 1, 10], [2e4, 1, 7e4]]
+)
+def test_a_bandwidth_does_not_depend_on_the_others(dtype: torch.dtype, sigmas: list[float]) -> None:
+    for x, samples in (
+        (torch.randn(20, 5), torch.randn(300, 5)),
+        (two_clusters(20, 30, 1e-3), two_clusters(300, 30, 1e-3)),
+        (clusters(20, 30, 0.3, torch.rand(10, 30)), clusters(700, 30, 0.3, torch.rand(10, 30))),
+    ):
+        x, samples = x.to(dtype), samples.to(dtype)
+        together = parzen_logsumexp(x, samples, sigmas)
+        for sigma, values in zip(sigmas, together, strict=True):
+            assert torch.equal(values, parzen_logsumexp(x, samples, [sigma])[0])
+            torchs, exact = reference.parzen_logsumexp(x, samples, [sigma]), exact_values(x, samples, [sigma])
+            assert_no_worse_than_torch(values[None], torchs, exact)
+
+
+def test_gradients_of_bandwidths_of_any_size_together() -> None:
+    x, samples, sigmas = torch.randn(5, 3), torch.randn(40, 3), [1e20, 1.0, 1e9, 0.5]
+    ours = gradients(x, samples, sigmas, "native")
+    exact = gradients(x.double(), samples.double(), sigmas, "reference")
+    for a, b in zip(ours, exact, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-30 if a.ndim == 1 else 1e-5)
+
+
 def test_exact_for_duplicates() -> None:
     samples = torch.rand(300, 784)
     values = parzen_logsumexp(samples[:40], samples, [0.02])

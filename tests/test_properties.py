@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from tolerances import assert_no_worse_than_torch
 
-from pygan.ops import discriminator_loss, generator_loss, maxout_pool, parzen_logsumexp
+from pygan.ops import discriminator_loss, generator_loss, maxout_pool, parzen_logsumexp, reference
 
 hypothesis = pytest.importorskip("hypothesis")
 given, settings, st = hypothesis.given, hypothesis.settings, hypothesis.strategies
@@ -67,3 +68,29 @@ def test_parzen_logsumexp(scale: float, shift: float, sigma: float, sizes: tuple
     twice = parzen_logsumexp(x, samples.repeat(2, 1), [sigma * scale, 2 * sigma * scale])
     finite = values.isfinite()
     torch.testing.assert_close(twice[finite], values[finite] + math.log(2), rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    sizes=st.tuples(st.integers(1, 20), st.integers(1, 200), st.sampled_from([1, 2, 3, 17, 100])),
+    centres=st.integers(1, 12),
+    distance=st.sampled_from([0.0, 1.0, 30.0, 1e3]),
+    width=st.floats(-6, 1),
+    sigmas=st.lists(st.floats(-7, 3), min_size=1, max_size=4),
+)
+def test_parzen_is_as_exact_as_torch_for_clusters_of_any_kind(
+    seed: int, sizes: tuple[int, int, int], centres: int, distance: float, width: float, sigmas: list[float]
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    n, count, d = sizes
+    middles = distance * torch.randn(centres, d, generator=generator)
+    x, samples = (
+        middles[torch.arange(m) % centres] + 10**width * torch.randn(m, d, generator=generator) for m in (n, count)
+    )
+    together = parzen_logsumexp(x, samples, [10**sigma for sigma in sigmas])
+    for sigma, ours in zip(sigmas, together, strict=True):
+        torchs, exact = (
+            reference.parzen_logsumexp(x.to(t), samples.to(t), [10**sigma]) for t in (x.dtype, torch.float64)
+        )
+        assert_no_worse_than_torch(ours[None], torchs, exact)

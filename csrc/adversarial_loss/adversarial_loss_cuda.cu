@@ -1,6 +1,7 @@
 #include "adversarial_loss/adversarial_loss.h"
 #include "adversarial_loss/adversarial_loss_math.h"
 #include "common/cuda.h"
+#include "common/sum.h"
 
 namespace pygan {
 namespace cuda {
@@ -22,26 +23,33 @@ __device__ double block_sum(double value) {
   return threadIdx.x == 0 ? sums[0] : 0.0;  // only thread 0 knows that its last addition is done
 }
 
+// This thread's part of the term's mean, from a sum of unit * softplus; writes its gradients too.
 template <class T>
-__device__ double term_sum(const LossTerm& term) {
+__device__ double part_of_mean(const LossTerm& term, double unit) {
   using C = compute_t<T>;
   const T* logits = static_cast<const T*>(term.logits);
   T* gradient = static_cast<T*>(term.gradient);
   const C sign = static_cast<C>(term.sign);
   const C slope_scale = static_cast<C>(static_cast<double>(term.sign * term.weight) / static_cast<double>(term.size));
-  double sum = 0;
+  Sum<double> sum = {0, 0};
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < term.size; i += stride) {
     const Softplus<C> f = softplus<C>(sign * load(logits[i]));
-    sum += static_cast<double>(f.value);
+    sum.add(unit * static_cast<double>(f.value));
     if (gradient != nullptr) gradient[i] = store<T>(slope_scale * f.slope);
   }
-  return term.size > 0 ? term.weight * sum / static_cast<double>(term.size) : 0.0;
+  return term.size > 0 ? term.weight * sum.value() / static_cast<double>(term.size) / unit : 0.0;
+}
+
+template <class T>
+__device__ double part_of_mean(const LossTerm& term) {
+  const double part = part_of_mean<T>(term, 1);
+  return is_finite(part) ? part : part_of_mean<T>(term, kSmallUnit);
 }
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) loss_kernel(LossTerm a, LossTerm b, double* partials, T* loss) {
-  const double sum = block_sum(term_sum<T>(a) + term_sum<T>(b));
+  const double sum = block_sum(part_of_mean<T>(a) + part_of_mean<T>(b));
   if (threadIdx.x == 0) {
     partials[blockIdx.x] = sum;
     if (gridDim.x == 1) *loss = store<T>(static_cast<compute_t<T>>(sum));
@@ -78,16 +86,8 @@ void adversarial_loss(DType dtype, const LossTerm (&terms)[2], double* partials,
                       std::uintptr_t stream) {
   const DeviceGuard guard(device);
   const auto s = reinterpret_cast<cudaStream_t>(stream);
-  switch (dtype) {
-    case DType::float32:
-      return run(terms, partials, static_cast<float*>(loss), s);
-    case DType::float64:
-      return run(terms, partials, static_cast<double*>(loss), s);
-    case DType::bfloat16:
-      return run(terms, partials, static_cast<bfloat16*>(loss), s);
-    case DType::float16:
-      return run(terms, partials, static_cast<float16*>(loss), s);
-  }
+  with_type<float, double, bfloat16, float16>(
+      dtype, [&](auto element) { run(terms, partials, static_cast<decltype(element)*>(loss), s); });
 }
 
 }  // namespace cuda

@@ -28,5 +28,13 @@ PYGAN_HD Softplus<T> softplus(T t) {
   return {positive_part + log1p_unit(e), t == t ? slope : t};
 }
 
+// A sum may overflow although its mean does not. It is then taken again in this unit, in which no sum of fewer than
+// 2^64 numbers overflows; what underflows there is not seen in a mean so large.
+constexpr double kSmallUnit = 0x1p-64;
+
+PYGAN_HD bool is_finite(double x) {
+  return x - x == 0;
+}
+
 }  // namespace PYGAN_SIMD_LEVEL
 }  // namespace pygan

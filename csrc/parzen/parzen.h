@@ -18,7 +18,7 @@ struct ParzenTile {
   const double* x_norms;     // [rows] squared norms, moved and scaled
   const void* sample_norms;  // [columns], of dtype
   void* products;            // [rows, columns] inner products, moved and scaled; overwritten
-  const double* rates;       // [sigmas] 1 / (2 sigma^2), scaled
+  const double* rates;       // [sigmas] 1 / (2 sigma^2), scaled; falling
   const double* scale;       // [1]
   double product_unit;       // by which the products are to be multiplied
   std::int64_t rows, columns, d, sigmas;

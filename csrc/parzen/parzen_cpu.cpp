@@ -9,7 +9,6 @@ namespace {
 constexpr std::int64_t kRowsPerChunk = 4;  // points that a thread takes at a time
 constexpr std::int64_t kBlock = 256;       // terms that are summed in T before double takes over
 constexpr std::int64_t kLanes = 16;        // partial sums of a block, whatever the width of the vectors
-constexpr std::int64_t kSigmaGroup = 32;   // sigmas whose partial results fit on the stack
 
 // |x - s_i|^2 from the differences. Four sums side by side hide the latency of the additions.
 template <class T>
@@ -34,42 +33,49 @@ T direct_distance(const Row<T>& row, std::int64_t i) {
   return static_cast<T>((a + b) + (c + e));
 }
 
+// What Distances of parzen_math.h asks for.
 template <class T>
-T minimum(const T* values, std::int64_t n) {
-  T least = infinity<T>();
+struct RowLoops {
+  const Row<T>& row;
+
+  template <class Value>
+  T minimum(const Value& value) const {
+    T least = infinity<T>();
 #pragma omp simd reduction(min : least)
-  for (std::int64_t i = 0; i < n; ++i) least = values[i] < least ? values[i] : least;
-  return least;
-}
-
-// How many of the n pairs from `begin` on have lost digits and count, see parzen_math.h.
-template <class T>
-std::int64_t count_lossy(const Row<T>& row, std::int64_t begin, std::int64_t n, T farthest, T part) {
-  const T x_norm = static_cast<T>(row.x_norm);
-  std::int32_t count = 0;
-#pragma omp simd reduction(+ : count)
-  for (std::int64_t i = begin; i < begin + n; ++i) {
-    count += is_lossy(row.d2[i], x_norm + row.sample_norms[i], farthest, part);
+    for (std::int64_t i = 0; i < row.n; ++i) {
+      const T next = value(i);
+      least = next < least ? next : least;
+    }
+    return least;
   }
-  return count;
-}
 
-template <class T>
-void replace_lossy(const Row<T>& row, T farthest, T part) {
-  if (count_lossy(row, 0, row.n, farthest, part) == 0) return;
-  const T x_norm = static_cast<T>(row.x_norm);
-  for (std::int64_t begin = 0; begin < row.n; begin += kBlock) {
-    const std::int64_t n = row.n - begin < kBlock ? row.n - begin : kBlock;
-    if (count_lossy(row, begin, n, farthest, part) == 0) continue;
-    for (std::int64_t i = begin; i < begin + n; ++i) {
-      if (is_lossy(row.d2[i], x_norm + row.sample_norms[i], farthest, part)) row.d2[i] = direct_distance(row, i);
+  template <class Wanted>
+  std::int64_t count(const Wanted& wanted, std::int64_t begin, std::int64_t end) const {
+    std::int32_t found = 0;
+#pragma omp simd reduction(+ : found)
+    for (std::int64_t i = begin; i < end; ++i) found += wanted(i);
+    return found;
+  }
+  template <class Wanted>
+  std::int64_t count(const Wanted& wanted) const {
+    return count(wanted, 0, row.n);
+  }
+
+  template <class Wanted>
+  void replace(const Wanted& wanted) const {
+    for (std::int64_t begin = 0; begin < row.n; begin += kBlock) {
+      const std::int64_t end = begin + kBlock < row.n ? begin + kBlock : row.n;
+      if (count(wanted, begin, end) == 0) continue;
+      for (std::int64_t i = begin; i < end; ++i) {
+        if (wanted(i)) row.d2[i] = direct_distance(row, i);
+      }
     }
   }
-}
+};
 
 // Turns the row's inner products into squared distances and returns their minimum, NaN if any is NaN.
 template <class T>
-T squared_distances(const Row<T>& row, double smallest_rate, double product_unit) {
+T squared_distances(const Row<T>& row, double product_unit) {
   const T x_norm = static_cast<T>(row.x_norm);
   const T rest = static_cast<T>(row.x_norm - static_cast<double>(x_norm));
   const T twice = static_cast<T>(2 * product_unit);
@@ -84,21 +90,14 @@ T squared_distances(const Row<T>& row, double smallest_rate, double product_unit
     least = value < least ? value : least;
     zero += value * 0;
   }
-  if (zero != 0) {
-    for (std::int64_t i = 0; i < row.n; ++i) {
-      if (row.d2[i] < infinity<T>()) continue;
-      row.d2[i] = direct_distance(row, i);
-      if (row.d2[i] != row.d2[i]) return row.d2[i];
-    }
-    least = minimum(row.d2, row.n);
+  if (zero == 0) return least;
+  for (std::int64_t i = 0; i < row.n; ++i) {
+    if (d2[i] < infinity<T>()) continue;
+    d2[i] = direct_distance(row, i);
+    if (d2[i] != d2[i]) return d2[i];
+    least = d2[i] < least ? d2[i] : least;
   }
-  if (least == infinity<T>()) return least;
-  replace_lossy(row, least + static_cast<T>(kAlwaysDirect.reach / smallest_rate), T(kAlwaysDirect.part));
-  T window = static_cast<T>(kSeldomDirect.reach / smallest_rate);
-  while (least + window > least && count_lossy(row, 0, row.n, least + window, T(kSeldomDirect.part)) > kFewTerms)
-    window /= 4;
-  replace_lossy(row, least + window, T(kSeldomDirect.part));
-  return minimum(row.d2, row.n);
+  return least;
 }
 
 // term(0) + ... + term(n - 1) in kLanes sums side by side, so that rounding does not depend on the vectors' width.
@@ -142,40 +141,36 @@ void centre(const T* rows, const T* centre, T scale, std::int64_t n, std::int64_
 
 template <class T>
 void accumulate(const ParzenTile& tile, double* peak, double* sum, int threads) {
-  const double smallest_rate = smallest(tile.rates, tile.sigmas);
   for_each_row(tile.rows, threads, [&](std::int64_t j) {
     const Row<T> row = tile_row<T>(tile, j);
-    const T least = squared_distances(row, smallest_rate, tile.product_unit);
-    if (least == infinity<T>()) return;  // every term is 0
-    for (std::int64_t group = 0; group < tile.sigmas; group += kSigmaGroup) {
-      const std::int64_t sigmas = tile.sigmas - group < kSigmaGroup ? tile.sigmas - group : kSigmaGroup;
-      const double* rates = tile.rates + group;
-      double sums[kSigmaGroup] = {};
+    const RowLoops<T> loops{row};
+    Distances<T, RowLoops<T>> distances(row, loops, squared_distances(row, tile.product_unit));
+    for (std::int64_t s = 0; s < tile.sigmas; ++s) {
+      const T least = distances.widen(tile.rates[s]);
+      if (least == infinity<T>()) return;  // every term is 0
+      const T rate = binary_rate<T>(tile.rates[s]);
+      double terms = 0;
       for (std::int64_t begin = 0; begin < row.n; begin += kBlock) {
         const std::int64_t n = row.n - begin < kBlock ? row.n - begin : kBlock;
         const T* d2 = row.d2 + begin;
-        for (std::int64_t s = 0; s < sigmas; ++s) {
-          const T rate = binary_rate<T>(rates[s]);
-          const auto term = [=](std::int64_t i) { return exp2_nonpositive((least - d2[i]) * rate); };
-          sums[s] += static_cast<double>(lane_sum<T>(n, term));
-        }
+        const auto term = [=](std::int64_t i) { return exp2_nonpositive((least - d2[i]) * rate); };
+        terms += static_cast<double>(lane_sum<T>(n, term));
       }
-      for (std::int64_t s = 0; s < sigmas; ++s) {
-        const std::int64_t at = (group + s) * tile.stride + j;
-        const LogSum total = merge({peak[at], sum[at]}, {exponent(rates[s], static_cast<double>(least)), sums[s]});
-        peak[at] = total.peak;
-        sum[at] = total.sum;
-      }
+      const std::int64_t at = s * tile.stride + j;
+      const LogSum total = merge({peak[at], sum[at]}, {exponent(tile.rates[s], static_cast<double>(least)), terms});
+      peak[at] = total.peak;
+      sum[at] = total.sum;
     }
   });
 }
 
 template <class T>
 void weights(const ParzenTile& tile, const double* grad, const double* log_sum, double* mean_square, int threads) {
-  const double smallest_rate = smallest(tile.rates, tile.sigmas);
   for_each_row(tile.rows, threads, [&](std::int64_t j) {
     const Row<T> row = tile_row<T>(tile, j);
-    const T least = squared_distances(row, smallest_rate, tile.product_unit);
+    const RowLoops<T> loops{row};
+    Distances<T, RowLoops<T>> distances(row, loops, squared_distances(row, tile.product_unit));
+    const T least = distances.widen(tile.rates[tile.sigmas - 1]);
     for (std::int64_t begin = 0; begin < row.n; begin += kBlock) {
       const std::int64_t n = row.n - begin < kBlock ? row.n - begin : kBlock;
       T* d2 = row.d2 + begin;

@@ -37,71 +37,69 @@ __device__ V block_minimum(V value) {
   return block_fold(value, [](V a, V b) { return b < a ? b : a; });
 }
 
-// Takes the wanted distances again from the differences, a warp for each. Here as everywhere, thread t alone touches
-// the distances t, t + kThreads, ... of its block's row.
-template <class T, class Wanted>
-__device__ void replace(const Row<T>& row, Wanted wanted) {
-  const int lane = threadIdx.x % kWarp;
-  for (std::int64_t base = threadIdx.x - lane; base < row.n; base += kThreads) {
-    const std::int64_t i = base + lane;
-    unsigned rest = __ballot_sync(kAllLanes, i < row.n && wanted(i));
-    for (int owner = 0; rest != 0; ++owner, rest >>= 1) {
-      if ((rest & 1u) == 0) continue;
-      const T* s = row.samples + (base + owner) * row.d;
-      double sum = 0;
-      for (std::int64_t k = lane; k < row.d; k += kWarp) {
-        const double difference = (static_cast<double>(row.x[k]) - static_cast<double>(s[k])) * row.scale;
-        sum += difference * difference;
+// What Distances of parzen_math.h asks for, by the whole block. Here as everywhere, thread t alone touches the
+// distances t, t + kThreads, ... of its block's row.
+template <class T>
+struct RowLoops {
+  const Row<T>& row;
+
+  template <class Value>
+  __device__ T minimum(Value value) const {
+    T least = infinity<T>();
+    for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) {
+      const T next = value(i);
+      least = next < least ? next : least;
+    }
+    return block_minimum(least);
+  }
+
+  template <class Wanted>
+  __device__ std::int64_t count(Wanted wanted) const {
+    std::int64_t found = 0;
+    for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) found += wanted(i);
+    return block_sum(found);
+  }
+
+  // A warp for each distance.
+  template <class Wanted>
+  __device__ void replace(Wanted wanted) const {
+    const int lane = threadIdx.x % kWarp;
+    for (std::int64_t base = threadIdx.x - lane; base < row.n; base += kThreads) {
+      const std::int64_t i = base + lane;
+      unsigned rest = __ballot_sync(kAllLanes, i < row.n && wanted(i));
+      for (int owner = 0; rest != 0; ++owner, rest >>= 1) {
+        if ((rest & 1u) == 0) continue;
+        const T* s = row.samples + (base + owner) * row.d;
+        double sum = 0;
+        for (std::int64_t k = lane; k < row.d; k += kWarp) {
+          const double difference = (static_cast<double>(row.x[k]) - static_cast<double>(s[k])) * row.scale;
+          sum += difference * difference;
+        }
+        for (int offset = kWarp / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(kAllLanes, sum, offset);
+        if (lane == owner) row.d2[i] = static_cast<T>(sum);
       }
-      for (int offset = kWarp / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(kAllLanes, sum, offset);
-      if (lane == owner) row.d2[i] = static_cast<T>(sum);
     }
   }
-}
-
-template <class T>
-__device__ T minimum(const Row<T>& row) {
-  T least = infinity<T>();
-  for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) least = row.d2[i] < least ? row.d2[i] : least;
-  return block_minimum(least);
-}
+};
 
 // As its namesake in parzen_cpu.cpp: inner products become squared distances; returns their minimum or NaN.
 template <class T>
-__device__ T squared_distances(const Row<T>& row, double smallest_rate, double product_unit) {
+__device__ T squared_distances(const Row<T>& row, const RowLoops<T>& loops, double product_unit) {
   const T x_norm = static_cast<T>(row.x_norm);
   const T rest = static_cast<T>(row.x_norm - static_cast<double>(x_norm));
   const T twice = static_cast<T>(2 * product_unit);
+  T* d2 = row.d2;
   T zero = 0;
   for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) {
-    const T value = squared_distance(x_norm, rest, row.sample_norms[i], twice * row.d2[i]);
-    row.d2[i] = value;
+    const T value = squared_distance(x_norm, rest, row.sample_norms[i], twice * d2[i]);
+    d2[i] = value;
     zero += value * 0;
   }
   if (block_sum(zero) != 0) {
-    replace(row, [&](std::int64_t i) { return !(row.d2[i] < infinity<T>()); });
-    int nans = 0;
-    for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) nans += row.d2[i] != row.d2[i];
-    if (block_sum(nans) != 0) return -infinity<T>() + infinity<T>();
+    loops.replace([=](std::int64_t i) { return !(d2[i] < infinity<T>()); });
+    if (loops.count([=](std::int64_t i) { return d2[i] != d2[i]; }) != 0) return -infinity<T>() + infinity<T>();
   }
-  const T least = minimum(row);
-  if (least == infinity<T>()) return least;
-  const auto lossy = [&](double reach, double part) {
-    const T farthest = least + static_cast<T>(reach / smallest_rate);
-    return [&row, x_norm, farthest, part](std::int64_t i) {
-      return is_lossy(row.d2[i], x_norm + row.sample_norms[i], farthest, static_cast<T>(part));
-    };
-  };
-  replace(row, lossy(kAlwaysDirect.reach, kAlwaysDirect.part));
-  double reach = kSeldomDirect.reach;
-  for (; least + static_cast<T>(reach / smallest_rate) > least; reach /= 4) {
-    const auto wanted = lossy(reach, kSeldomDirect.part);
-    std::int64_t count = 0;
-    for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) count += wanted(i);
-    if (block_sum(count) <= kFewTerms) break;
-  }
-  replace(row, lossy(reach, kSeldomDirect.part));
-  return minimum(row);
+  return loops.minimum([=](std::int64_t i) { return d2[i]; });
 }
 
 template <class T>
@@ -123,19 +121,25 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) accumulate_kernel(ParzenTile tile, double* peak, double* sum) {
   const std::int64_t j = blockIdx.x;
   const Row<T> row = tile_row<T>(tile, j);
-  const T least = squared_distances(row, smallest(tile.rates, tile.sigmas), tile.product_unit);
-  if (least == infinity<T>()) return;  // every term is 0
-  for (std::int64_t group = 0; group < tile.sigmas; group += kSigmaGroup) {
+  const RowLoops<T> loops{row};
+  Distances<T, RowLoops<T>> distances(row, loops, squared_distances(row, loops, tile.product_unit));
+  const bool is_same_for_all = distances.are_good_for(tile.rates[tile.sigmas - 1]);
+  std::int64_t sigmas = 0;
+  for (std::int64_t group = 0; group < tile.sigmas; group += sigmas) {
+    const T least = distances.widen(tile.rates[group]);
+    if (least == infinity<T>()) return;  // every term is 0
+    const std::int64_t most = is_same_for_all ? kSigmaGroup : 1;
+    sigmas = tile.sigmas - group < most ? tile.sigmas - group : most;
     T rates[kSigmaGroup], partial[kSigmaGroup];
     for (int s = 0; s < kSigmaGroup; ++s) {
-      rates[s] = group + s < tile.sigmas ? binary_rate<T>(tile.rates[group + s]) : T(0);
+      rates[s] = s < sigmas ? binary_rate<T>(tile.rates[group + s]) : T(0);
       partial[s] = 0;
     }
     for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) {
       const T nearer = least - row.d2[i];
       for (int s = 0; s < kSigmaGroup; ++s) partial[s] += exp2_nonpositive(nearer * rates[s]);
     }
-    for (int s = 0; s < kSigmaGroup && group + s < tile.sigmas; ++s) {
+    for (int s = 0; s < kSigmaGroup && s < sigmas; ++s) {
       const double total = block_sum(static_cast<double>(partial[s]));
       if (threadIdx.x != 0) continue;
       const std::int64_t at = (group + s) * tile.stride + j;
@@ -152,7 +156,9 @@ __global__ void __launch_bounds__(kThreads)
     weights_kernel(ParzenTile tile, const double* grad, const double* log_sum, double* mean_square) {
   const std::int64_t j = blockIdx.x;
   const Row<T> row = tile_row<T>(tile, j);
-  const T least = squared_distances(row, smallest(tile.rates, tile.sigmas), tile.product_unit);
+  const RowLoops<T> loops{row};
+  Distances<T, RowLoops<T>> distances(row, loops, squared_distances(row, loops, tile.product_unit));
+  const T least = distances.widen(tile.rates[tile.sigmas - 1]);
   for (std::int64_t s = 0; s < tile.sigmas; ++s) {  // the terms' mean squares, while the distances are still there
     const std::int64_t at = s * tile.stride + j;
     const T rate = binary_rate<T>(tile.rates[s]);

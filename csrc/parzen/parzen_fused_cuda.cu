@@ -1,6 +1,7 @@
 // The Parzen sums in one kernel: squared distances from differences in registers, and an online logsumexp over them for
 // every sigma, so that neither products nor distances ever reach global memory.
 #include "common/cuda.h"
+#include "common/sum.h"
 #include "parzen/parzen.h"
 #include "parzen/parzen_math.h"
 
@@ -31,23 +32,6 @@ struct alignas(16) Four {
 // Part of a matrix, with one Four too many in a row, which puts the rows of eight threads into different banks.
 template <class T>
 using TileRow = Four<T>[kDepth / 4 + 1];
-
-// A sum of numbers >= 0 with what rounding took from it: exact to about an ULP however many they are.
-template <class T>
-struct Sum {
-  T total, lost;
-
-  __device__ void add(T value) {
-    const T next = total + value;
-    lost += value - (next - total);
-    total = next;
-  }
-  __device__ void scale(T factor) {
-    total *= factor;
-    lost *= factor;
-  }
-  __device__ T value() const { return total < infinity<T>() ? total + lost : total; }
-};
 
 // NaN wins.
 template <class T>

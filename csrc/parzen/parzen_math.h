@@ -14,11 +14,28 @@
 namespace pygan {
 namespace PYGAN_SIMD_LEVEL {
 
+// Of functions that call the loops of a row, which for nvcc exist on the GPU only.
+#if defined(__CUDACC__)
+#define PYGAN_LOOPS __device__
+#else
+#define PYGAN_LOOPS
+#endif
+
 constexpr double kLog2e = 1.44269504088896340736;
 
 template <class T>
 PYGAN_HD T infinity() {
   return static_cast<T>(HUGE_VAL);
+}
+
+template <class T>
+PYGAN_HD T largest() {
+  return sizeof(T) == sizeof(float) ? static_cast<T>(FLT_MAX) : static_cast<T>(DBL_MAX);
+}
+
+template <class T>
+PYGAN_HD double epsilon() {
+  return sizeof(T) == sizeof(float) ? static_cast<double>(FLT_EPSILON) : DBL_EPSILON;
 }
 
 // 2^t for t <= 0, -inf included, at most 2 ULP; 0 where it is not above the smallest normal number, for nothing so
@@ -73,12 +90,6 @@ PYGAN_HD Row<T> tile_row(const ParzenTile& tile, std::int64_t j) {
           *tile.scale};
 }
 
-PYGAN_HD double smallest(const double* rates, std::int64_t n) {
-  double least = rates[0];
-  for (std::int64_t s = 1; s < n; ++s) least = rates[s] < least ? rates[s] : least;
-  return least;
-}
-
 // |x - s|^2 from |x|^2 = x_norm + rest, |s|^2 and 2 x . s. `rest` is what T does not hold of |x|^2: left out, it would
 // shift all distances alike, an error that no sum averages away. Rounding may bring the result below 0, and then it
 // is 0; NaN stays NaN.
@@ -88,21 +99,102 @@ PYGAN_HD T squared_distance(T x_norm, T rest, T sample_norm, T twice_product) {
   return d2 < 0 ? T(0) : d2;
 }
 
-// A distance much smaller than the norms has lost digits to cancellation, and is taken again from the differences where
-// its term counts: always below a quarter of the norms; below a half only while few terms carry the sum, for in a long
-// sum the errors of single terms average out.
-struct Lossy {
-  double part;   // of |x|^2 + |s|^2, below which a distance is lossy
-  double reach;  // nats below the largest term within which a term counts
-};
-constexpr Lossy kAlwaysDirect = {1.0 / 4, 16};
-constexpr Lossy kSeldomDirect = {1.0 / 2, 4};
-constexpr std::int64_t kFewTerms = 64;
-
+// How far a squared distance from inner products of d values may be off, as a part of |x|^2 + |s|^2.
 template <class T>
-PYGAN_HD bool is_lossy(T d2, T norms, T farthest, T part) {
-  return d2 <= farthest && d2 <= part * norms;
+PYGAN_HD T product_error(std::int64_t d) {
+  return static_cast<T>(epsilon<T>() * (8 + std::sqrt(static_cast<double>(d))));
 }
+
+// Distances of a row that are to be taken again: those from `above` to `below`, parts of the norms |x|^2 + |s|^2, that
+// may be as near as `farthest`, and not those that may be as near as `covered`.
+template <class T>
+struct Lossy {
+  const T* d2;
+  const T* sample_norms;
+  T x_norm, error, above, below, covered, farthest;
+
+  PYGAN_HD T norms(std::int64_t i) const { return x_norm + sample_norms[i]; }
+  PYGAN_HD T at_least(std::int64_t i) const { return d2[i] - error * norms(i); }
+  PYGAN_HD T at_most(std::int64_t i) const { return d2[i] + error * norms(i); }
+  PYGAN_HD bool operator()(std::int64_t i) const {
+    return d2[i] > above * norms(i) && d2[i] <= below * norms(i) && at_least(i) <= farthest &&
+           !(at_least(i) <= covered);
+  }
+};
+
+// A distance much smaller than the norms has lost digits to cancellation, and is taken again from the differences where
+// its term counts. Below a quarter of the norms that depends on the bandwidth, see farthest(). Between a quarter and a
+// half it is only for the nearest samples, at most kFewTerms: in a longer sum the errors of single terms average out.
+//
+// Bandwidths come in rising order, and each takes again what the smaller ones did and more. So the distances that a
+// bandwidth sees do not depend on the other bandwidths.
+//
+// Loops goes over the samples of a row, on the CPU or on the GPU: minimum(f) of f(i), count(f), where f(i) is true, and
+// replace(f), which takes those distances from the differences.
+template <class T, class Loops>
+class Distances {
+ public:
+  // least: the smallest distance; if it is infinite or NaN, nothing is taken again.
+  PYGAN_LOOPS Distances(const Row<T>& row, const Loops& loops, T least) : row_(row), loops_(loops), least_(least) {
+    if (!(least < infinity<T>()) || first(kNone, kHalf, -largest<T>()) == infinity<T>()) return;
+    const Lossy<T> every = lossy(kNone, kQuarter, -largest<T>(), infinity<T>());
+    covered_ = loops_.minimum([=](std::int64_t i) { return every.at_most(i); });  // the nearest sample is not farther
+    loops_.replace(lossy(kNone, kQuarter, -largest<T>(), covered_));
+    nearest_ = nearest();
+    for (T window = nearest_; nearest_ + window > nearest_; window /= 4) {
+      const Lossy<T> few = lossy(kQuarter, kHalf, -largest<T>(), nearest_ + window);
+      if (loops_.count(few) > kFewTerms) continue;
+      loops_.replace(few);
+      break;
+    }
+    least_ = nearest();
+    first_ = first(kNone, kQuarter, covered_);
+  }
+
+  // Whether the distances are good for bandwidths up to the one of this rate.
+  PYGAN_LOOPS bool are_good_for(double rate) const { return first_ == infinity<T>() || !(farthest(rate) >= first_); }
+
+  // Makes the distances good for a bandwidth that is not smaller than those before, and returns the smallest distance.
+  PYGAN_LOOPS T widen(double rate) {
+    if (are_good_for(rate) || farthest(rate) <= covered_) return least_;
+    loops_.replace(lossy(kNone, kQuarter, covered_, farthest(rate)));
+    covered_ = farthest(rate);
+    least_ = nearest();  // as before, unless products are worse than product_error, as those of TF32
+    return least_;
+  }
+
+ private:
+  static constexpr T kNone = -1, kQuarter = T(1) / 4, kHalf = T(1) / 2;
+  static constexpr std::int64_t kFewTerms = 64;
+
+  PYGAN_LOOPS Lossy<T> lossy(T above, T below, T covered, T farthest) const {
+    const T error = product_error<T>(row_.d);
+    return {row_.d2, row_.sample_norms, static_cast<T>(row_.x_norm), error, above, below, covered, farthest};
+  }
+  PYGAN_LOOPS T first(T above, T below, T covered) const {
+    const Lossy<T> wanted = lossy(above, below, covered, infinity<T>());
+    return loops_.minimum([=](std::int64_t i) { return wanted(i) ? wanted.at_least(i) : infinity<T>(); });
+  }
+  PYGAN_LOOPS T nearest() const {
+    const T* d2 = row_.d2;
+    return loops_.minimum([=](std::int64_t i) { return d2[i]; });
+  }
+  // Beyond this distance lossy terms do not count: together they are off by less than T can tell from the largest, 1.
+  // Each of the n is off by at most exp(-reach) times the error of its exponent, or times 1. Grows as the rate falls.
+  PYGAN_LOOPS T farthest(double rate) const {
+    const double norms = 6 * row_.x_norm;  // at most, of a sample at a distance below a quarter of the norms
+    const double error = rate * norms * static_cast<double>(product_error<T>(row_.d));
+    const double reach = std::log(static_cast<double>(row_.n) / epsilon<T>() * (error < 1 ? error : 1));
+    return nearest_ + static_cast<T>((reach > 1 ? reach : 1) / rate);
+  }
+
+  const Row<T>& row_;
+  const Loops& loops_;
+  T least_;
+  T nearest_ = 0;            // the smallest distance before the first bandwidth
+  T covered_ = 0;            // as far as lossy distances have been taken again
+  T first_ = infinity<T>();  // the nearest lossy distance beyond what was covered before the first bandwidth
+};
 
 // The logarithm of a sum of exponentials as peak + log(sum), with the largest exponent kept apart.
 struct LogSum {

@@ -1,6 +1,7 @@
 """Gaussian Parzen-window log-likelihood, as section 5 of Goodfellow et al. 2014 defines it."""
 
 import math
+import operator
 import warnings
 import weakref
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ __all__ = ["PAPER_SIGMAS", "ParzenEstimate", "ParzenWindow"]
 PAPER_SIGMAS: tuple[float, ...] = tuple(np.logspace(-1, 0, 10).tolist())
 """The bandwidths that the authors' script tries: ten from 0.1 to 1, evenly spaced in the logarithm."""
 
+_PAPER_SAMPLES = 10_000  # with fewer, a window scores less: no published figure compares
+
 _GROUPS = 50  # of samples, drawn with replacement to see what another draw would have given
 
 
@@ -27,7 +30,11 @@ _GROUPS = 50  # of samples, drawn with replacement to see what another draw woul
 class ParzenEstimate:
     """Mean log-density of a test set under a Parzen window, in nats.
 
-    `standard_error` is the paper's: the standard deviation over test points divided by sqrt(n_test). It says nothing
+    Its text says so where there are fewer than the paper's 10,000 samples, for such an estimate compares with no
+    published figure.
+
+    `standard_error` is the paper's: the standard deviation over test points divided by sqrt(n_test);
+    NaN for a single point. It says nothing
     about the samples, of which another draw would give another mean: `draws_spread` is the standard deviation of the
     mean over resampled draws, `choice_spread` the same with the bandwidth chosen anew for each draw on resampled
     validation points. Both are None unless `ParzenWindow.score` was asked for them.
@@ -42,14 +49,16 @@ class ParzenEstimate:
     choice_spread: float | None = None
 
     def __str__(self) -> str:
+        error = "" if math.isnan(self.standard_error) else f" +- {self.standard_error:.1f}"
         text = (
-            f"{self.mean:.1f} +- {self.standard_error:.1f} nats "
-            f"({self.n_test} test points, {self.n_samples} samples, sigma {self.sigma:.3f})"
+            f"{self.mean:.1f}{error} nats ({self.n_test} test points, {self.n_samples} samples, sigma {self.sigma:.3f})"
         )
         if self.draws_spread is not None:
             text += f"; spread over draws of the samples {self.draws_spread:.2f}"
         if self.choice_spread is not None:
             text += f", with sigma chosen anew {self.choice_spread:.2f}"
+        if self.n_samples < _PAPER_SAMPLES:
+            text += f"; published figures are of {_PAPER_SAMPLES:,} samples and do not compare"
         return text
 
 
@@ -59,7 +68,7 @@ class ParzenWindow:
     Args:
         samples: [N, ...] floats, N >= 1; everything after the first axis is flattened to d values. A tensor, an array,
             a `numpy.memmap`, or an iterable of such chunks that can be read repeatedly: neither samples nor points
-            need fit in memory.
+            need fit in memory. A list of single images is refused: stack them.
         group: a process group of torch.distributed (such as `torch.distributed.group.WORLD` under torchrun) over whose
             ranks the samples are shared out. Every rank passes the same samples, reads its own part of them, makes the
             same calls, and gets the whole answer.
@@ -84,26 +93,32 @@ class ParzenWindow:
         self.sigma: float | None = None
         self._fitted: tuple[Chunks, tuple[float, ...]] | None = None
 
-    def log_density(self, x: Rows, sigma: float | Sequence[float] | Tensor) -> Tensor:
+    def log_density(self, x: Rows, sigma: float | Sequence[float] | Tensor | None = None) -> Tensor:
         """Normalised log p(x) in nats: [n] for one sigma, [S, n] for S sigmas in one pass over the distances.
 
-        x is [n, ...] with the samples' number d of values a row, in any form that samples may have. The result is on
-        the samples' device, float32 or, where the samples are float64 or come in several parts, float64.
+        x is [n, ...] with the samples' number d of values a row, in any form that samples may have. Without `sigma`,
+        the window's own is used. The result is on the samples' device, float32 or, where x or the samples are float64
+        or the samples come in several parts, float64.
         """
+        sigma = self._own_sigma("log_density") if sigma is None else sigma
         sigmas = torch.as_tensor(sigma, dtype=torch.float64)
         if sigmas.ndim > 1 or not bool((sigmas > 0).all() and sigmas.isfinite().all()):
             raise ValueError(f"ParzenWindow: sigma must be positive and finite, one number or a sequence, got {sigma}")
         density = self._log_density(self._points("x", x), sigmas.reshape(-1))
         return density[0] if sigmas.ndim == 0 else density
 
-    def fit(self, valid: Rows, sigmas: Sequence[float] | None = None, *, refine: bool = False) -> Self:
+    def score_samples(self, x: Rows) -> Tensor:
+        """Log-density of each point of x [n, ...] at the window's `sigma`, [n], in nats; scikit-learn's name for it."""
+        return self.log_density(x)
+
+    def fit(self, valid: Rows, sigmas: float | Sequence[float] | Tensor | None = None, *, refine: bool = False) -> Self:
         """Set `sigma` to the bandwidth with the highest mean log-density of `valid` [n, ...]; return self.
 
-        The default grid is the authors' (PAPER_SIGMAS); they used the first 1000 validation points. Warns when the best
-        bandwidth lies at the grid's edge, for then a better one may lie outside. `refine=True` looks between the
-        grid's bandwidths and, if need be, beyond its edge, to a part in a thousand.
+        `sigmas` is one bandwidth or several. The default grid is the authors' (PAPER_SIGMAS); they used the first 1000
+        validation points. Warns when the best bandwidth lies at the grid's edge, for then a better one may lie outside.
+        `refine=True` looks between the grid's bandwidths and, if need be, beyond its edge, to a part in a thousand.
         """
-        grid = PAPER_SIGMAS if sigmas is None else tuple(float(sigma) for sigma in sigmas)
+        grid = PAPER_SIGMAS if sigmas is None else _grid(sigmas)
         points = self._points("valid", valid)
         if points.count == 0 or len(grid) == 0:
             raise ValueError("ParzenWindow.fit: needs at least one validation point and one sigma")
@@ -130,25 +145,31 @@ class ParzenWindow:
                 50 groups of the samples with replacement. At least 2; for samples in one tensor or array.
             seed: of the resampling.
         """
-        if self.sigma is None:
-            raise RuntimeError("ParzenWindow.score: no bandwidth yet; call fit(valid) first or set sigma")
+        sigma = self._own_sigma("score")
         points = self._points("test", test)
         if points.count == 0:
             raise ValueError("ParzenWindow.score: test must hold at least one point, got 0")
         if self._fitted is not None and points.overlaps(self._fitted[0]):
             raise ValueError("ParzenWindow.score: test holds points on which fit chose sigma; use others")
-        log_density = self._log_density(points, torch.tensor([self.sigma], dtype=torch.float64))[0].double()
+        log_density = self._log_density(points, torch.tensor([sigma], dtype=torch.float64))[0].double()
         n = len(log_density)
         draws_spread, choice_spread = self._spreads(points, resamples, seed) if resamples else (None, None)
         return ParzenEstimate(
             mean=float(log_density.mean()),
             standard_error=float(log_density.std()) / math.sqrt(n) if n > 1 else math.nan,
-            sigma=self.sigma,
+            sigma=sigma,
             n_test=n,
             n_samples=self.n_samples,
             draws_spread=draws_spread,
             choice_spread=choice_spread,
         )
+
+    def _own_sigma(self, caller: str) -> float:
+        if self.sigma is None:
+            raise RuntimeError(f"ParzenWindow.{caller}: no bandwidth yet; call fit(valid) first or set sigma")
+        if not (self.sigma > 0 and math.isfinite(self.sigma)):
+            raise ValueError(f"ParzenWindow.{caller}: sigma must be positive and finite, got {self.sigma}")
+        return float(self.sigma)
 
     def _points(self, name: str, rows: Rows) -> Chunks:
         points = Chunks(name, rows)
@@ -224,7 +245,7 @@ class ParzenWindow:
         sigmas = torch.tensor(grid, dtype=torch.float64)
         of_test = self._group_sums(test, sigmas)
         of_valid = None if self._fitted is None else self._group_sums(self._fitted[0], sigmas)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(operator.index(seed))
         fixed, chosen = [], []
         for _ in range(resamples):
             groups = torch.randint(len(of_test), (len(of_test),), generator=generator)
@@ -247,5 +268,14 @@ class ParzenWindow:
         return torch.stack(groups)
 
 
+def _grid(sigmas: float | Sequence[float] | Tensor) -> tuple[float, ...]:
+    values = torch.as_tensor(sigmas, dtype=torch.float64)
+    if values.ndim > 1 or not bool((values > 0).all() and values.isfinite().all()):
+        raise ValueError(f"ParzenWindow.fit: sigmas must be positive and finite, one or a sequence, got {sigmas}")
+    return tuple(values.reshape(-1).tolist())
+
+
 def _log_sum(points: Tensor, samples: Tensor, sigmas: Tensor) -> Tensor:
-    return parzen_logsumexp(points.to(samples), samples, sigmas.to(samples.device))
+    """In the wider of the two dtypes, float32 at least."""
+    dtype = torch.promote_types(points.dtype, samples.dtype)
+    return parzen_logsumexp(points.to(samples.device, dtype), samples.to(dtype), sigmas.to(samples.device))

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from pygan import _core
 from pygan.ops import _products, reference
-from pygan.ops._checks import check_device, check_dtype, check_same, check_shape, check_tensor
-from pygan.ops._library import Impl, address, define, dtype_code, place, use_native
+from pygan.ops._checks import check_device, check_dtype, check_dtypes, check_same, check_shape, check_tensor
+from pygan.ops._library import Function, Impl, address, define, dtype_code, place, use_native
 
 __all__ = ["Precision", "parzen_logsumexp"]
 
@@ -42,7 +42,8 @@ def parzen_logsumexp(
     Args:
         x: [n, d] points; float16, bfloat16, float32 or float64.
         samples: [N, d], same dtype and device.
-        sigmas: [S] bandwidths, positive and finite; a tensor on the same device or a sequence of floats.
+        sigmas: [S] bandwidths, positive and finite; a tensor on the same device or a sequence of floats. The result for
+            one does not depend on the others (on CUDA: as long as they differ by less than a factor of 1e15).
         impl: "auto", "native" or "reference" (plain torch, which stores the [S, n, N] matrix).
         precision: of float32 inner products on CUDA; elsewhere they are float32's own. "split" takes the product of
             numbers split in two halves of 11 bits each, on tensor cores; "float32" the plain product; "tf32" the
@@ -73,8 +74,7 @@ def parzen_logsumexp(
     check_device(op, "sigmas", sigmas, "x", x)
     if x.dtype is not torch.float64:
         x, samples = x.float(), samples.float()
-    if precision not in ("split", "float32", "tf32"):
-        raise ValueError(f"{op}: precision must be 'split', 'float32' or 'tf32', got {precision!r}")
+    _check_precision(op, precision)
     if not use_native(op, impl, x):
         return reference.parzen_logsumexp(x, samples, sigmas)
     return _ParzenLogsumexp.apply(x, samples, sigmas.double(), precision)[0]
@@ -96,7 +96,10 @@ class _Tile:
 
 
 class _Pairs:
-    """All pairs of a point and a sample, as tiles; every tile reuses the memory of the one before."""
+    """All pairs of a point and a sample, as tiles; every tile reuses the memory of the one before.
+
+    sigmas rise: what the kernels do for one of them does not depend on the larger ones.
+    """
 
     def __init__(self, x: Tensor, samples: Tensor, sigmas: Tensor, precision: str) -> None:
         self.x, self.samples = x.contiguous(), samples.contiguous()
@@ -159,15 +162,27 @@ class _Pairs:
         return moved[:n], norms
 
 
+def _by_size(sigmas: Tensor) -> tuple[Tensor, ...]:
+    """Indices of the sigmas, rising, in parts that one scale serves: [2^(32 k - 16), 2^(32 k + 16)) for some k.
+
+    Squared distances in units of the largest sigma of a part do not underflow where the smallest one sees them. On
+    CUDA, where looking at the sigmas would wait for the device, all are one part.
+    """
+    if sigmas.is_cuda:
+        return (sigmas.masked_fill(~_good(sigmas), 0).argsort(),)
+    if not bool(_good(sigmas).all()):
+        raise ValueError(f"parzen_logsumexp: sigmas must be positive and finite, got {sigmas.tolist()}")
+    rising, order = sigmas.sort()
+    ranges = (torch.frexp(rising).exponent + 15) // 32
+    return order.split(ranges.unique_consecutive(return_counts=True)[1].tolist())
+
+
 def _scale(sigmas: Tensor) -> Tensor:
     """A power of two that brings the largest sigma to [1/4, 1/2).
 
     There 2 sigma^2 < 1, so that a squared distance overflows only where its exponent does.
     """
-    good = _good(sigmas)
-    if not sigmas.is_cuda and not bool(good.all()):
-        raise ValueError(f"parzen_logsumexp: sigmas must be positive and finite, got {sigmas.tolist()}")
-    largest = sigmas.masked_fill(~good, 0).amax()
+    largest = sigmas.masked_fill(~_good(sigmas), 0).amax()
     return torch.frexp(largest).mantissa / largest / 2
 
 
@@ -197,19 +212,58 @@ def _halves(rows: Tensor, split: bool, order: tuple[int, int, int]) -> Tensor:
 # ---- the ops --------------------------------------------------------------------------------------------------------
 
 
+def _check_parzen_logsumexp(x: Tensor, samples: Tensor, sigmas: Tensor, precision: str) -> None:
+    _check_pairs("parzen_logsumexp", x, samples, sigmas, precision)
+
+
+def _check_parzen_logsumexp_backward(
+    grad: Tensor, x: Tensor, samples: Tensor, sigmas: Tensor, log_sum: Tensor, precision: str
+) -> None:
+    op = "parzen_logsumexp_backward"
+    _check_pairs(op, x, samples, sigmas, precision)
+    shape = [len(sigmas), len(x)]
+    check_shape(op, "grad", grad, str(shape), list(grad.shape) == shape)
+    check_same(op, "grad", grad, "x", x)
+    check_shape(op, "log_sum", log_sum, str(shape), list(log_sum.shape) == shape)
+    check_same(op, "log_sum", log_sum, "sigmas", sigmas)
+
+
+def _check_pairs(op: str, x: Tensor, samples: Tensor, sigmas: Tensor, precision: str) -> None:
+    """Raise unless x [n, d] and samples [N, d] are both float32 or both float64, and sigmas [S] are float64."""
+    check_dtypes(op, ("x", "samples"), x, samples)
+    check_shape(op, "x", x, "[n, d]", x.ndim == 2)
+    check_shape(op, "samples", samples, f"[N, {x.shape[1]}]", samples.ndim == 2 and samples.shape[1] == x.shape[1])
+    check_shape(op, "sigmas", sigmas, "[S]", sigmas.ndim == 1)
+    if x.dtype not in (torch.float32, torch.float64) or sigmas.dtype is not torch.float64:
+        raise TypeError(f"{op}: x must be float32 or float64, and sigmas float64, got {x.dtype} and {sigmas.dtype}")
+    _check_precision(op, precision)
+
+
+def _check_precision(op: str, precision: str) -> None:
+    if precision not in ("split", "float32", "tf32"):
+        raise ValueError(f"{op}: precision must be 'split', 'float32' or 'tf32', got {precision!r}")
+
+
 def _parzen_logsumexp(x: Tensor, samples: Tensor, sigmas: Tensor, precision: str) -> tuple[Tensor, Tensor]:
     out, log_sum = _parzen_logsumexp_fake(x, samples, sigmas, precision)
     if out.numel() == 0 or len(samples) == 0:
         return out.fill_(-torch.inf), log_sum.fill_(-torch.inf)
-    if _is_fused(x):
-        log_sum = _fused(x.contiguous(), samples.contiguous(), sigmas)
-        return out.copy_(log_sum), log_sum
-    peak, total = torch.full_like(log_sum, -torch.inf), torch.zeros_like(log_sum)
+    for part in _by_size(sigmas):
+        if _is_fused(x):
+            log_sum[part] = _fused(x.contiguous(), samples.contiguous(), sigmas[part])
+        else:
+            log_sum[part] = _tiled(x, samples, sigmas[part], precision)
+    return out.copy_(log_sum), log_sum
+
+
+def _tiled(x: Tensor, samples: Tensor, sigmas: Tensor, precision: str) -> Tensor:
+    """The sums in float64, a tile at a time."""
+    peak = x.new_full((len(sigmas), len(x)), -torch.inf, dtype=torch.float64)
+    total = torch.zeros_like(peak)
     for tile in _Pairs(x, samples, sigmas, precision):
         at = tile.rows.start
         _core.parzen_accumulate(tile.native, address(peak[:, at:]), address(total[:, at:]), dtype_code(x), *place(x))
-    torch.add(peak, total.log_(), out=log_sum)
-    return out.copy_(log_sum), log_sum
+    return peak.add_(total.log_())
 
 
 def _is_fused(x: Tensor) -> bool:
@@ -268,25 +322,26 @@ def _parzen_logsumexp_backward(
     )
     if log_sum.numel() == 0 or len(samples) == 0:
         return grad_x, grad_samples, grad_sigmas
-    pairs = _Pairs(x, samples, sigmas, precision)
-    grad, log_sum = grad.double().contiguous(), log_sum.contiguous()
-    mean_square = torch.zeros_like(log_sum)
-    for tile in pairs:
-        at = tile.rows.start
-        _core.parzen_weights(
-            tile.native,
-            address(grad[:, at:]),
-            address(log_sum[:, at:]),
-            address(mean_square[:, at:]),
-            dtype_code(x),
-            *place(x),
-        )
-        weights = tile.products  # now w[j, i] = sum_s grad[s, j] / sigma_s^2 p[s, j, i]
-        grad_x[tile.rows] += _pull(weights, tile.samples, tile.x)
-        grad_samples[tile.columns] += _pull(weights.t(), tile.x, tile.samples)
-    scaled = sigmas * pairs.scale
-    grad_sigmas.copy_((grad * mean_square).sum(1) * pairs.scale / scaled**3)
-    return grad_x.mul_(pairs.scale), grad_samples.mul_(pairs.scale), grad_sigmas
+    for part in _by_size(sigmas):
+        pairs = _Pairs(x, samples, sigmas[part], precision)
+        grads, log_sums = grad[part].double().contiguous(), log_sum[part].contiguous()
+        mean_square = torch.zeros_like(log_sums)
+        for tile in pairs:
+            at = tile.rows.start
+            _core.parzen_weights(
+                tile.native,
+                address(grads[:, at:]),
+                address(log_sums[:, at:]),
+                address(mean_square[:, at:]),
+                dtype_code(x),
+                *place(x),
+            )
+            weights = tile.products  # now w[j, i] = sum_s grad[s, j] / sigma_s^2 p[s, j, i]
+            grad_x[tile.rows] += _pull(weights, tile.samples, tile.x).mul_(pairs.scale)
+            grad_samples[tile.columns] += _pull(weights.t(), tile.x, tile.samples).mul_(pairs.scale)
+        scaled = sigmas[part] * pairs.scale
+        grad_sigmas[part] = (grads * mean_square).sum(1) * pairs.scale / scaled**3
+    return grad_x, grad_samples, grad_sigmas
 
 
 def _pull(weights: Tensor, targets: Tensor, points: Tensor) -> Tensor:
@@ -309,12 +364,14 @@ def _parzen_logsumexp_backward_fake(
 
 define(
     "parzen_logsumexp(Tensor x, Tensor samples, Tensor sigmas, str precision) -> (Tensor, Tensor)",
+    _check_parzen_logsumexp,
     _parzen_logsumexp,
     _parzen_logsumexp_fake,
 )
 define(
     "parzen_logsumexp_backward(Tensor grad, Tensor x, Tensor samples, Tensor sigmas, Tensor log_sum, str precision)"
     " -> (Tensor, Tensor, Tensor)",
+    _check_parzen_logsumexp_backward,
     _parzen_logsumexp_backward,
     _parzen_logsumexp_backward_fake,
 )
@@ -323,7 +380,7 @@ define(
 # ---- derivatives ----------------------------------------------------------------------------------------------------
 
 
-class _ParzenLogsumexp(torch.autograd.Function):
+class _ParzenLogsumexp(Function):
     """(x, samples, sigmas) -> the sums, in the dtype of x and in float64."""
 
     @staticmethod
@@ -344,7 +401,7 @@ class _ParzenLogsumexp(torch.autograd.Function):
         return *_Gradient.apply(grad, *ctx.saved_tensors, ctx.precision), None
 
 
-class _Gradient(torch.autograd.Function):
+class _Gradient(Function):
     """The gradients of `_ParzenLogsumexp`, which cannot be differentiated again."""
 
     @staticmethod

@@ -80,6 +80,16 @@ def tails(host: Host, dtype: str) -> None:
     np.testing.assert_array_equal(np.isnan(load(gradient, dtype)), [False, True, False])
 
 
+def sums_that_overflow(host: Host, dtype: str) -> None:
+    """Means are right although the sums of three, or of several blocks' logits, are too large for the dtype."""
+    huge = float(load(store(np.array([{"float16": 6e4, "float64": 1e308}.get(dtype, 1e38)]), dtype), dtype)[0])
+    for n in (3, 6000):
+        x, gradient = store(np.full(n, huge), dtype), empty(n, dtype)
+        loss = launch(host, dtype, [(x, gradient, 1, 1), (empty(0, dtype), None, 1, 1)])
+        assert_close(loss, huge, 4 * EPSILON[dtype])
+        assert_close(load(gradient, dtype), np.full(n, 1 / n), 4 * EPSILON[dtype])
+
+
 def many_elements(host: Host) -> None:
     """Beyond 2^31 logits: only the last block runs, which touches every 1024th stretch of 256 logits."""
     n = 2**31 + 5 * 256 * 1024
@@ -119,6 +129,7 @@ def cases() -> Cases:
             yield f"discriminator {dtype} {sizes}", functools.partial(both_terms, dtype=dtype, sizes=sizes)
         for name, sign, weight in (("non-saturating", -1, 1), ("saturating", 1, -1)):
             yield f"{name} {dtype}", functools.partial(one_term, dtype=dtype, sign=sign, weight=weight)
+        yield f"sums that overflow {dtype}", functools.partial(sums_that_overflow, dtype=dtype)
         yield f"tails {dtype}", functools.partial(tails, dtype=dtype)
     yield "more than 2^31 logits", many_elements
     yield "stream and device", stream_and_device

@@ -52,7 +52,15 @@ class Fused(ctypes.Structure):
 class Problem:
     """Points against samples: the tile's operands, and the distances that it stands for."""
 
-    def __init__(self, dtype: str, x: np.ndarray, samples: np.ndarray, rates: np.ndarray, scale: float = 2.0) -> None:
+    def __init__(
+        self,
+        dtype: str,
+        x: np.ndarray,
+        samples: np.ndarray,
+        rates: np.ndarray,  # falling
+        scale: float = 2.0,
+        error: float = 0.0,  # of the products beside that of their rounding, in epsilons
+    ) -> None:
         self.dtype = dtype
         self.x, self.samples = store(x, dtype), store(samples, dtype)
         self.rates, self.scale = rates.astype(np.float64), np.array([scale])
@@ -62,7 +70,8 @@ class Problem:
             moved_samples = (self.samples.astype(np.float64) - centre) * scale
             self.x_norms = (moved**2).sum(1)
             self.sample_norms = store((moved_samples**2).sum(1), dtype)
-            self.products = store(moved @ moved_samples.T / UNIT, dtype)
+            lost = 1 + error * RNG.uniform(-EPSILON[dtype], EPSILON[dtype], (len(x), len(samples)))
+            self.products = store(moved @ moved_samples.T * lost / UNIT, dtype)
             differences = (self.x[:, None].astype(np.float64) - self.samples.astype(np.float64)) * scale
             self.d2 = (differences**2).sum(2)
 
@@ -134,6 +143,34 @@ def far_from_the_origin(host: Host, dtype: str) -> None:
     assert_close(accumulated(host, problem), problem.log_sums(), tolerance(dtype), 1e3 * tolerance(dtype))
 
 
+def bandwidths_do_not_depend_on_each_other(host: Host, dtype: str) -> None:
+    """Tight clusters far apart: products do not know the nearest sample; and the widest window takes all again."""
+    unit = 2 * EPSILON[dtype] ** 0.5  # the products' error is that of a distance of about this width
+    centres = np.array([[-1.0], [1.0]])[RNG.integers(0, 2, 300)] * np.ones(9)
+    samples = centres + RNG.standard_normal((300, 9)) * unit * RNG.choice([0.1, 1, 50], (300, 1))
+    points = samples[:3] + 0.1 * unit * RNG.standard_normal((3, 9))
+    rates = 1 / (2 * np.array([0.1, 1, 10, 1e3]) * unit) ** 2
+    together = Problem(dtype, points, samples, rates, error=8)
+    got = accumulated(host, together)
+    assert_close(got, together.log_sums(), tolerance(dtype), tolerance(dtype))
+    for s in range(len(rates)):
+        together.rates = rates[s : s + 1]
+        np.testing.assert_array_equal(accumulated(host, together)[0], got[s])
+
+
+def half_of_the_norms(host: Host, dtype: str) -> None:
+    """One sample carries the sum; its distance is between a quarter and a half of the norms."""
+    rng = np.random.default_rng(2)  # whatever ran before: the ratio below depends on the numbers
+    samples = rng.standard_normal((600, 40))
+    steps = rng.standard_normal((2, 40))
+    lengths = [np.linalg.norm(rows, axis=1, keepdims=True) for rows in (samples[:2], steps)]
+    points = samples[:2] + steps * lengths[0] / lengths[1]
+    problem = Problem(dtype, points, samples, np.array([20.0]), error=16)
+    ratio = problem.d2[range(2), range(2)] / (problem.x_norms + problem.sample_norms[:2])
+    assert ((ratio > 0.27) & (ratio < 0.45)).all(), ratio
+    assert_close(accumulated(host, problem), problem.log_sums(), 2 * EPSILON[dtype])
+
+
 def overflow_and_nan(host: Host, dtype: str) -> None:
     """Norms that overflow while a distance is finite; infinite samples; a NaN poisons its own row only."""
     huge = float(np.finfo(dtype).max) / 8
@@ -142,7 +179,7 @@ def overflow_and_nan(host: Host, dtype: str) -> None:
     x[2] = -huge
     x[3, 2] = np.nan
     samples[9, 0] = np.inf
-    problem = Problem(dtype, x, samples, np.array([0.5, 2.0]), scale=1.0)
+    problem = Problem(dtype, x, samples, np.array([2.0, 0.5]), scale=1.0)
     with np.errstate(over="ignore", invalid="ignore"):
         expected = problem.log_sums()
     assert_close(expected[:, 1], np.zeros(2), 0)
@@ -377,7 +414,16 @@ def streams_devices_errors(host: Host) -> None:
 
 def cases() -> Cases:
     for dtype in ("float32", "float64"):
-        for case in (centre, accumulate, far_from_the_origin, overflow_and_nan, no_samples, weights):
+        for case in (
+            centre,
+            accumulate,
+            far_from_the_origin,
+            bandwidths_do_not_depend_on_each_other,
+            half_of_the_norms,
+            overflow_and_nan,
+            no_samples,
+            weights,
+        ):
             yield f"{case.__name__} {dtype}", functools.partial(case, dtype=dtype)
         for case in (
             fused,

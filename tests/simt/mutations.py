@@ -52,6 +52,8 @@ MUTATIONS = {
             "static_cast<double>(term.sign * term.weight)",
             "static_cast<double>(term.weight)",
         ),
+        ("sums overflow", "return is_finite(part) ? part :", "return true ? part :"),
+        ("the small unit stays in the loss", "static_cast<double>(term.size) / unit", "static_cast<double>(term.size)"),
         ("an absent term is divided by its size", "return term.size > 0 ? term.weight", "return true ? term.weight"),
         ("all blocks' sums in one place", "partials[blockIdx.x] = sum", "partials[0] = sum", "tsan"),
         ("each of several blocks writes the loss", "if (gridDim.x == 1) *loss", "*loss", "tsan"),
@@ -176,6 +178,7 @@ MUTATIONS = {
         ("one row too many", "b < op.batch; b += gridDim.x", "b <= op.batch; b += gridDim.x", "asan"),
         ("every piece takes the first weight", "u * op.pieces + index[u]", "u * op.pieces"),
         ("the last unit is omitted", "u < op.units; ++u", "u + 1 < op.units; ++u"),
+        ("an index beyond the pieces is followed", "if (index[u] >= op.pieces) continue;", ""),
         (
             "float64 is summed in float32",
             "    C sum = 0;",
@@ -191,7 +194,7 @@ MUTATIONS = {
         ("groups of pieces overlap", "item % groups * kSums", "item % groups * (kSums - 1)", "tsan"),
         (
             "the last group of pieces is omitted",
-            "groups = (op.pieces + kSums - 1) / kSums",
+            "groups = ceil_div(op.pieces, kSums)",
             "groups = op.pieces < kSums ? 1 : op.pieces / kSums",
         ),
         (
@@ -258,12 +261,8 @@ MUTATIONS = {
         ("differences without the scale", "static_cast<double>(s[k])) * row.scale", "static_cast<double>(s[k]))"),
         ("products without their unit", "static_cast<T>(2 * product_unit)", "static_cast<T>(2)"),
         ("overflowed distances stay", "if (block_sum(zero) != 0) {", "if (false) {"),
-        ("NaN stays unseen", "if (block_sum(nans) != 0) return", "if (block_sum(nans) < 0) return"),
-        (
-            "distances that lost their digits stay",
-            "  replace(row, lossy(kAlwaysDirect.reach, kAlwaysDirect.part));\n",
-            "",
-        ),
+        ("NaN stays unseen", "d2[i] != d2[i]; }) != 0) return", "d2[i] != d2[i]; }) < 0) return"),
+        ("small bandwidths see the distances of large ones", "is_same_for_all ? kSigmaGroup : 1", "kSigmaGroup"),
         (
             "one column too many in centre",
             "k < d; k += kThreads) {\n    const T value = (rows",
@@ -279,12 +278,12 @@ MUTATIONS = {
         ),
         (
             "sigmas beyond the first group are left out",
-            "group < tile.sigmas; group += kSigmaGroup",
-            "group < 1; group += kSigmaGroup",
+            "group < tile.sigmas; group += sigmas",
+            "group < 1; group += sigmas",
         ),
         (
             "the group ends too late",
-            "s < kSigmaGroup && group + s < tile.sigmas; ++s) {\n      const double total",
+            "s < kSigmaGroup && s < sigmas; ++s) {\n      const double total",
             "s < kSigmaGroup; ++s) {\n      const double total",
             "asan",
         ),
@@ -456,5 +455,17 @@ MUTATIONS = {
         ),
         ("a merge keeps the lower peak", "return {high.peak", "return {low.peak"),
         ("negative distances stay", "d2 < 0 ? T(0) : d2", "d2", "cpp"),
+        (
+            "the nearest samples' distances stay lossy",
+            "    loops_.replace(lossy(kNone, kQuarter, -largest<T>(), covered_));\n",
+            "",
+        ),
+        (
+            "a bandwidth's distances stay lossy",
+            "    loops_.replace(lossy(kNone, kQuarter, covered_, farthest(rate)));\n",
+            "",
+        ),
+        ("the error of products is ignored", "return d2[i] - error * norms(i);", "return d2[i];"),
+        ("distances of half the norms stay lossy", "      loops_.replace(few);\n", ""),
     ),
 }
