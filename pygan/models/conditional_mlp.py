@@ -8,12 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from pygan.models._start import start_at_mean, start_uniform
-from pygan.models.base import Model
-from pygan.models.maxout_mlp import fully_connected_rate_scale
+from pygan.models.fully_connected import PIECES, FullyConnected, start_at_mean, start_uniform
 from pygan.nn import Maxout
 from pygan.ops import dropout
-from pygan.settings import KEPT, POSITIVE, setting
+from pygan.settings import KEPT, setting
 
 __all__ = ["ConditionalDiscriminator", "ConditionalGenerator", "ConditionalMLP"]
 
@@ -111,7 +109,7 @@ _THREE = ("three sizes, each at least 1", lambda value: len(value) == 3 and min(
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConditionalMLP(Model):
+class ConditionalMLP(FullyConnected):
     """The conditional architecture of 2014 for MNIST; only for `conditional=True`.
 
     The paper does not say how weights start, nor how much of the image dropout keeps: both are as in `MaxoutMLP`.
@@ -124,9 +122,6 @@ class ConditionalMLP(Model):
         _THREE,
         player="generator",
     )
-    generator_range: float = setting(
-        0.05, "the generator's weights start in U(-range, range)", POSITIVE, player="generator"
-    )
     generator_keep_hidden: float = setting(
         0.5, "share of the generator's hidden layers that dropout keeps", KEPT, player="generator"
     )
@@ -136,28 +131,9 @@ class ConditionalMLP(Model):
         _THREE,
         player="discriminator",
     )
-    pieces: int = setting(
-        5, "linear pieces of one maxout unit", ("in 1..256", lambda value: 1 <= value <= 256), player="discriminator"
-    )
     joint_pieces: int = setting(
-        4,
-        "linear pieces of a maxout unit of its layer for both",
-        ("in 1..256", lambda value: 1 <= value <= 256),
-        player="discriminator",
+        4, "linear pieces of a maxout unit of the layer for both", PIECES, player="discriminator"
     )
-    discriminator_range: float = setting(
-        0.005, "the discriminator's weights start in U(-range, range)", POSITIVE, player="discriminator"
-    )
-    keep_input: float = setting(
-        0.8, "share of the discriminator's inputs that dropout keeps", KEPT, player="discriminator"
-    )
-    keep_hidden: float = setting(
-        0.5, "share of the inputs of its other layers that dropout keeps", KEPT, player="discriminator"
-    )
-
-    def rate_scale(self, shape: Sequence[int]) -> float:
-        """See `MaxoutMLP.rate_scale`."""
-        return fully_connected_rate_scale(shape)
 
     def make_generator(
         self, shape: Sequence[int], noise_size: int, classes: int = 0, mean_image: Tensor | None = None

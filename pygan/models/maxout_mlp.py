@@ -7,15 +7,12 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from pygan.models._start import start_at_mean, start_uniform
-from pygan.models.base import Model
+from pygan.models.fully_connected import FullyConnected, start_at_mean, start_uniform
 from pygan.nn import Maxout
 from pygan.ops import dropout
-from pygan.settings import KEPT, POSITIVE, SIZES, setting
+from pygan.settings import SIZES, setting
 
-__all__ = ["Discriminator", "Generator", "MaxoutMLP", "fully_connected_rate_scale"]
-
-_MNIST_NUMBERS = 784  # in an image of the data set that the 2014 rates were chosen for
+__all__ = ["Discriminator", "Generator", "MaxoutMLP"]
 
 
 class Generator(nn.Module):
@@ -96,41 +93,17 @@ class Discriminator(nn.Module):
         return self.output(x).squeeze(1)
 
 
-def fully_connected_rate_scale(shape: Sequence[int]) -> float:
-    """Return 784 / (numbers in an image), at most 1: the authors' own rate for CIFAR-10, .025, follows that rule."""
-    return min(1.0, _MNIST_NUMBERS / math.prod(shape))
-
-
 @dataclass(frozen=True, kw_only=True)
-class MaxoutMLP(Model):
+class MaxoutMLP(FullyConnected):
     """The paper's architecture for MNIST; the defaults are the sizes of its authors' code."""
 
     name = "maxout_mlp"
     generator_hidden: tuple[int, ...] = setting(
         (1200, 1200), "units of the generator's ReLU layers", SIZES, player="generator"
     )
-    generator_range: float = setting(
-        0.05, "the generator's weights start in U(-range, range)", POSITIVE, player="generator"
-    )
     discriminator_hidden: tuple[int, ...] = setting(
         (240, 240), "units of the discriminator's maxout layers", SIZES, player="discriminator"
     )
-    pieces: int = setting(
-        5, "linear pieces of one maxout unit", ("in 1..256", lambda value: 1 <= value <= 256), player="discriminator"
-    )
-    discriminator_range: float = setting(
-        0.005, "the discriminator's weights start in U(-range, range)", POSITIVE, player="discriminator"
-    )
-    keep_input: float = setting(
-        0.8, "share of the discriminator's inputs that dropout keeps", KEPT, player="discriminator"
-    )
-    keep_hidden: float = setting(
-        0.5, "share of the inputs of its other layers that dropout keeps", KEPT, player="discriminator"
-    )
-
-    def rate_scale(self, shape: Sequence[int]) -> float:
-        """See `fully_connected_rate_scale`."""
-        return fully_connected_rate_scale(shape)
 
     def make_generator(
         self, shape: Sequence[int], noise_size: int, classes: int = 0, mean_image: Tensor | None = None
