@@ -13,7 +13,8 @@ A discriminator that treats each image of a batch by itself (no batch norm) may 
 
 from pygan.models.base import Model
 from pygan.models.maxout_mlp import Discriminator, Generator, MaxoutMLP
+from pygan.models.mlp import MLP
 
-__all__ = ["MODELS", "Discriminator", "Generator", "MaxoutMLP", "Model"]
+__all__ = ["MLP", "MODELS", "Discriminator", "Generator", "MaxoutMLP", "Model"]
 
-MODELS: dict[str, type[Model]] = {"maxout_mlp": MaxoutMLP}
+MODELS: dict[str, type[Model]] = {"maxout_mlp": MaxoutMLP, "mlp": MLP}
