@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pygan.data import Splits, as_float
 from pygan.data.scaling import Scale, make_scale
@@ -94,10 +95,14 @@ class Game:
 
     @torch.no_grad()
     def check(self) -> None:
-        """Raise ValueError if the players do not fit each other and the data: shapes, pixel range, logits.
+        """Raise ValueError if the players do not fit each other, the data and the objective.
+
+        That is about shapes, pixel range, logits, and batch norm under a penalty.
 
         Both are tried in eval mode with noise as in training, since at zero noise a tanh looks like a sigmoid.
         """
+        if self.objective.penalises:
+            _refuse_batch_norm(self.objective.name, self.discriminator)
         n = 64
         device = next((parameter.device for parameter in self.generator.parameters()), torch.device("cpu"))
         noise = self.draw_noise(n, torch.Generator().manual_seed(0)).to(device)
@@ -172,8 +177,18 @@ def _refuse_range(images: Tensor, scale: Scale) -> None:
         raise ValueError(
             f"train: generator must give images in [{low:g}, {high:g}], the pixel scale {scale.name!r}, got "
             f"[{images.min():.3g}, {images.max():.3g}]. End it with a sigmoid for pixels='unit', "
-            "or with a tanh and pass pixels='signed'"
+            "or with a tanh and pass pixels='signed'; pixels='standard' has no bounds"
         )
+
+
+def _refuse_batch_norm(objective: str, discriminator: nn.Module) -> None:
+    for name, part in discriminator.named_modules():
+        if isinstance(part, _BatchNorm):
+            raise ValueError(
+                f"train: discriminator must have no batch norm, got {type(part).__name__} as {name!r}. The objective "
+                f"{objective!r} penalises the slope at each image by itself, and batch norm mixes the images of a "
+                "batch; take it out, or take layer norm"
+            )
 
 
 @contextmanager

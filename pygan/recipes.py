@@ -15,10 +15,10 @@ from pygan._nearest import nearest
 from pygan.algorithm import ALGORITHMS
 from pygan.data import Splits
 from pygan.data.scaling import SCALES
-from pygan.models import DCGAN, MODELS, ConditionalMLP, MaxoutMLP, Model
+from pygan.models import DCGAN, MLP, MODELS, ConditionalMLP, MaxoutMLP, Model
 from pygan.noise import NOISES
-from pygan.objectives import OBJECTIVES, NonSaturating, Objective
-from pygan.optim import OPTIMIZERS, AdamSettings, MomentumSettings, OptimizerSettings, Rates
+from pygan.objectives import OBJECTIVES, NonSaturating, Objective, Relativistic, Wasserstein, WassersteinPenalty
+from pygan.optim import OPTIMIZERS, AdamSettings, MomentumSettings, OptimizerSettings, Rates, RMSpropSettings
 from pygan.settings import AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE, Settings, find, setting
 
 __all__ = ["PARTS", "RECIPES", "KnownSetting", "Recipe", "every_part", "find_recipe", "known_settings"]
@@ -26,7 +26,7 @@ __all__ = ["PARTS", "RECIPES", "KnownSetting", "Recipe", "every_part", "find_rec
 # The settings that name a part with settings of its own, and the parts by name.
 _PART_HELP = {
     "objective": "what both players minimise; saturating and minimax are one",
-    "optimizer": "the update rule: momentum, v <- m v - lr g, p <- p + v; or Adam",
+    "optimizer": "the update rule: momentum, v <- m v - lr g, p <- p + v; Adam; or RMSprop",
     "model": "the architecture of both players",
 }
 PARTS: dict[str, Mapping[str, type[Any]]] = {"objective": OBJECTIVES, "optimizer": OPTIMIZERS, "model": MODELS}
@@ -63,7 +63,8 @@ class Recipe(Settings):
     model: Model = field(default_factory=MaxoutMLP)
     pixels: str = setting(
         "unit",
-        "the pixel scale that both players see: unit, [0, 1]; signed, [-1, 1]; gcn, each image normalised",
+        "the pixel scale that both players see: unit, [0, 1]; signed, [-1, 1]; standard, mean 0 and deviation 1 over "
+        "all values; gcn, each image normalised",
         choices=SCALES,
     )
     noise: str = setting(
@@ -222,6 +223,21 @@ def _switched(before: Any, kind: type[Any]) -> Any:
 
 _TO_THE_PLATEAU: dict[str, Any] = {"epochs": 2500, "patience": 100}  # The authors' file has no stopping criterion.
 
+# What the recipes "wgan", "wgan_gp" and "relativistic" share: plain nets with a linear output, and alternating updates.
+_PLAIN = Recipe(
+    epochs=300,
+    batch_size=64,
+    updates="alternating",
+    model=MLP(),
+    pixels="standard",
+    noise="normal",
+    noise_size=16,
+    lr_decay=1.0,
+    evaluate_every=20,
+    samples_every=20,
+    checkpoint_every=10,
+)
+
 RECIPES: dict[str, Recipe] = {
     "paper2014": Recipe(
         name="paper2014",
@@ -262,6 +278,34 @@ RECIPES: dict[str, Recipe] = {
         discriminator_lr=2e-4,
         lr_decay=1.0,
         samples_every=1,
+    ),
+    "wgan": replace(
+        _PLAIN,
+        name="wgan",
+        k=5,
+        objective=Wasserstein(),
+        optimizer=RMSpropSettings(),
+        generator_lr=5e-5,
+        discriminator_lr=5e-5,
+    ),
+    "wgan_gp": replace(
+        _PLAIN,
+        name="wgan_gp",
+        k=5,
+        objective=WassersteinPenalty(),
+        optimizer=AdamSettings(adam_beta1=0.0, adam_beta2=0.9),
+        generator_lr=5e-4,
+        discriminator_lr=5e-4,
+        averaging=0.999,
+    ),
+    "relativistic": replace(
+        _PLAIN,
+        name="relativistic",
+        objective=Relativistic(),
+        optimizer=AdamSettings(adam_beta1=0.0, adam_beta2=0.99),
+        generator_lr=5e-4,
+        discriminator_lr=5e-4,
+        averaging=0.999,
     ),
 }
 
