@@ -21,7 +21,16 @@ from pygan.objectives import OBJECTIVES, NonSaturating, Objective
 from pygan.optim import OPTIMIZERS, AdamSettings, MomentumSettings, OptimizerSettings, Rates
 from pygan.settings import AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE, Settings, find, setting
 
-__all__ = ["PARTS", "RECIPES", "KnownSetting", "Recipe", "find_recipe", "known_settings"]
+__all__ = [
+    "PARTS",
+    "RECIPES",
+    "KnownSetting",
+    "Recipe",
+    "default_recipe",
+    "find_recipe",
+    "known_settings",
+    "named_recipe",
+]
 
 MNIST_PIXELS = 784
 
@@ -103,7 +112,9 @@ class Recipe(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.updates == "simultaneous" and self.k > 1:
-            raise ValueError(f"k must be 1 with updates 'simultaneous', got {self.k}; 'alternating' takes any k")
+            raise ValueError(
+                f"k must be 1 with updates='simultaneous', got {self.k}; updates='alternating' takes any k"
+            )
         if self.lr_floor > min(self.generator_lr, self.discriminator_lr):
             raise ValueError(
                 f"lr_floor must be at most the learning rates, {self.generator_lr} and {self.discriminator_lr}, "
@@ -271,7 +282,7 @@ def find_recipe(
     elif isinstance(recipe, Recipe):
         found = recipe
     elif recipe is None or isinstance(recipe, str):
-        name = _DEFAULTS.get(splits.name, "digits") if recipe is None else recipe
+        name = default_recipe(splits.name) if recipe is None else recipe
         found = _fitted(name, math.prod(splits.shape), images)
     else:
         hint = "; labels go with their images: train((images, labels))" if hasattr(recipe, "shape") else ""
@@ -286,10 +297,20 @@ def find_recipe(
     return found
 
 
-def _fitted(name: str, pixels: int, images: int) -> Recipe:
+def default_recipe(data: str) -> str:
+    """The name of the recipe that data of this name have by default."""
+    return _DEFAULTS.get(data, "digits")
+
+
+def named_recipe(name: str) -> Recipe:
+    """Return a recipe as it stands, not fitted to data. ValueError with the nearest right name if there is none."""
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r} ({', '.join(RECIPES)}){nearest(name, RECIPES)}")
-    recipe = RECIPES[name]
+    return RECIPES[name]
+
+
+def _fitted(name: str, pixels: int, images: int) -> Recipe:
+    recipe = named_recipe(name)
     scale = min(1.0, MNIST_PIXELS / pixels)
     rates = recipe.generator_lr * scale, recipe.discriminator_lr * scale
     return replace(
