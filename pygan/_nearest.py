@@ -29,6 +29,7 @@ _MEANINGS = {
     "ema": ("averaging",),
     "fp16": ("precision",),
     "gpu": ("device",),
+    "hidden": ("generator_hidden", "discriminator_hidden"),
     "iterations": ("epochs",),
     "iters": ("epochs",),
     "label": ("conditional", "labels"),
