@@ -11,7 +11,10 @@ The body is one call of torch in each case, so the differences are what registra
     Function            an autograd.Function with setup_context around define and impl
     pygan               pygan.ops._library: such a Function, straight to the body where only autograd looks on
 
-The result decided docs/decisions/0002-registration.md.
+The result decided docs/decisions/0002-registration.md. Then the operators themselves, beside the reference, at batch
+100 and with so few units that the price of a call is all there is:
+
+    pygan               the function of pygan.ops, or of torch.ops.pygan where the title says "bare"
 """
 
 import argparse
@@ -22,7 +25,8 @@ import torch
 from harness import Case, Contender, backward_of, main, once
 from torch import Tensor
 
-from pygan.ops import _library
+from pygan import ops
+from pygan.ops import _library, reference
 
 
 def twice(x: Tensor) -> Tensor:
@@ -99,12 +103,62 @@ def cases(arguments: argparse.Namespace) -> list[Case]:
             "register_autograd": registered(),
             "Function": outside(torch.autograd.Function, defined("function")),
             "pygan": outside(
-                _library.Function, _library.define("twice_for_dispatch(Tensor x) -> Tensor", twice, torch.empty_like)
+                _library.Function,
+                _library.define("twice_for_dispatch(Tensor x) -> Tensor", lambda x: None, twice, torch.empty_like),
             ),
         }
         return [contender(name, way) for name, way in ways.items()]
 
-    return [Case("y = 2 x, ten numbers, float32", make, lambda: [2 * x.detach().double(), 2 * grad.double()])]
+    exact = [2 * x.detach().double(), 2 * grad.double()]
+    return [Case("y = 2 x, ten numbers, float32", make, lambda: exact), *operators(arguments.device)]
+
+
+def operators(device: str) -> list[Case]:
+    """Each operator by its function, and bare, as the training step calls it."""
+    x, weight, grad, logits = (torch.randn(s, device=device) for s in ((100, 8), (4, 2, 8), (100, 4), (100,)))
+    index, seed = torch.zeros(100, 4, dtype=torch.uint8, device=device), torch.tensor(3, device=device)
+    won = torch.nn.functional.one_hot(index.long(), 2).float()
+    bare = torch.ops.pygan
+    return [
+        call("maxout_pool", lambda x: ops.maxout_pool(x, 2), lambda x: reference.maxout_pool(x, 2), x),
+        call("dropout", lambda x: ops.dropout(x, 0.5, seed), lambda x: reference.dropout(x, 0.5, seed), x),
+        call("generator_loss", ops.generator_loss, reference.generator_loss, logits),
+        call("discriminator_loss", ops.discriminator_loss, reference.discriminator_loss, logits, logits),
+        call("maxout", ops.maxout, reference.maxout, x, weight),
+        call("bare maxout_pool", lambda x: bare.maxout_pool(x, 2)[0], lambda x: reference.maxout_pool(x, 2), x),
+        call("bare dropout", lambda x: bare.dropout(x, seed, 0.5), lambda x: reference.dropout(x, 0.5, seed), x),
+        call(
+            "bare generator_loss",
+            lambda x: bare.generator_loss(x, False, True)[0],
+            reference.generator_loss,
+            logits,
+        ),
+        call(
+            "bare maxout_grad_input",
+            lambda g, w: bare.maxout_grad_input(g, w, index),
+            lambda g, w: torch.einsum("bu,bup,upi->bi", g, won.to(g), w),
+            grad,
+            weight,
+        ),
+        call(
+            "bare maxout_grad_weight",
+            lambda g, x: bare.maxout_grad_weight(g, x, index, 2)[0],
+            lambda g, x: torch.einsum("bu,bup,bi->upi", g, won.to(g), x),
+            grad,
+            x,
+        ),
+    ]
+
+
+def call(name: str, ours: Callable[..., Tensor], theirs: Callable[..., Tensor], *inputs: Tensor) -> Case:
+    def contender(who: str, function: Callable[..., Tensor]) -> Contender:
+        return Contender(who, {"call": once(lambda: function(*inputs))}, lambda: [function(*inputs)])
+
+    return Case(
+        f"{name}, batch 100, float32",
+        lambda: [contender("reference", theirs), contender("pygan", ours)],
+        lambda: [theirs(*(tensor.double() for tensor in inputs))],
+    )
 
 
 if __name__ == "__main__":

@@ -37,8 +37,15 @@ DType dtype_of(int code, int device) {
   return static_cast<DType>(code);
 }
 
-// ---- adversarial losses
-// -----------------------------------------------------------------------------------------------
+// Calls a family's CUDA launcher or its CPU loops, by the `device`, `stream` and `threads` of the calling function.
+#if defined(PYGAN_WITH_CUDA)
+#define PYGAN_RUN(family, ...) \
+  (device >= 0 ? cuda::family(__VA_ARGS__, device, stream) : PYGAN_SIMD_CALL(family##_cpu, __VA_ARGS__, threads))
+#else
+#define PYGAN_RUN(family, ...) ((void)stream, PYGAN_SIMD_CALL(family##_cpu, __VA_ARGS__, threads))
+#endif
+
+// ---- adversarial losses ----
 
 std::int64_t adversarial_loss_scratch(std::int64_t size) {
 #if defined(PYGAN_WITH_CUDA)
@@ -49,6 +56,7 @@ std::int64_t adversarial_loss_scratch(std::int64_t size) {
 #endif
 }
 
+// Not PYGAN_RUN: the CUDA launcher alone takes scratch, which is 0 on the CPU.
 void run_loss(const LossTerm (&terms)[2], Address scratch, Address loss, DType dtype, int device, Address stream,
               int threads) {
 #if defined(PYGAN_WITH_CUDA)
@@ -81,11 +89,7 @@ void generator_loss(Address fake, std::int64_t n, bool saturating, Address gradi
 void dropout(Address x, Address y, std::int64_t size, std::int64_t first, Address seed, double keep, int dtype,
              int device, Address stream, int threads) {
   const DropoutArguments arguments = {pointer(x), pointer(y), size, first, pointer<std::int64_t>(seed), keep};
-#if defined(PYGAN_WITH_CUDA)
-  if (device >= 0) return cuda::dropout(dtype_of(dtype, device), arguments, device, stream);
-#endif
-  (void)stream;
-  PYGAN_SIMD_CALL(dropout_cpu, dtype_of(dtype, device), arguments, threads);
+  PYGAN_RUN(dropout, dtype_of(dtype, device), arguments);
 }
 
 // ---- momentum ----
@@ -100,16 +104,22 @@ void momentum(const std::vector<Address>& parameters, const std::vector<Address>
     tensors.push_back({pointer(parameters[i]), pointer(velocities[i]), pointer(gradients[i]),
                        copies.empty() ? nullptr : pointer(copies[i]), sizes[i]});
   }
-  const auto count = static_cast<std::int64_t>(tensors.size());
-  const DType parameter = dtype_of(parameter_dtype, device), gradient = dtype_of(gradient_dtype, device);
-#if defined(PYGAN_WITH_CUDA)
-  if (device >= 0) return cuda::momentum(parameter, gradient, tensors.data(), count, pointer(rates), device, stream);
-#endif
-  (void)stream;
-  PYGAN_SIMD_CALL(momentum_cpu, parameter, gradient, tensors.data(), count, pointer(rates), threads);
+  PYGAN_RUN(momentum, dtype_of(parameter_dtype, device), dtype_of(gradient_dtype, device), tensors.data(),
+            static_cast<std::int64_t>(tensors.size()), pointer(rates));
 }
 
 // ---- maxout ----
+
+// The winners of a gradient, [count] bytes. On CUDA a look at them would wait for the device.
+const std::uint8_t* winners(Address index, std::int64_t count, std::int64_t pieces, int device) {
+  const auto* values = pointer<std::uint8_t>(index);
+  if (device >= 0) return values;
+  int largest = -1;
+#pragma omp simd reduction(max : largest)
+  for (std::int64_t i = 0; i < count; ++i) largest = values[i] > largest ? values[i] : largest;
+  check(largest < pieces, "maxout: index must be below the number of pieces, ", pieces, ", got ", largest);
+  return values;
+}
 
 std::int64_t maxout_scratch(std::int64_t batch, std::int64_t units, std::int64_t pieces, int dtype) {
   return maxout_scratch_bytes(dtype_of(dtype, -1), batch, units, pieces);
@@ -118,65 +128,38 @@ std::int64_t maxout_scratch(std::int64_t batch, std::int64_t units, std::int64_t
 void maxout_pool(Address z, Address y, Address index, std::int64_t outer, std::int64_t units, std::int64_t pieces,
                  std::int64_t inner, int dtype, int device, Address stream, int threads) {
   const MaxoutPool op{pointer(z), pointer(y), pointer<std::uint8_t>(index), outer, units, pieces, inner};
-  const DType type = dtype_of(dtype, device);
-#if defined(PYGAN_WITH_CUDA)
-  if (device >= 0) return cuda::maxout_pool(type, op, device, stream);
-#endif
-  (void)stream;
-  PYGAN_SIMD_CALL(maxout_pool_cpu, type, op, threads);
+  PYGAN_RUN(maxout_pool, dtype_of(dtype, device), op);
 }
 
 void maxout_spread(Address grad, Address index, Address grad_z, std::int64_t outer, std::int64_t units,
                    std::int64_t pieces, std::int64_t inner, int dtype, int device, Address stream, int threads) {
-  const MaxoutSpread op{pointer(grad), pointer<std::uint8_t>(index), pointer(grad_z), outer, units, pieces, inner};
-  const DType type = dtype_of(dtype, device);
-#if defined(PYGAN_WITH_CUDA)
-  if (device >= 0) return cuda::maxout_spread(type, op, device, stream);
-#endif
-  (void)stream;
-  PYGAN_SIMD_CALL(maxout_spread_cpu, type, op, threads);
+  const auto* winner = winners(index, outer * units * inner, pieces, device);
+  const MaxoutSpread op{pointer(grad), winner, pointer(grad_z), outer, units, pieces, inner};
+  PYGAN_RUN(maxout_spread, dtype_of(dtype, device), op);
 }
 
 void maxout_grad_input(Address grad, Address index, Address weight, Address grad_x, std::int64_t batch, std::int64_t in,
                        std::int64_t units, std::int64_t pieces, int dtype, int device, Address stream, int threads) {
-  const MaxoutBackward op{pointer(grad), pointer<std::uint8_t>(index), batch, in, units, pieces};
-  const DType type = dtype_of(dtype, device);
-#if defined(PYGAN_WITH_CUDA)
-  if (device >= 0) return cuda::maxout_grad_input(type, op, pointer(weight), pointer(grad_x), device, stream);
-#endif
-  (void)stream;
-  PYGAN_SIMD_CALL(maxout_grad_input_cpu, type, op, pointer(weight), pointer(grad_x), threads);
+  const auto* winner = winners(index, batch * units, pieces, device);
+  const MaxoutBackward op{pointer(grad), winner, batch, in, units, pieces, nullptr};
+  PYGAN_RUN(maxout_grad_input, dtype_of(dtype, device), op, pointer(weight), pointer(grad_x));
 }
 
 // grad_bias: 0 when not wanted; scratch: 0 on CUDA.
 void maxout_grad_weight(Address grad, Address index, Address x, Address grad_weight, Address grad_bias, Address scratch,
                         std::int64_t batch, std::int64_t in, std::int64_t units, std::int64_t pieces, int dtype,
                         int device, Address stream, int threads) {
-  const MaxoutBackward op{pointer(grad), pointer<std::uint8_t>(index), batch, in, units, pieces};
-  const DType type = dtype_of(dtype, device);
-#if defined(PYGAN_WITH_CUDA)
-  if (device >= 0) {
-    return cuda::maxout_grad_weight(type, op, pointer(x), pointer(grad_weight), pointer(grad_bias), device, stream);
-  }
-#endif
-  (void)stream;
-  PYGAN_SIMD_CALL(maxout_grad_weight_cpu, type, op, pointer(x), pointer(grad_weight), pointer(grad_bias),
-                  pointer(scratch), threads);
+  const auto* winner = winners(index, batch * units, pieces, device);
+  const MaxoutBackward op{pointer(grad), winner, batch, in, units, pieces, pointer(scratch)};
+  PYGAN_RUN(maxout_grad_weight, dtype_of(dtype, device), op, pointer(x), pointer(grad_weight), pointer(grad_bias));
 }
 
-// ---- Parzen window
-// ---------------------------------------------------------------------------------------------------
+// ---- Parzen window ----
 
 void parzen_centre(Address rows, Address centre, Address scale, std::int64_t n, std::int64_t d, Address moved,
                    Address norms, int dtype, int device, Address stream, int threads) {
-#if defined(PYGAN_WITH_CUDA)
-  if (device >= 0)
-    return cuda::parzen_centre(dtype_of(dtype, device), pointer(rows), pointer(centre), pointer<double>(scale), n, d,
-                               pointer(moved), pointer<double>(norms), device, stream);
-#endif
-  (void)stream;
-  PYGAN_SIMD_CALL(parzen_centre_cpu, dtype_of(dtype, device), pointer(rows), pointer(centre), pointer<double>(scale), n,
-                  d, pointer(moved), pointer<double>(norms), threads);
+  PYGAN_RUN(parzen_centre, dtype_of(dtype, device), pointer(rows), pointer(centre), pointer<double>(scale), n, d,
+            pointer(moved), pointer<double>(norms));
 }
 
 ParzenTile parzen_tile(Address x, Address samples, Address x_norms, Address sample_norms, Address products,
@@ -199,26 +182,13 @@ ParzenTile parzen_tile(Address x, Address samples, Address x_norms, Address samp
 
 void parzen_accumulate(const ParzenTile& tile, Address peak, Address sum, int dtype, int device, Address stream,
                        int threads) {
-#if defined(PYGAN_WITH_CUDA)
-  if (device >= 0)
-    return cuda::parzen_accumulate(dtype_of(dtype, device), tile, pointer<double>(peak), pointer<double>(sum), device,
-                                   stream);
-#endif
-  (void)stream;
-  PYGAN_SIMD_CALL(parzen_accumulate_cpu, dtype_of(dtype, device), tile, pointer<double>(peak), pointer<double>(sum),
-                  threads);
+  PYGAN_RUN(parzen_accumulate, dtype_of(dtype, device), tile, pointer<double>(peak), pointer<double>(sum));
 }
 
 void parzen_weights(const ParzenTile& tile, Address grad, Address log_sum, Address mean_square, int dtype, int device,
                     Address stream, int threads) {
-#if defined(PYGAN_WITH_CUDA)
-  if (device >= 0)
-    return cuda::parzen_weights(dtype_of(dtype, device), tile, pointer<double>(grad), pointer<double>(log_sum),
-                                pointer<double>(mean_square), device, stream);
-#endif
-  (void)stream;
-  PYGAN_SIMD_CALL(parzen_weights_cpu, dtype_of(dtype, device), tile, pointer<double>(grad), pointer<double>(log_sum),
-                  pointer<double>(mean_square), threads);
+  PYGAN_RUN(parzen_weights, dtype_of(dtype, device), tile, pointer<double>(grad), pointer<double>(log_sum),
+            pointer<double>(mean_square));
 }
 
 #if defined(PYGAN_WITH_CUDA)
@@ -241,8 +211,7 @@ void parzen_fused(Address x, Address samples, Address rates, Address scale, Addr
 }
 #endif
 
-// ---- what was built
-// ---------------------------------------------------------------------------------------------------
+// ---- what was built ----
 
 py::dict build_info() {
   py::dict info;

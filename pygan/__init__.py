@@ -8,7 +8,7 @@ from pkgutil import extend_path
 
 __path__ = extend_path(__path__, __name__)
 
-from pygan import data, nn, ops
+from pygan import data, figures, nn, ops, theory
 from pygan._build import build_info
 from pygan._version import __version__
 from pygan.evaluate import ParzenEstimate, ParzenWindow
@@ -25,8 +25,10 @@ __all__ = [
     "__version__",
     "build_info",
     "data",
+    "figures",
     "load",
     "nn",
     "ops",
+    "theory",
     "train",
 ]

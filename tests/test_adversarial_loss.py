@@ -238,10 +238,14 @@ def test_opcheck(device: str, dtype: torch.dtype) -> None:
         torch.library.opcheck(torch.ops.pygan.generator_loss.default, (fake, True, with_gradient))
 
 
-def test_bare_ops_refuse_to_be_differentiated() -> None:
+@pytest.mark.parametrize("with_gradient", [True, False])
+def test_bare_ops_have_the_derivative_of_the_function(with_gradient: bool) -> None:
+    """An exported graph calls them where gradients are on, traced with gradients or without."""
     logits = torch.randn(4, requires_grad=True)
-    with pytest.raises(RuntimeError, match="no derivative of its own"):
-        torch.ops.pygan.generator_loss(logits, False, True)
+    expected = torch.autograd.grad(generator_loss(logits), logits)[0]
+    loss, gradient = torch.ops.pygan.generator_loss(logits, False, with_gradient)
+    assert torch.equal(torch.autograd.grad(loss, logits)[0], expected)
+    assert gradient.numel() == (4 if with_gradient else 0)
 
 
 def test_float16_on_the_cpu_falls_back_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -279,9 +279,9 @@ def test_leading_dimensions(leading: tuple[int, ...]) -> None:
 
 def test_only_the_wanted_gradients_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules["pygan.ops.maxout"]
-    by_input, by_weight, called = module._by_input, module._by_weight, []
-    monkeypatch.setattr(module, "_by_input", lambda *a: called.append("input") or by_input(*a))
-    monkeypatch.setattr(module, "_by_weight", lambda *a: called.append("weight") or by_weight(*a))
+    grad_input, grad_weight, called = module._grad_input, module._grad_weight, []
+    monkeypatch.setattr(module, "_grad_input", lambda *a: called.append("input") or grad_input(*a))
+    monkeypatch.setattr(module, "_grad_weight", lambda *a: called.append("weight") or grad_weight(*a))
     for wanted, expected in [(0, ["input"]), (1, ["weight"]), (2, ["weight"])]:
         tensors = layer(4, 3, 2, 2)
         tensors[wanted].requires_grad_()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from pygan import _core
 from pygan.nn import Maxout
 from pygan.ops import reference
 
@@ -43,6 +44,34 @@ def test_state_dict_and_deep_models() -> None:
     assert torch.equal(model(x), twin(x))
     model(x).sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_it_takes_what_layers_of_torch_take() -> None:
+    layer = Maxout(5, 4, 2, bias=False, dtype=torch.float64, impl="reference")
+    assert layer.bias is None
+    assert list(layer.state_dict()) == ["weight"]
+    x = torch.randn(3, 5, dtype=torch.float64)
+    assert torch.equal(layer(x), reference.maxout(x, layer.weight))
+    assert repr(layer) == "Maxout(5, units=4, pieces=2, dropout=0.0, bias=False)"
+    layer.reset_parameters()
+    meta = Maxout(5, 4, 2, device="meta")
+    assert meta.weight.is_meta
+    assert meta.bias.is_meta
+    with pytest.raises(ValueError, match="Maxout: impl must be 'auto', 'native' or 'reference', got 'fast'"):
+        Maxout(5, 4, 2, impl="fast")
+
+
+def test_impl_reaches_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the native core was called")
+
+    layer = Maxout(5, 4, 2, dropout=0.5, impl="reference")
+    for name in ("dropout", "maxout_pool", "maxout_grad_input", "maxout_grad_weight"):
+        monkeypatch.setattr(_core, name, refuse)
+    layer(torch.randn(20, 5)).sum().backward()
+    layer.impl = "native"
+    with pytest.raises(AssertionError, match="the native core was called"):
+        layer(torch.randn(20, 5))
 
 
 def test_it_prints_its_sizes() -> None:

@@ -65,8 +65,8 @@ double sum_chunk(const T* logits, T* gradient, std::int64_t n, int sign, double 
 // The loss from sums of unit * softplus; writes the gradients too.
 template <class T>
 double loss_of(const LossTerm (&terms)[2], double unit, int threads) {
-  const std::int64_t first = (terms[0].size + kChunk - 1) / kChunk;
-  const std::int64_t chunks = first + (terms[1].size + kChunk - 1) / kChunk;
+  const std::int64_t first = ceil_div(terms[0].size, kChunk);
+  const std::int64_t chunks = first + ceil_div(terms[1].size, kChunk);
   constexpr std::int64_t kOnStack = 64;
   double on_stack[kOnStack];
   double* sums = chunks <= kOnStack ? on_stack : static_cast<double*>(std::malloc(sizeof(double) * chunks));
@@ -100,16 +100,8 @@ void run(const LossTerm (&terms)[2], T* loss, int threads) {
 }  // namespace
 
 void adversarial_loss_cpu(DType dtype, const LossTerm (&terms)[2], void* loss, int threads) {
-  switch (dtype) {
-    case DType::float32:
-      return run(terms, static_cast<float*>(loss), threads);
-    case DType::float64:
-      return run(terms, static_cast<double*>(loss), threads);
-    case DType::bfloat16:
-      return run(terms, static_cast<bfloat16*>(loss), threads);
-    case DType::float16:
-      return;  // refused by the binding
-  }
+  with_type<float, double, bfloat16>(dtype,
+                                     [&](auto element) { run(terms, static_cast<decltype(element)*>(loss), threads); });
 }
 
 }  // namespace PYGAN_SIMD_LEVEL

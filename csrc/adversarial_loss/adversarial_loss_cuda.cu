@@ -86,16 +86,8 @@ void adversarial_loss(DType dtype, const LossTerm (&terms)[2], double* partials,
                       std::uintptr_t stream) {
   const DeviceGuard guard(device);
   const auto s = reinterpret_cast<cudaStream_t>(stream);
-  switch (dtype) {
-    case DType::float32:
-      return run(terms, partials, static_cast<float*>(loss), s);
-    case DType::float64:
-      return run(terms, partials, static_cast<double*>(loss), s);
-    case DType::bfloat16:
-      return run(terms, partials, static_cast<bfloat16*>(loss), s);
-    case DType::float16:
-      return run(terms, partials, static_cast<float16*>(loss), s);
-  }
+  with_type<float, double, bfloat16, float16>(
+      dtype, [&](auto element) { run(terms, partials, static_cast<decltype(element)*>(loss), s); });
 }
 
 }  // namespace cuda

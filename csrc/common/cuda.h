@@ -45,8 +45,4 @@ class DeviceGuard {
   int previous_ = 0;
 };
 
-PYGAN_HD std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
 }  // namespace pygan

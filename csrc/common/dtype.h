@@ -31,6 +31,22 @@ struct float16 {
   std::uint16_t bits;
 };
 
+// Calls run(T()) with the one of Types that `dtype` names: with_type<float, double>(dtype, [&](auto element) { ... }).
+// Python passes no other.
+template <class T>
+constexpr DType dtype_of_v = DType::float32;
+template <>
+constexpr DType dtype_of_v<double> = DType::float64;
+template <>
+constexpr DType dtype_of_v<bfloat16> = DType::bfloat16;
+template <>
+constexpr DType dtype_of_v<float16> = DType::float16;
+
+template <class... Types, class Run>
+void with_type(DType dtype, const Run& run) {
+  ((dtype == dtype_of_v<Types> ? run(Types{}) : void()), ...);
+}
+
 // The type in which sums and formulas are computed: float32 at least.
 template <class T>
 struct Compute {

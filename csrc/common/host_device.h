@@ -1,6 +1,8 @@
 // What lets one header serve g++ (once per SIMD level), nvcc and the CPU emulation of the tests.
 #pragma once
 
+#include <cstdint>
+
 #if defined(__CUDACC__)
 #define PYGAN_HD __host__ __device__ __forceinline__
 #else
@@ -12,3 +14,13 @@
 #if !defined(PYGAN_SIMD_LEVEL)
 #define PYGAN_SIMD_LEVEL generic
 #endif
+
+namespace pygan {
+namespace PYGAN_SIMD_LEVEL {
+
+PYGAN_HD std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+}  // namespace PYGAN_SIMD_LEVEL
+}  // namespace pygan

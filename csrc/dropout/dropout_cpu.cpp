@@ -26,11 +26,11 @@ void run(const DropoutArguments& a, int threads) {
   T* y = static_cast<T*>(a.y) - a.first;
   const std::int64_t last = a.first + a.size;
   const std::int64_t begin_group = a.first / kDropoutGroup;
-  const std::int64_t end_group = (last + kDropoutGroup - 1) / kDropoutGroup;
+  const std::int64_t end_group = ceil_div(last, kDropoutGroup);
   const auto key = static_cast<std::uint64_t>(*a.seed);
   const std::uint32_t limit = keep_limit(a.keep);
   const auto scale = static_cast<compute_t<T>>(1 / a.keep);
-  parallel_chunks((end_group - begin_group + kGroupsPerChunk - 1) / kGroupsPerChunk, threads, [&](std::int64_t chunk) {
+  parallel_chunks(ceil_div(end_group - begin_group, kGroupsPerChunk), threads, [&](std::int64_t chunk) {
     const std::int64_t from = begin_group + chunk * kGroupsPerChunk;
     const std::int64_t to = from + kGroupsPerChunk < end_group ? from + kGroupsPerChunk : end_group;
     for (std::int64_t group = from; group < to; ++group) {
@@ -52,16 +52,7 @@ void run(const DropoutArguments& a, int threads) {
 }  // namespace
 
 void dropout_cpu(DType dtype, const DropoutArguments& arguments, int threads) {
-  switch (dtype) {
-    case DType::float32:
-      return run<float>(arguments, threads);
-    case DType::float64:
-      return run<double>(arguments, threads);
-    case DType::bfloat16:
-      return run<bfloat16>(arguments, threads);
-    case DType::float16:
-      return;  // refused by the binding
-  }
+  with_type<float, double, bfloat16>(dtype, [&](auto element) { run<decltype(element)>(arguments, threads); });
 }
 
 }  // namespace PYGAN_SIMD_LEVEL

@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(kThreads)
                    std::uint32_t limit, compute_t<T> scale) {
   const auto key = static_cast<std::uint64_t>(*seed);
   const std::int64_t begin = first / kDropoutGroup * kDropoutLanes;
-  const std::int64_t end = (last + kDropoutGroup - 1) / kDropoutGroup * kDropoutLanes;
+  const std::int64_t end = ceil_div(last, kDropoutGroup) * kDropoutLanes;
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
   for (std::int64_t c = begin + static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; c < end; c += stride) {
     const PhiloxWords w = philox(key, static_cast<std::uint64_t>(c));
@@ -46,16 +46,7 @@ void run(const DropoutArguments& a, cudaStream_t stream) {
 void dropout(DType dtype, const DropoutArguments& arguments, int device, std::uintptr_t stream) {
   const DeviceGuard guard(device);
   const auto s = reinterpret_cast<cudaStream_t>(stream);
-  switch (dtype) {
-    case DType::float32:
-      return run<float>(arguments, s);
-    case DType::float64:
-      return run<double>(arguments, s);
-    case DType::bfloat16:
-      return run<bfloat16>(arguments, s);
-    case DType::float16:
-      return run<float16>(arguments, s);
-  }
+  with_type<float, double, bfloat16, float16>(dtype, [&](auto element) { run<decltype(element)>(arguments, s); });
 }
 
 }  // namespace cuda

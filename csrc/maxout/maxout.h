@@ -18,7 +18,7 @@ struct MaxoutPool {
   std::int64_t outer, units, pieces, inner;
 };
 
-// The gradient of the maximum by z: `grad` where a piece won, zero elsewhere.
+// The gradient of the maximum with respect to z: `grad` where a piece won, zero elsewhere.
 struct MaxoutSpread {
   const void* grad;           // [outer, units, inner]
   const std::uint8_t* index;  // [outer, units, inner]
@@ -26,11 +26,13 @@ struct MaxoutSpread {
   std::int64_t outer, units, pieces, inner;
 };
 
+// On the CPU every index is below `pieces`; on CUDA, where nobody has looked, a larger one takes no gradient.
 // Gradients of y[b, u] = x[b] . weight[u, index[b, u]] + bias[u, index[b, u]], through the winning pieces only.
 struct MaxoutBackward {
   const void* grad;           // [batch, units]
   const std::uint8_t* index;  // [batch, units]
   std::int64_t batch, in, units, pieces;
+  void* scratch;  // [maxout_scratch_bytes(...)] for the gradient with respect to the weight, on the CPU only
 };
 
 // Sums are kept in float32 at least, and rounded once.
@@ -41,7 +43,7 @@ PYGAN_EACH_SIMD_LEVEL(void maxout_grad_input_cpu(DType dtype, const MaxoutBackwa
                                                  void* grad_x, int threads);)
 // x [batch, in] -> grad_weight [units, pieces, in], grad_bias [units, pieces] or null
 PYGAN_EACH_SIMD_LEVEL(void maxout_grad_weight_cpu(DType dtype, const MaxoutBackward& backward, const void* x,
-                                                  void* grad_weight, void* grad_bias, void* scratch, int threads);)
+                                                  void* grad_weight, void* grad_bias, int threads);)
 
 // Rows of a matrix that the CPU kernels keep in the L1 cache, 26 KB at the widest. Batches of 100 or 200 fill them.
 constexpr std::int64_t kMaxoutTileRows = 104;

@@ -38,10 +38,6 @@ using Vector = typename VectorOf<C>::type;
 template <class C>
 constexpr int64_t kLanes = kVectorBytes / int64_t(sizeof(C));
 
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
-
 // Part i of [0, n) cut into `parts` nearly equal parts.
 struct Range {
   int64_t begin, end;
@@ -165,7 +161,7 @@ void add_scaled(Vector<C> (&sum)[vectors], C factor, const C* row) {
   for (int i = 0; i < vectors; ++i) sum[i] += factor * v[i];
 }
 
-// ---- gradient by x ------------------------------------------------------------------------------------------------
+// ---- gradient with respect to x -----------------------------------------------------------------------------------
 
 // sums[e] += sum_u grad[e, u] * tile[u, index[e, u]] for `examples` examples, over `units` units.
 template <int examples, int vectors, class T, class C>
@@ -188,7 +184,7 @@ void add_live_rows(const T* grad, const std::uint8_t* index, int64_t stride, int
 }
 
 template <class T>
-void by_input(const MaxoutBackward& op, const T* weight, T* grad_x, int threads) {
+void input_gradient(const MaxoutBackward& op, const T* weight, T* grad_x, int threads) {
   using C = compute_t<T>;
   const int64_t column_tiles = Columns<C>::count(op.in);
   const int64_t example_blocks = ceil_div(op.batch, kExampleBlock);
@@ -224,7 +220,7 @@ void by_input(const MaxoutBackward& op, const T* weight, T* grad_x, int threads)
   });
 }
 
-// ---- gradient by weight and bias ----------------------------------------------------------------------------------
+// ---- gradient with respect to weight and bias ---------------------------------------------------------------------
 
 // The live examples of each piece. Examples are cut into tiles; within tile and unit they are sorted by winning piece.
 template <class C>
@@ -238,8 +234,8 @@ struct Sorted {
   Live<C>* examples;     // [batch * units]: for each tile, [units, rows of the tile]
   std::int32_t* starts;  // [tiles, units, pieces + 1]: where each piece begins among the rows
 
-  Sorted(void* scratch, const MaxoutBackward& op)
-      : examples(static_cast<Live<C>*>(scratch)),
+  explicit Sorted(const MaxoutBackward& op)
+      : examples(static_cast<Live<C>*>(op.scratch)),
         starts(reinterpret_cast<std::int32_t*>(examples + op.batch * op.units)) {}
 
   // The live examples of one piece within tile t, whose rows are given.
@@ -292,9 +288,9 @@ void add_live_examples(const Live<C>* live, const Live<C>* end, const C* tile, C
 }
 
 template <class T>
-void by_weight(const MaxoutBackward& op, const T* x, T* grad_weight, T* grad_bias, void* scratch, int threads) {
+void weight_gradient(const MaxoutBackward& op, const T* x, T* grad_weight, T* grad_bias, int threads) {
   using C = compute_t<T>;
-  const Sorted<C> sorted(scratch, op);
+  const Sorted<C> sorted(op);
   const int64_t tiles = ceil_div(op.batch, kTileRows), bins = op.pieces + 1;
   const int64_t unit_blocks = ceil_div(op.units, kMaxPieces / op.pieces), column_tiles = Columns<C>::count(op.in);
 
@@ -349,36 +345,28 @@ void by_weight(const MaxoutBackward& op, const T* x, T* grad_weight, T* grad_bia
   });
 }
 
-// Calls run(T()) with the element type; float16 is refused by the binding.
-template <class Run>
-void with_type(DType dtype, const Run& run) {
-  if (dtype == DType::float32) return run(float{});
-  if (dtype == DType::float64) return run(double{});
-  if (dtype == DType::bfloat16) return run(bfloat16{});
-}
-
 }  // namespace
 
 void maxout_pool_cpu(DType dtype, const MaxoutPool& op, int threads) {
-  with_type(dtype, [&](auto element) { pool<decltype(element)>(op, threads); });
+  with_type<float, double, bfloat16>(dtype, [&](auto element) { pool<decltype(element)>(op, threads); });
 }
 
 void maxout_spread_cpu(DType dtype, const MaxoutSpread& op, int threads) {
-  with_type(dtype, [&](auto element) { spread<decltype(element)>(op, threads); });
+  with_type<float, double, bfloat16>(dtype, [&](auto element) { spread<decltype(element)>(op, threads); });
 }
 
 void maxout_grad_input_cpu(DType dtype, const MaxoutBackward& op, const void* weight, void* grad_x, int threads) {
-  with_type(dtype, [&](auto element) {
+  with_type<float, double, bfloat16>(dtype, [&](auto element) {
     using T = decltype(element);
-    by_input(op, static_cast<const T*>(weight), static_cast<T*>(grad_x), threads);
+    input_gradient(op, static_cast<const T*>(weight), static_cast<T*>(grad_x), threads);
   });
 }
 
 void maxout_grad_weight_cpu(DType dtype, const MaxoutBackward& op, const void* x, void* grad_weight, void* grad_bias,
-                            void* scratch, int threads) {
-  with_type(dtype, [&](auto element) {
+                            int threads) {
+  with_type<float, double, bfloat16>(dtype, [&](auto element) {
     using T = decltype(element);
-    by_weight(op, static_cast<const T*>(x), static_cast<T*>(grad_weight), static_cast<T*>(grad_bias), scratch, threads);
+    weight_gradient(op, static_cast<const T*>(x), static_cast<T*>(grad_weight), static_cast<T*>(grad_bias), threads);
   });
 }
 

@@ -71,6 +71,7 @@ __global__ void __launch_bounds__(kColumns) grad_input_kernel(MaxoutBackward op,
     const std::uint8_t* index = op.index + b * op.units;
     C sum = 0;
     for (int64_t u = 0; u < op.units; ++u) {
+      if (index[u] >= op.pieces) continue;
       sum += load(grad[u]) * load(weight[(u * op.pieces + index[u]) * op.in + column]);
     }
     grad_x[b * op.in + column] = store<T>(sum);
@@ -88,7 +89,7 @@ __global__ void __launch_bounds__(kColumns)
   const bool is_bias = column == op.in;
   if (column > op.in || (is_bias && grad_bias == nullptr)) return;
   const T* grad = static_cast<const T*>(op.grad);
-  const int64_t groups = (op.pieces + kSums - 1) / kSums;
+  const int64_t groups = ceil_div(op.pieces, kSums);
   for (int64_t item = blockIdx.x; item < op.units * groups; item += gridDim.x) {
     const int64_t unit = item / groups, begin = item % groups * kSums;
     const int64_t pieces = op.pieces - begin < kSums ? op.pieces - begin : kSums;
@@ -115,26 +116,11 @@ dim3 grid_for(int64_t rows, int64_t columns) {
               static_cast<unsigned>(ceil_div(columns, kColumns)));
 }
 
-// Calls run(T()) with the element type.
-template <class Run>
-void with_type(DType dtype, const Run& run) {
-  switch (dtype) {
-    case DType::float32:
-      return run(float{});
-    case DType::float64:
-      return run(double{});
-    case DType::bfloat16:
-      return run(bfloat16{});
-    case DType::float16:
-      return run(float16{});
-  }
-}
-
 }  // namespace
 
 void maxout_pool(DType dtype, const MaxoutPool& op, int device, std::uintptr_t stream) {
   const DeviceGuard guard(device);
-  with_type(dtype, [&](auto element) {
+  with_type<float, double, bfloat16, float16>(dtype, [&](auto element) {
     using T = decltype(element);
     const unsigned blocks = blocks_for(op.outer * op.units * op.inner);
     PYGAN_LAUNCH((pool_kernel<T>), blocks, kThreads, 0, reinterpret_cast<cudaStream_t>(stream), op);
@@ -144,7 +130,7 @@ void maxout_pool(DType dtype, const MaxoutPool& op, int device, std::uintptr_t s
 
 void maxout_spread(DType dtype, const MaxoutSpread& op, int device, std::uintptr_t stream) {
   const DeviceGuard guard(device);
-  with_type(dtype, [&](auto element) {
+  with_type<float, double, bfloat16, float16>(dtype, [&](auto element) {
     using T = decltype(element);
     const unsigned blocks = blocks_for(op.outer * op.units * op.pieces * op.inner);
     PYGAN_LAUNCH((spread_kernel<T>), blocks, kThreads, 0, reinterpret_cast<cudaStream_t>(stream), op);
@@ -155,7 +141,7 @@ void maxout_spread(DType dtype, const MaxoutSpread& op, int device, std::uintptr
 void maxout_grad_input(DType dtype, const MaxoutBackward& op, const void* weight, void* grad_x, int device,
                        std::uintptr_t stream) {
   const DeviceGuard guard(device);
-  with_type(dtype, [&](auto element) {
+  with_type<float, double, bfloat16, float16>(dtype, [&](auto element) {
     using T = decltype(element);
     PYGAN_LAUNCH((grad_input_kernel<T>), grid_for(op.batch, op.in), kColumns, 0, reinterpret_cast<cudaStream_t>(stream),
                  op, static_cast<const T*>(weight), static_cast<T*>(grad_x));
@@ -166,7 +152,7 @@ void maxout_grad_input(DType dtype, const MaxoutBackward& op, const void* weight
 void maxout_grad_weight(DType dtype, const MaxoutBackward& op, const void* x, void* grad_weight, void* grad_bias,
                         int device, std::uintptr_t stream) {
   const DeviceGuard guard(device);
-  with_type(dtype, [&](auto element) {
+  with_type<float, double, bfloat16, float16>(dtype, [&](auto element) {
     using T = decltype(element);
     const dim3 grid = grid_for(op.units * ceil_div(op.pieces, kSums), op.in + 1);
     PYGAN_LAUNCH((grad_weight_kernel<T>), grid, kColumns, 0, reinterpret_cast<cudaStream_t>(stream), op,

@@ -25,7 +25,7 @@ void update(const MomentumTensor& t, std::int64_t begin, std::int64_t end, P rat
 }
 
 std::int64_t chunks_of(const MomentumTensor& t) {
-  return (t.size + kChunk - 1) / kChunk;
+  return ceil_div(t.size, kChunk);
 }
 
 template <class P, class G>

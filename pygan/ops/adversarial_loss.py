@@ -10,8 +10,21 @@ from torch import Tensor
 
 from pygan import _core
 from pygan.ops import reference
-from pygan.ops._checks import check_dtype, check_same, check_tensor
-from pygan.ops._library import Function, Impl, address, define, dtype_code, place, plain, under_autocast, use_native
+from pygan.ops._checks import check_dtypes, check_place
+from pygan.ops._library import (
+    Function,
+    Impl,
+    address,
+    define,
+    dtype_code,
+    is_recorded,
+    may_be_differentiated,
+    place,
+    plain,
+    save,
+    under_autocast,
+    use_native,
+)
 
 __all__ = ["Objective", "discriminator_loss", "generator_loss"]
 
@@ -34,15 +47,12 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, *, impl: Impl =
         TypeError: not tensors, not floating point, or of different dtypes.
         ValueError: an empty tensor, different devices, an unknown `impl`.
     """
-    op = "discriminator_loss"
-    _check_logits(op, "real_logits", real_logits)
-    _check_logits(op, "fake_logits", fake_logits)
     real, fake = _float32_under_autocast(real_logits), _float32_under_autocast(fake_logits)
-    check_same(op, "fake_logits", fake, "real_logits", real)
-    if not use_native(op, impl, real):
+    if not use_native("discriminator_loss", impl, real):
+        check_place("discriminator_loss", ("real_logits", "fake_logits"), (real, fake))
+        _check_discriminator_loss(real, fake)
         return reference.discriminator_loss(real, fake)
-    with_gradient = torch.is_grad_enabled() and (real.requires_grad or fake.requires_grad)
-    return _DiscriminatorLoss.apply(real, fake, with_gradient)[0]
+    return _DiscriminatorLoss.apply(real, fake, isinstance(fake, Tensor) and may_be_differentiated(real, fake))[0]
 
 
 def generator_loss(fake_logits: Tensor, objective: Objective = "non_saturating", *, impl: Impl = "auto") -> Tensor:
@@ -64,29 +74,39 @@ def generator_loss(fake_logits: Tensor, objective: Objective = "non_saturating",
         ValueError: an empty tensor, an unknown `objective` or `impl`.
     """
     op = "generator_loss"
-    _check_logits(op, "fake_logits", fake_logits)
     if objective not in ("non_saturating", "saturating", "minimax"):
         raise ValueError(f"{op}: objective must be 'non_saturating' or 'saturating', got {objective!r}")
     saturating = objective != "non_saturating"
     fake = _float32_under_autocast(fake_logits)
     if not use_native(op, impl, fake):
+        check_place(op, ("fake_logits",), (fake,))
+        _check_generator_loss(fake)
         return reference.generator_loss(fake, "saturating" if saturating else "non_saturating")
-    with_gradient = torch.is_grad_enabled() and fake.requires_grad
-    return _GeneratorLoss.apply(fake, saturating, with_gradient)[0]
-
-
-def _check_logits(op: str, name: str, logits: Tensor) -> None:
-    check_tensor(op, name, logits)
-    if logits.numel() == 0:
-        raise ValueError(f"{op}: {name} must have at least one element, got shape {list(logits.shape)}")
-    check_dtype(op, name, logits)
+    return _GeneratorLoss.apply(fake, saturating, may_be_differentiated(fake))[0]
 
 
 def _float32_under_autocast(logits: Tensor) -> Tensor:
-    return logits.float() if under_autocast(logits) else logits
+    return logits.float() if under_autocast(logits) and logits.is_floating_point() else logits
 
 
 # ---- the ops --------------------------------------------------------------------------------------------------------
+
+
+def _check_discriminator_loss(real: Tensor, fake: Tensor, _with_gradient: bool = False) -> None:
+    op = "discriminator_loss"
+    check_dtypes(op, ("real_logits", "fake_logits"), real, fake)
+    _check_not_empty(op, "real_logits", real)
+    _check_not_empty(op, "fake_logits", fake)
+
+
+def _check_generator_loss(fake: Tensor, _saturating: bool = False, _with_gradient: bool = False) -> None:
+    check_dtypes("generator_loss", ("fake_logits",), fake)
+    _check_not_empty("generator_loss", "fake_logits", fake)
+
+
+def _check_not_empty(op: str, name: str, logits: Tensor) -> None:
+    if logits.numel() == 0:
+        raise ValueError(f"{op}: {name} must have at least one element, got shape {list(logits.shape)}")
 
 
 def _scratch(logits: Tensor, size: int) -> Tensor | None:
@@ -144,22 +164,36 @@ def _gradient_like(logits: Tensor, wanted: bool) -> Tensor:
 
 
 _discriminator_loss_op = define(
-    "discriminator_loss(Tensor real, Tensor fake, bool with_gradient) -> (Tensor, Tensor, Tensor)",
+    "discriminator_loss(Tensor real_logits, Tensor fake_logits, bool with_gradient) -> (Tensor, Tensor, Tensor)",
+    _check_discriminator_loss,
     _discriminator_loss,
     _discriminator_loss_fake,
+    lambda *args: _discriminator_loss_with_derivative(*args),
 )
 _generator_loss_op = define(
-    "generator_loss(Tensor fake, bool saturating, bool with_gradient) -> (Tensor, Tensor)",
+    "generator_loss(Tensor fake_logits, bool saturating, bool with_gradient) -> (Tensor, Tensor)",
+    _check_generator_loss,
     _generator_loss,
     _generator_loss_fake,
+    lambda *args: _generator_loss_with_derivative(*args),
 )
 
 
 # ---- derivatives ----------------------------------------------------------------------------------------------------
 
 
+def _discriminator_loss_with_derivative(real: Tensor, fake: Tensor, with_gradient: bool) -> tuple[Tensor, ...]:
+    loss, *gradients = _DiscriminatorLoss.apply(real, fake, True)
+    return (loss, *gradients) if with_gradient else (loss, real.new_empty(0), fake.new_empty(0))
+
+
+def _generator_loss_with_derivative(fake: Tensor, saturating: bool, with_gradient: bool) -> tuple[Tensor, Tensor]:
+    loss, gradient = _GeneratorLoss.apply(fake, saturating, True)
+    return (loss, gradient) if with_gradient else (loss, fake.new_empty(0))
+
+
 class _DiscriminatorLoss(Function):
-    """(real, fake) -> loss, and the loss's gradient by each logit, computed in the same pass."""
+    """(real, fake) -> loss, and the loss's gradient with respect to each logit, computed in the same pass."""
 
     @staticmethod
     def forward(real: Tensor, fake: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -171,7 +205,7 @@ class _DiscriminatorLoss(Function):
         _, real_gradient, fake_gradient = output
         ctx.mark_non_differentiable(real_gradient, fake_gradient)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(real, fake, real_gradient, fake_gradient)
+        save(ctx, real, fake, real_gradient, fake_gradient)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
@@ -185,9 +219,15 @@ class _DiscriminatorLoss(Function):
             None,
         )
 
+    @staticmethod
+    def tangent(ctx: Any, real_tangent: Tensor | None, fake_tangent: Tensor | None, *_: None) -> tuple[Any, None, None]:
+        real, fake, real_gradient, fake_gradient = ctx.saved_tensors
+        terms = (real_tangent, real, real_gradient), (fake_tangent, fake, fake_gradient)
+        return sum(_ScaledGradient.apply(*term, 1).sum() for term in terms if term[0] is not None), None, None
+
 
 class _GeneratorLoss(Function):
-    """fake -> loss, and the loss's gradient by each logit, computed in the same pass."""
+    """fake -> loss, and the loss's gradient with respect to each logit, computed in the same pass."""
 
     @staticmethod
     def forward(fake: Tensor, saturating: bool, with_gradient: bool) -> tuple[Tensor, Tensor]:
@@ -198,7 +238,7 @@ class _GeneratorLoss(Function):
         fake, ctx.saturating, _ = inputs
         ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(fake, output[1])
+        save(ctx, fake, output[1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
@@ -207,9 +247,14 @@ class _GeneratorLoss(Function):
             return None, None, None
         return _scaled(grad, fake, gradient, -1 if ctx.saturating else 1), None, None
 
+    @staticmethod
+    def tangent(ctx: Any, tangent: Tensor, *_: None) -> tuple[Tensor, None]:
+        fake, gradient = ctx.saved_tensors
+        return _ScaledGradient.apply(tangent, fake, gradient, -1 if ctx.saturating else 1).sum(), None
+
 
 def _scaled(grad: Tensor, logits: Tensor, gradient: Tensor, curvature: int) -> Tensor:
-    if torch.is_grad_enabled():  # create_graph=True
+    if is_recorded():
         return _ScaledGradient.apply(grad, logits, gradient, curvature)
     if plain(grad) and grad.device.type == "cpu" and grad.item() == 1:  # loss.backward(); on CUDA this would wait
         return gradient
@@ -230,15 +275,28 @@ class _ScaledGradient(Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         grad, logits, gradient, ctx.curvature = inputs
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(grad, logits, gradient)
+        save(ctx, grad, logits, gradient)
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor | None) -> tuple[Tensor | None, ...]:
         grad, logits, gradient = ctx.saved_tensors
         if outer is None:
             return None, None, None, None
-        # sigmoid(x) sigmoid(-x), not p (1 - p): exact in the tails
-        second = logits.sigmoid() * (-logits).sigmoid() * (ctx.curvature / logits.numel())
-        higher = torch.is_grad_enabled()  # then `gradient` has to be known as a function of the logits
-        product = _ScaledGradient.apply(outer, logits, gradient, ctx.curvature) if higher else outer * gradient
-        return product.sum_to_size(grad.shape), outer * grad * second, None, None
+        # While this is recorded, `gradient` has to be known as a function of the logits.
+        product = _ScaledGradient.apply(outer, logits, gradient, ctx.curvature) if is_recorded() else outer * gradient
+        return product.sum_to_size(grad.shape), outer * grad * _second(logits, ctx.curvature), None, None
+
+    @staticmethod
+    def tangent(ctx: Any, grad_tangent: Tensor | None, logits_tangent: Tensor | None, *_: None) -> Any:
+        grad, logits, gradient = ctx.saved_tensors
+        result: Any = 0
+        if grad_tangent is not None:
+            result = _ScaledGradient.apply(grad_tangent, logits, gradient, ctx.curvature)
+        if logits_tangent is not None:
+            result = result + grad * _second(logits, ctx.curvature) * logits_tangent
+        return result
+
+
+def _second(logits: Tensor, curvature: int) -> Tensor:
+    # sigmoid(x) sigmoid(-x), not p (1 - p): exact in the tails
+    return logits.sigmoid() * (-logits).sigmoid() * (curvature / logits.numel())

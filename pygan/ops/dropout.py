@@ -7,8 +7,8 @@ from torch import Tensor
 
 from pygan import _core
 from pygan.ops import reference
-from pygan.ops._checks import check_device, check_dtype, check_tensor
-from pygan.ops._library import Function, Impl, address, define, dtype_code, place, use_native
+from pygan.ops._checks import FLOATS, check_dtype, check_place, check_tensor
+from pygan.ops._library import Function, Impl, address, define, dtype_code, place, save, use_native
 
 __all__ = ["draw_seed", "dropout"]
 
@@ -41,13 +41,9 @@ def dropout(x: Tensor, p: float, seed: Tensor | None = None, *, impl: Impl = "au
         return x
     if seed is None:
         seed = draw_seed(x.device)
-    check_tensor(op, "seed", seed)
-    if seed.dtype != torch.int64:
-        raise TypeError(f"{op}: seed must be int64, got {seed.dtype}")
-    if seed.dim() != 0:
-        raise ValueError(f"{op}: seed must have shape [], got {list(seed.shape)}")
-    check_device(op, "seed", seed, "x", x)
     if not use_native(op, impl, x):
+        check_place(op, ("x", "seed"), (x, seed))
+        _check_dropout(x, seed, 1 - p)
         return reference.dropout(x, p, seed)
     return _Dropout.apply(x, seed, 1 - p)
 
@@ -65,6 +61,18 @@ def drop_into(y: Tensor, x: Tensor, keep: float, seed: Tensor, first: int = 0) -
     _core.dropout(address(x), address(y), x.numel(), first, address(seed), keep, dtype_code(x), *place(x))
 
 
+def _check_dropout(x: Tensor, seed: Tensor, keep: float) -> None:
+    op = "dropout"
+    if x.dtype not in FLOATS:
+        check_dtype(op, "x", x)
+    if seed.dtype is not torch.int64:
+        raise TypeError(f"{op}: seed must be int64, got {seed.dtype}")
+    if seed.dim() != 0:
+        raise ValueError(f"{op}: seed must have shape [], got {list(seed.shape)}")
+    if not 0 < keep <= 1:
+        raise ValueError(f"{op}: keep must be in (0, 1], got {keep}")
+
+
 def _dropout(x: Tensor, seed: Tensor, keep: float) -> Tensor:
     x = x.contiguous()
     y = torch.empty_like(x)
@@ -76,7 +84,13 @@ def _dropout_fake(x: Tensor, seed: Tensor, keep: float) -> Tensor:
     return x.new_empty(x.shape)
 
 
-_dropout_op = define("dropout(Tensor x, Tensor seed, float keep) -> Tensor", _dropout, _dropout_fake)
+_dropout_op = define(
+    "dropout(Tensor x, Tensor seed, float keep) -> Tensor",
+    _check_dropout,
+    _dropout,
+    _dropout_fake,
+    lambda *args: _Dropout.apply(*args),
+)
 
 
 class _Dropout(Function):
@@ -90,7 +104,7 @@ class _Dropout(Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _, seed, ctx.keep = inputs
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(seed)
+        save(ctx, seed)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None]:
@@ -98,3 +112,8 @@ class _Dropout(Function):
         if grad is None:
             return None, None, None
         return _Dropout.apply(grad, seed, ctx.keep), None, None
+
+    @staticmethod
+    def tangent(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        (seed,) = ctx.saved_tensors
+        return _Dropout.apply(tangent, seed, ctx.keep)

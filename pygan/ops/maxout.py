@@ -4,9 +4,9 @@ With the winning piece i(b, u) kept from the forward pass, all that follows is o
 
     T(g, x, W) = sum_bu g[b, u]  W[u, i(b, u)] . x[b],
 
-whose derivatives by g, x and W are the layer's output, its gradient by x and its gradient by W. Each of them has the
-other two as its own derivatives, so that gradients exist to any order (the index is constant: it jumps only where two
-pieces tie).
+whose derivatives with respect to g, x and W are the layer's output and its gradients with respect to x and W. Each of
+them has the other two as its own derivatives, so that gradients exist to any order (the index is constant: it jumps
+only where two pieces tie).
 """
 
 from typing import Any
@@ -17,12 +17,21 @@ from torch.nn.functional import linear
 
 from pygan import _core
 from pygan.ops import reference
-from pygan.ops._checks import check_dtype, check_same, check_shape, check_tensor
-from pygan.ops._library import Function, Impl, address, define, dtype_code, place, under_autocast, use_native
+from pygan.ops._checks import MAX_PIECES, check_dtypes, check_pieces, check_place, check_shape, check_winners
+from pygan.ops._library import (
+    Function,
+    Impl,
+    address,
+    define,
+    dtype_code,
+    is_recorded,
+    place,
+    save,
+    under_autocast,
+    use_native,
+)
 
 __all__ = ["maxout", "maxout_pool"]
-
-MAX_PIECES = 256  # the index is one byte
 
 
 def maxout(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: Impl = "auto") -> Tensor:
@@ -42,29 +51,19 @@ def maxout(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, impl: Impl 
         TypeError: not tensors, not floating point, or of different dtypes.
         ValueError: shapes that do not fit, more than 256 pieces, different devices, an unknown `impl`.
     """
-    op = "maxout"
-    check_tensor(op, "x", x)
-    check_tensor(op, "weight", weight)
-    check_shape(op, "weight", weight, "[units, pieces, in] with 1 to 256 pieces", _is_weight(weight))
-    units, pieces, size = weight.shape
-    check_shape(op, "x", x, f"[..., {size}]", x.dim() > 0 and x.shape[-1] == size)
-    check_dtype(op, "x", x)
-    check_dtype(op, "weight", weight)
-    x, weight = _cast(x), _cast(weight)
-    check_same(op, "weight", weight, "x", x)
-    if bias is not None:
-        check_tensor(op, "bias", bias)
-        check_shape(op, "bias", bias, f"[{units}, {pieces}]", bias.shape == (units, pieces))
-        check_dtype(op, "bias", bias)
-        bias = _cast(bias)
-        check_same(op, "bias", bias, "x", x)
-    if not use_native(op, impl, x):
-        return reference.maxout(x, weight, bias)
-    if x.dim() == 2:
+    if under_autocast(x):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = _cast(x, dtype), _cast(weight, dtype), _cast(bias, dtype)
+    native = use_native("maxout", impl, x)
+    if native and x.dim() == 2:
         return _Maxout.apply(x, weight, bias)[0]
+    check_place("maxout", ("x", "weight", "bias?"), (x, weight, bias))
+    _check_layer(x, weight, bias)
+    if not native:
+        return reference.maxout(x, weight, bias)
     rows = x.shape[:-1]
-    y: Tensor = _Maxout.apply(x.reshape(rows.numel(), size), weight, bias)[0]
-    return y.view(*rows, units)
+    y: Tensor = _Maxout.apply(x.reshape(rows.numel(), x.shape[-1]), weight, bias)[0]
+    return y.view(*rows, weight.shape[0])
 
 
 def maxout_pool(x: Tensor, pieces: int, *, impl: Impl = "auto") -> Tensor:
@@ -83,33 +82,85 @@ def maxout_pool(x: Tensor, pieces: int, *, impl: Impl = "auto") -> Tensor:
         TypeError: x is not a tensor of floating-point numbers, or pieces not an int.
         ValueError: `pieces` out of range or no divisor of the channels; an unknown `impl`.
     """
-    op = "maxout_pool"
-    check_tensor(op, "x", x)
     if not isinstance(pieces, int):
-        raise TypeError(f"{op}: pieces must be an int, got {type(pieces).__name__}")
-    if not 1 <= pieces <= MAX_PIECES:
-        raise ValueError(f"{op}: pieces must be 1 to {MAX_PIECES}, got {pieces}")
-    check_shape(op, "x", x, f"[batch, units * {pieces}, ...]", x.dim() >= 2 and x.shape[1] % pieces == 0)
-    check_dtype(op, "x", x)
-    if not use_native(op, impl, x):
+        raise TypeError(f"maxout_pool: pieces must be an int, got {type(pieces).__name__}")
+    if not use_native("maxout_pool", impl, x):
+        check_place("maxout_pool", ("x",), (x,))
+        _check_maxout_pool(x, pieces)
         return reference.maxout_pool(x, pieces)
     return _MaxoutPool.apply(x, pieces)[0]
 
 
-def _is_weight(weight: Tensor) -> bool:
-    return weight.dim() == 3 and 1 <= weight.shape[1] <= MAX_PIECES
-
-
-def _cast(tensor: Tensor) -> Tensor:
-    """Under autocast, to the dtype of linear layers; float64 stays, as in torch."""
-    if tensor.dtype == torch.float64 or not under_autocast(tensor):
+def _cast(tensor: Any, dtype: torch.dtype) -> Any:
+    """Under autocast, to the dtype of linear layers; float64 stays, as in torch, and what is no tensor of floats."""
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.dtype == torch.float64:
         return tensor
-    return tensor.to(torch.get_autocast_dtype(tensor.device.type))
+    return tensor.to(dtype)
 
 
 # ---- the ops --------------------------------------------------------------------------------------------------------
 
 _STRIP_BYTES = 32 << 20  # of products on the CPU, instead of [batch, units * pieces]; smaller strips slow the product
+
+
+def _check_layer(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """For x [..., in], as `maxout` takes it."""
+    op = "maxout"
+    check_dtypes(op, ("x", "weight", "bias"), x, weight, bias)
+    shape = weight.shape
+    if len(shape) != 3 or not 1 <= shape[1] <= MAX_PIECES:
+        check_shape(op, "weight", weight, f"[units, pieces, in] with 1 to {MAX_PIECES} pieces", False)
+    if x.dim() == 0 or x.shape[-1] != shape[2]:
+        check_shape(op, "x", x, f"[..., {shape[2]}]", False)
+    if bias is not None and bias.shape != shape[:2]:
+        check_shape(op, "bias", bias, f"[{shape[0]}, {shape[1]}]", False)
+
+
+def _check_maxout(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    _check_layer(x, weight, bias)
+    if x.dim() != 2:
+        check_shape("maxout", "x", x, f"[batch, {weight.shape[2]}]", False)
+
+
+def _check_maxout_pool(x: Tensor, pieces: int) -> None:
+    op = "maxout_pool"
+    check_dtypes(op, ("x",), x)
+    check_pieces(op, pieces)
+    if x.dim() < 2 or x.shape[1] % pieces != 0:
+        check_shape(op, "x", x, f"[batch, units * {pieces}, ...]", False)
+
+
+def _check_maxout_spread(grad: Tensor, index: Tensor, pieces: int) -> None:
+    op = "maxout_spread"
+    check_dtypes(op, ("grad",), grad)
+    check_pieces(op, pieces)
+    shape = grad.shape
+    if len(shape) < 2:
+        check_shape(op, "grad", grad, "[batch, units, ...]", False)
+    check_winners(op, index, shape)
+
+
+def _check_maxout_grad_input(grad: Tensor, weight: Tensor, index: Tensor) -> None:
+    op = "maxout_grad_input"
+    check_dtypes(op, ("grad", "weight"), grad, weight)
+    of_grad, of_weight = grad.shape, weight.shape
+    if len(of_weight) != 3 or not 1 <= of_weight[1] <= MAX_PIECES:
+        check_shape(op, "weight", weight, f"[units, pieces, in] with 1 to {MAX_PIECES} pieces", False)
+    if len(of_grad) != 2 or of_grad[1] != of_weight[0]:
+        check_shape(op, "grad", grad, f"[batch, {of_weight[0]}]", False)
+    check_winners(op, index, of_grad)
+
+
+def _check_maxout_grad_weight(grad: Tensor, x: Tensor, index: Tensor, pieces: int) -> None:
+    op = "maxout_grad_weight"
+    check_dtypes(op, ("grad", "x"), grad, x)
+    check_pieces(op, pieces)
+    of_grad, of_x = grad.shape, x.shape
+    if len(of_grad) != 2:
+        check_shape(op, "grad", grad, "[batch, units]", False)
+    if len(of_x) != 2 or of_x[0] != of_grad[0]:
+        check_shape(op, "x", x, f"[{of_grad[0]}, in]", False)
+    check_winners(op, index, of_grad)
 
 
 def _pool_into(z: Tensor, y: Tensor, index: Tensor, outer: int, units: int, pieces: int, inner: int) -> None:
@@ -249,20 +300,40 @@ def _winners_only(grad: Tensor, size: int, pieces: int, of_weight: bool) -> bool
     return pieces >= fewest and (len(grad) >= _FEWEST_EXAMPLES or not of_weight)
 
 
-_maxout_op = define("maxout(Tensor x, Tensor weight, Tensor? bias) -> (Tensor, Tensor)", _maxout, _maxout_fake)
-_maxout_pool_op = define("maxout_pool(Tensor x, int pieces) -> (Tensor, Tensor)", _maxout_pool, _maxout_pool_fake)
+_maxout_op = define(
+    "maxout(Tensor x, Tensor weight, Tensor? bias) -> (Tensor, Tensor)",
+    _check_maxout,
+    _maxout,
+    _maxout_fake,
+    lambda *args: _Maxout.apply(*args),
+)
+_maxout_pool_op = define(
+    "maxout_pool(Tensor x, int pieces) -> (Tensor, Tensor)",
+    _check_maxout_pool,
+    _maxout_pool,
+    _maxout_pool_fake,
+    lambda *args: _MaxoutPool.apply(*args),
+)
 _maxout_spread_op = define(
-    "maxout_spread(Tensor grad, Tensor index, int pieces) -> Tensor", _maxout_spread, _maxout_spread_fake
+    "maxout_spread(Tensor grad, Tensor index, int pieces) -> Tensor",
+    _check_maxout_spread,
+    _maxout_spread,
+    _maxout_spread_fake,
+    lambda *args: _Spread.apply(*args),
 )
 _maxout_grad_input_op = define(
     "maxout_grad_input(Tensor grad, Tensor weight, Tensor index) -> Tensor",
+    _check_maxout_grad_input,
     _maxout_grad_input,
     _maxout_grad_input_fake,
+    lambda *args: _GradInput.apply(*args),
 )
 _maxout_grad_weight_op = define(
     "maxout_grad_weight(Tensor grad, Tensor x, Tensor index, int pieces) -> (Tensor, Tensor)",
+    _check_maxout_grad_weight,
     _maxout_grad_weight,
     _maxout_grad_weight_fake,
+    lambda *args: _GradWeight.apply(*args),
 )
 
 
@@ -270,19 +341,33 @@ _maxout_grad_weight_op = define(
 
 
 def _output(x: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor) -> Tensor:
-    """The derivative of T by g: what maxout would give if `index` won. Plain torch, hence differentiable."""
+    """The derivative of T with respect to g: maxout's output if `index` won. Plain torch, hence differentiable."""
     z = linear(x, weight.flatten(0, 1), None if bias is None else bias.flatten())
-    return z.unflatten(1, weight.shape[:2]).gather(2, index.long().unsqueeze(2)).squeeze(2)
+    return _pick(z, index, weight.shape[1])
 
 
-def _by_input(grad: Tensor, weight: Tensor, index: Tensor) -> Tensor:
-    function = _GradInput.apply if torch.is_grad_enabled() else _maxout_grad_input_op
+def _pick(z: Tensor, index: Tensor, pieces: int) -> Tensor:
+    """The winners' elements: z [batch, units * pieces, ...], index [batch, units, ...] -> [batch, units, ...]."""
+    return z.unflatten(1, (-1, pieces)).gather(2, index.long().unsqueeze(2)).squeeze(2)
+
+
+def _grad_input(grad: Tensor, weight: Tensor, index: Tensor) -> Tensor:
+    function = _GradInput.apply if is_recorded() else _maxout_grad_input_op
     return function(grad, weight, index)
 
 
-def _by_weight(grad: Tensor, x: Tensor, index: Tensor, pieces: int) -> tuple[Tensor, Tensor]:
-    function = _GradWeight.apply if torch.is_grad_enabled() else _maxout_grad_weight_op
+def _grad_weight(grad: Tensor, x: Tensor, index: Tensor, pieces: int) -> tuple[Tensor, Tensor]:
+    function = _GradWeight.apply if is_recorded() else _maxout_grad_weight_op
     return function(grad, x, index, pieces)
+
+
+def _sum(*terms: Tensor | None) -> Tensor | None:
+    """The sum of the terms that there are; None if there are none."""
+    total = None
+    for term in terms:
+        if term is not None:
+            total = term if total is None else total + term
+    return total
 
 
 class _Maxout(Function):
@@ -297,23 +382,32 @@ class _Maxout(Function):
         x, weight, _ = inputs
         ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, weight, output[1])
+        save(ctx, x, weight, output[1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         x, weight, index = ctx.saved_tensors
-        by_x, by_weight, by_bias = ctx.needs_input_grad
+        need_x, need_weight, need_bias = ctx.needs_input_grad
         if grad is None:
             return None, None, None
-        grad_x = _by_input(grad, weight, index) if by_x else None
+        grad_x = _grad_input(grad, weight, index) if need_x else None
         grad_weight, grad_bias = None, None
-        if by_weight or by_bias:
-            grad_weight, grad_bias = _by_weight(grad, x, index, weight.shape[1])
-        return grad_x, grad_weight if by_weight else None, grad_bias if by_bias else None
+        if need_weight or need_bias:
+            grad_weight, grad_bias = _grad_weight(grad, x, index, weight.shape[1])
+        return grad_x, grad_weight if need_weight else None, grad_bias if need_bias else None
+
+    @staticmethod
+    def tangent(ctx: Any, x_tangent: Tensor | None, weight_tangent: Tensor | None, bias_tangent: Tensor | None) -> Any:
+        x, weight, index = ctx.saved_tensors
+        by_x = None if x_tangent is None else _output(x_tangent, weight, None, index)
+        by_weight = None if weight_tangent is None else _output(x, weight_tangent, None, index)
+        if bias_tangent is not None:
+            bias_tangent = _pick(bias_tangent.flatten().expand(len(x), -1), index, weight.shape[1])
+        return _sum(by_x, by_weight, bias_tangent), None
 
 
 class _GradInput(Function):
-    """(grad, weight) -> the derivative of T by x."""
+    """(grad, weight) -> the derivative of T with respect to x."""
 
     @staticmethod
     def forward(grad: Tensor, weight: Tensor, index: Tensor) -> Tensor:
@@ -322,23 +416,31 @@ class _GradInput(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs)
+        save(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor | None) -> tuple[Tensor | None, ...]:
         grad, weight, index = ctx.saved_tensors
-        by_grad, by_weight, _ = ctx.needs_input_grad
+        need_grad, need_weight, _ = ctx.needs_input_grad
         if outer is None:
             return None, None, None
         return (
-            _output(outer, weight, None, index) if by_grad else None,
-            _by_weight(grad, outer, index, weight.shape[1])[0] if by_weight else None,
+            _output(outer, weight, None, index) if need_grad else None,
+            _grad_weight(grad, outer, index, weight.shape[1])[0] if need_weight else None,
             None,
+        )
+
+    @staticmethod
+    def tangent(ctx: Any, grad_tangent: Tensor | None, weight_tangent: Tensor | None, _: None) -> Tensor | None:
+        grad, weight, index = ctx.saved_tensors
+        return _sum(
+            None if grad_tangent is None else _grad_input(grad_tangent, weight, index),
+            None if weight_tangent is None else _grad_input(grad, weight_tangent, index),
         )
 
 
 class _GradWeight(Function):
-    """(grad, x) -> the derivatives of T by weight and bias."""
+    """(grad, x) -> the derivatives of T with respect to weight and bias."""
 
     @staticmethod
     def forward(grad: Tensor, x: Tensor, index: Tensor, pieces: int) -> tuple[Tensor, Tensor]:
@@ -346,19 +448,29 @@ class _GradWeight(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        grad, x, index, _ = inputs
-        ctx.save_for_backward(grad, x, index)
+        grad, x, index, ctx.pieces = inputs
+        save(ctx, grad, x, index)
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor, outer_bias: Tensor) -> tuple[Tensor | None, ...]:
         grad, x, index = ctx.saved_tensors
-        by_grad, by_x, *_ = ctx.needs_input_grad
+        need_grad, need_x, *_ = ctx.needs_input_grad
         return (
-            _output(x, outer, outer_bias, index) if by_grad else None,
-            _by_input(grad, outer, index) if by_x else None,
+            _output(x, outer, outer_bias, index) if need_grad else None,
+            _grad_input(grad, outer, index) if need_x else None,
             None,
             None,
         )
+
+    @staticmethod
+    def tangent(ctx: Any, grad_tangent: Tensor | None, x_tangent: Tensor | None, *_: None) -> tuple[Any, Any]:
+        grad, x, index = ctx.saved_tensors
+        tangents: tuple[Tensor | None, Tensor | None] = (None, None)
+        if grad_tangent is not None:
+            tangents = _grad_weight(grad_tangent, x, index, ctx.pieces)
+        if x_tangent is not None:  # the gradient with respect to the bias does not depend on x
+            tangents = _sum(tangents[0], _grad_weight(grad, x_tangent, index, ctx.pieces)[0]), tangents[1]
+        return tangents
 
 
 class _MaxoutPool(Function):
@@ -373,12 +485,17 @@ class _MaxoutPool(Function):
         ctx.pieces = inputs[1]
         ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(output[1])
+        save(ctx, output[1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, None]:
         (index,) = ctx.saved_tensors
         return None if grad is None else _Spread.apply(grad, index, ctx.pieces), None
+
+    @staticmethod
+    def tangent(ctx: Any, tangent: Tensor, _: None) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        return _pick(tangent, index, ctx.pieces), None
 
 
 class _Spread(Function):
@@ -391,10 +508,14 @@ class _Spread(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _, index, ctx.pieces = inputs
-        ctx.save_for_backward(index)
+        save(ctx, index)
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
         (index,) = ctx.saved_tensors
-        picked = outer.unflatten(1, (-1, ctx.pieces)).gather(2, index.long().unsqueeze(2)).squeeze(2)
-        return picked, None, None
+        return _pick(outer, index, ctx.pieces), None, None
+
+    @staticmethod
+    def tangent(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        (index,) = ctx.saved_tensors
+        return _Spread.apply(tangent, index, ctx.pieces)

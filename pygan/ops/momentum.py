@@ -3,6 +3,8 @@
 Like the step of torch's optimisers, it changes its arguments and has no derivative, so it is no torch operator.
 """
 
+import contextlib
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from pygan import _core
 from pygan.ops import reference
 from pygan.ops._checks import check_device, check_shape, check_tensor
-from pygan.ops._library import Impl, address, dtype_code, place, use_native
+from pygan.ops._library import Impl, UnreadableError, address, dtype_code, place, plain, use_native
 
 __all__ = ["momentum_update"]
 
@@ -49,24 +51,32 @@ def momentum_update(
         raise TypeError(f"{op}: rates must be float32 or float64, got {rates.dtype}")
     check_shape(op, "rates", rates, "[2]", rates.shape == (2,))
     half = (torch.bfloat16,) if rates.dtype == torch.float32 else ()
-    _check_list(op, "parameters", parameters, parameters, (rates.dtype,), rates)
-    _check_list(op, "velocities", velocities, parameters, (rates.dtype,), rates)
-    _check_list(op, "gradients", gradients, parameters, (rates.dtype, *half), rates)
-    _check_list(op, "copies", copies, parameters if copies else (), (torch.bfloat16,), rates)
+    lists = parameters, velocities, gradients, copies
+    ordinary = plain(rates, *itertools.chain(*lists))
+    if not ordinary:
+        for name, tensors in zip(("parameters", "velocities", "gradients", "copies"), lists, strict=True):
+            for i, tensor in enumerate(tensors):
+                check_tensor(op, f"{name}[{i}]", tensor)
+                check_device(op, f"{name}[{i}]", tensor, "rates", rates)
+    _check_list(op, "parameters", parameters, parameters, (rates.dtype,))
+    _check_list(op, "velocities", velocities, parameters, (rates.dtype,))
+    _check_list(op, "gradients", gradients, parameters, (rates.dtype, *half))
+    _check_list(op, "copies", copies, parameters if copies else (), (torch.bfloat16,))
     if not parameters:
         return
-    if use_native(op, impl, rates) and not rates.is_meta:
-        _native(parameters, velocities, gradients, rates.contiguous(), copies)
-    else:
-        reference.momentum_update(parameters, velocities, gradients, rates, copies)
+    if use_native(op, impl, rates) and ordinary:
+        with contextlib.suppress(UnreadableError):
+            _native(*lists, rates.contiguous())
+            return
+    reference.momentum_update(parameters, velocities, gradients, rates, copies)
 
 
 def _native(
     parameters: Sequence[Tensor],
     velocities: Sequence[Tensor],
     gradients: Sequence[Tensor],
-    rates: Tensor,
     copies: Sequence[Tensor],
+    rates: Tensor,
 ) -> None:
     _core.momentum(
         [address(t) for t in parameters],
@@ -83,17 +93,15 @@ def _native(
 
 
 def _check_list(
-    op: str, name: str, tensors: Sequence[Tensor], like: Sequence[Tensor], dtypes: Sequence[torch.dtype], rates: Tensor
+    op: str, name: str, tensors: Sequence[Tensor], like: Sequence[Tensor], dtypes: Sequence[torch.dtype]
 ) -> None:
     if len(tensors) != len(like):
         raise ValueError(f"{op}: {name} must hold {len(like)} tensors, as parameters does, got {len(tensors)}")
     for i, (tensor, shaped) in enumerate(zip(tensors, like, strict=True)):
-        check_tensor(op, f"{name}[{i}]", tensor)
-        if tensor.shape != shaped.shape or not tensor.is_contiguous():
+        if not tensor.is_contiguous() or (tensor is not shaped and tensor.shape != shaped.shape):
             raise ValueError(
                 f"{op}: {name}[{i}] must be contiguous with shape {list(shaped.shape)}, "
                 f"got shape {list(tensor.shape)}, strides {list(tensor.stride())}"
             )
         if tensor.dtype not in dtypes or tensor.dtype != tensors[0].dtype:
             raise TypeError(f"{op}: {name}[{i}] must be {' or '.join(map(str, dtypes))}, got {tensor.dtype}")
-        check_device(op, f"{name}[{i}]", tensor, "rates", rates)

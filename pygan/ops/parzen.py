@@ -16,8 +16,8 @@ from torch import Tensor
 
 from pygan import _core
 from pygan.ops import _products, reference
-from pygan.ops._checks import check_device, check_dtype, check_same, check_shape, check_tensor
-from pygan.ops._library import Impl, address, define, dtype_code, place, use_native
+from pygan.ops._checks import check_device, check_dtype, check_dtypes, check_same, check_shape, check_tensor
+from pygan.ops._library import Function, Impl, address, define, dtype_code, place, use_native
 
 __all__ = ["Precision", "parzen_logsumexp"]
 
@@ -74,8 +74,7 @@ def parzen_logsumexp(
     check_device(op, "sigmas", sigmas, "x", x)
     if x.dtype is not torch.float64:
         x, samples = x.float(), samples.float()
-    if precision not in ("split", "float32", "tf32"):
-        raise ValueError(f"{op}: precision must be 'split', 'float32' or 'tf32', got {precision!r}")
+    _check_precision(op, precision)
     if not use_native(op, impl, x):
         return reference.parzen_logsumexp(x, samples, sigmas)
     return _ParzenLogsumexp.apply(x, samples, sigmas.double(), precision)[0]
@@ -213,6 +212,38 @@ def _halves(rows: Tensor, split: bool, order: tuple[int, int, int]) -> Tensor:
 # ---- the ops --------------------------------------------------------------------------------------------------------
 
 
+def _check_parzen_logsumexp(x: Tensor, samples: Tensor, sigmas: Tensor, precision: str) -> None:
+    _check_pairs("parzen_logsumexp", x, samples, sigmas, precision)
+
+
+def _check_parzen_logsumexp_backward(
+    grad: Tensor, x: Tensor, samples: Tensor, sigmas: Tensor, log_sum: Tensor, precision: str
+) -> None:
+    op = "parzen_logsumexp_backward"
+    _check_pairs(op, x, samples, sigmas, precision)
+    shape = [len(sigmas), len(x)]
+    check_shape(op, "grad", grad, str(shape), list(grad.shape) == shape)
+    check_same(op, "grad", grad, "x", x)
+    check_shape(op, "log_sum", log_sum, str(shape), list(log_sum.shape) == shape)
+    check_same(op, "log_sum", log_sum, "sigmas", sigmas)
+
+
+def _check_pairs(op: str, x: Tensor, samples: Tensor, sigmas: Tensor, precision: str) -> None:
+    """Raise unless x [n, d] and samples [N, d] are both float32 or both float64, and sigmas [S] are float64."""
+    check_dtypes(op, ("x", "samples"), x, samples)
+    check_shape(op, "x", x, "[n, d]", x.ndim == 2)
+    check_shape(op, "samples", samples, f"[N, {x.shape[1]}]", samples.ndim == 2 and samples.shape[1] == x.shape[1])
+    check_shape(op, "sigmas", sigmas, "[S]", sigmas.ndim == 1)
+    if x.dtype not in (torch.float32, torch.float64) or sigmas.dtype is not torch.float64:
+        raise TypeError(f"{op}: x must be float32 or float64, and sigmas float64, got {x.dtype} and {sigmas.dtype}")
+    _check_precision(op, precision)
+
+
+def _check_precision(op: str, precision: str) -> None:
+    if precision not in ("split", "float32", "tf32"):
+        raise ValueError(f"{op}: precision must be 'split', 'float32' or 'tf32', got {precision!r}")
+
+
 def _parzen_logsumexp(x: Tensor, samples: Tensor, sigmas: Tensor, precision: str) -> tuple[Tensor, Tensor]:
     out, log_sum = _parzen_logsumexp_fake(x, samples, sigmas, precision)
     if out.numel() == 0 or len(samples) == 0:
@@ -333,12 +364,14 @@ def _parzen_logsumexp_backward_fake(
 
 define(
     "parzen_logsumexp(Tensor x, Tensor samples, Tensor sigmas, str precision) -> (Tensor, Tensor)",
+    _check_parzen_logsumexp,
     _parzen_logsumexp,
     _parzen_logsumexp_fake,
 )
 define(
     "parzen_logsumexp_backward(Tensor grad, Tensor x, Tensor samples, Tensor sigmas, Tensor log_sum, str precision)"
     " -> (Tensor, Tensor, Tensor)",
+    _check_parzen_logsumexp_backward,
     _parzen_logsumexp_backward,
     _parzen_logsumexp_backward_fake,
 )
@@ -347,7 +380,7 @@ define(
 # ---- derivatives ----------------------------------------------------------------------------------------------------
 
 
-class _ParzenLogsumexp(torch.autograd.Function):
+class _ParzenLogsumexp(Function):
     """(x, samples, sigmas) -> the sums, in the dtype of x and in float64."""
 
     @staticmethod
@@ -368,7 +401,7 @@ class _ParzenLogsumexp(torch.autograd.Function):
         return *_Gradient.apply(grad, *ctx.saved_tensors, ctx.precision), None
 
 
-class _Gradient(torch.autograd.Function):
+class _Gradient(Function):
     """The gradients of `_ParzenLogsumexp`, which cannot be differentiated again."""
 
     @staticmethod

@@ -20,7 +20,12 @@ class Pool(ctypes.Structure):
 class Backward(ctypes.Structure):
     """MaxoutBackward of csrc/maxout/maxout.h."""
 
-    _fields_ = (("grad", ctypes.c_void_p), ("index", ctypes.c_void_p), ("sizes", ctypes.c_int64 * 4))
+    _fields_ = (
+        ("grad", ctypes.c_void_p),
+        ("index", ctypes.c_void_p),
+        ("sizes", ctypes.c_int64 * 4),
+        ("scratch", ctypes.c_void_p),
+    )
 
 
 def launch(
@@ -58,6 +63,7 @@ def layer(dtype: str, batch: int, units: int, pieces: int, size: int) -> tuple[n
     """grad [batch, units], index [batch, units], and index as one-hot [batch, units, pieces]."""
     grad = store(RNG.standard_normal((batch, units)), dtype)
     index = RNG.integers(0, pieces, (batch, units)).astype(np.uint8)
+    index[-1, -1] = 255  # beyond the pieces, unless there are 256: it takes no gradient
     return grad, index, index[..., None] == np.arange(pieces)
 
 

@@ -178,6 +178,7 @@ MUTATIONS = {
         ("one row too many", "b < op.batch; b += gridDim.x", "b <= op.batch; b += gridDim.x", "asan"),
         ("every piece takes the first weight", "u * op.pieces + index[u]", "u * op.pieces"),
         ("the last unit is omitted", "u < op.units; ++u", "u + 1 < op.units; ++u"),
+        ("an index beyond the pieces is followed", "if (index[u] >= op.pieces) continue;", ""),
         (
             "float64 is summed in float32",
             "    C sum = 0;",
@@ -193,7 +194,7 @@ MUTATIONS = {
         ("groups of pieces overlap", "item % groups * kSums", "item % groups * (kSums - 1)", "tsan"),
         (
             "the last group of pieces is omitted",
-            "groups = (op.pieces + kSums - 1) / kSums",
+            "groups = ceil_div(op.pieces, kSums)",
             "groups = op.pieces < kSums ? 1 : op.pieces / kSums",
         ),
         (
