@@ -21,7 +21,17 @@ from pygan.objectives import OBJECTIVES, NonSaturating, Objective, Relativistic,
 from pygan.optim import OPTIMIZERS, AdamSettings, MomentumSettings, OptimizerSettings, Rates, RMSpropSettings
 from pygan.settings import AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE, Settings, find, setting
 
-__all__ = ["PARTS", "RECIPES", "KnownSetting", "Recipe", "every_part", "find_recipe", "known_settings"]
+__all__ = [
+    "PARTS",
+    "RECIPES",
+    "KnownSetting",
+    "Recipe",
+    "default_recipe",
+    "every_part",
+    "find_recipe",
+    "known_settings",
+    "named_recipe",
+]
 
 # The settings that name a part with settings of its own, and the parts by name.
 _PART_HELP = {
@@ -102,7 +112,9 @@ class Recipe(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.updates == "simultaneous" and self.k > 1:
-            raise ValueError(f"k must be 1 with updates 'simultaneous', got {self.k}; 'alternating' takes any k")
+            raise ValueError(
+                f"k must be 1 with updates='simultaneous', got {self.k}; updates='alternating' takes any k"
+            )
         if self.lr_floor > min(self.generator_lr, self.discriminator_lr):
             raise ValueError(
                 f"lr_floor must be at most the learning rates, {self.generator_lr} and {self.discriminator_lr}, "
@@ -341,7 +353,7 @@ def find_recipe(
     elif isinstance(recipe, Recipe):
         found = recipe
     elif recipe is None or isinstance(recipe, str):
-        found = _fitted(_default(splits.name, conditional) if recipe is None else recipe, splits)
+        found = _fitted(default_recipe(splits.name, conditional) if recipe is None else recipe, splits)
     else:
         hint = "; labels go with their images: train((images, labels))" if hasattr(recipe, "shape") else ""
         raise TypeError(
@@ -355,15 +367,20 @@ def find_recipe(
     return found
 
 
-def _default(data: str, conditional: bool) -> str:
-    """The name of the recipe that data of this name have by default."""
+def default_recipe(data: str, conditional: bool = False) -> str:
+    """Return the name of the recipe that data of this name have by default."""
     return _CONDITIONAL_DEFAULTS.get(data, "dcgan") if conditional else _DEFAULTS.get(data, "digits")
 
 
-def _fitted(name: str, splits: Splits) -> Recipe:
+def named_recipe(name: str) -> Recipe:
+    """Return a recipe as it stands, not fitted to data. ValueError with the nearest right name if there is none."""
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r} ({', '.join(RECIPES)}){nearest(name, RECIPES)}")
-    recipe = RECIPES[name]
+    return RECIPES[name]
+
+
+def _fitted(name: str, splits: Splits) -> Recipe:
+    recipe = named_recipe(name)
     scale = recipe.model.rate_scale(splits.shape)
     rates = recipe.generator_lr * scale, recipe.discriminator_lr * scale
     return replace(

@@ -27,6 +27,7 @@ __all__ = [
     "load_weights",
     "make_config",
     "read_config",
+    "recipe_of",
     "refuse_changes",
     "summary",
 ]
@@ -308,7 +309,7 @@ def read_config(folder: RunFolder) -> dict[str, Any]:
     config = folder.read_config()
     check_tables(config, _CONFIG, folder.path / "config.toml")
     try:
-        recipe = _recipe(config["recipe"], config.get("format", 1))
+        recipe = recipe_of(config["recipe"], config.get("format", 1))
     except (TypeError, ValueError) as error:
         path = folder.path / "config.toml"
         raise ValueError(f"{path} is malformed, or of another version of pygan: {error}") from None
@@ -326,8 +327,11 @@ def summary(folder: RunFolder) -> str:
     )
 
 
-def _recipe(settings: Mapping[str, Any], version: int) -> Recipe:
-    """The recipe that config.toml describes. Version 1 wrote unused settings too, and always halved D's loss."""
+def recipe_of(settings: Mapping[str, Any], version: int) -> Recipe:
+    """Return the recipe that a table of config.toml describes, of this version of the format.
+
+    Version 1 wrote unused settings too, and always halved D's loss.
+    """
     if version == FORMAT:
         return Recipe().with_settings(**settings)
     if version != 1:

@@ -6,7 +6,6 @@ the best generator. The updates themselves, Algorithm 1 of the paper among them,
 
 import math
 import platform
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,8 +17,15 @@ from torch import Tensor, nn
 
 import pygan.data
 from pygan import health, pictures
-from pygan._session import find_device, forked_randomness, hardware, own_defaults, own_randomness
-from pygan._terminal import is_terminal, say
+from pygan._session import (
+    find_device,
+    forked_randomness,
+    hardware,
+    own_defaults,
+    own_randomness,
+    refuse_many_processes,
+)
+from pygan._terminal import say
 from pygan._version import __version__
 from pygan.batches import Batches
 from pygan.checkpoint import Part
@@ -29,6 +35,7 @@ from pygan.fit import Cadence, Fit
 from pygan.folder import RunFolder, choose_folder
 from pygan.game import Game, make_game
 from pygan.optim import MovingAverage
+from pygan.progress import introduce, is_live
 from pygan.recipes import Recipe, find_recipe
 from pygan.run import SIGMA_POINTS, Run, load_weights, make_config, read_config, refuse_changes, summary
 from pygan.settings import value_of_type
@@ -71,7 +78,8 @@ def train(
         seed: at least 0. On the CPU the same seed gives the same bits.
         resume: continue from the last checkpoint in the run folder, or start if there is none. A finished run is
             returned as it is, unless `epochs` is larger than before. Anything else that is given must be what it was.
-        progress: show a progress bar if standard error is a terminal.
+        progress: say on standard error how far the run is: a line that is rewritten on a terminal or in a notebook,
+            elsewhere a line for each evaluation.
         generator, discriminator: modules of your own in place of the recipe's, trained in place; see `pygan.models`.
         valid, test: images to use as these splits.
         root: the folder of data sets; see `pygan.data.load`.
@@ -87,11 +95,12 @@ def train(
 
     Raises:
         TypeError, ValueError: an unknown or impossible setting, unusable data, a folder that holds another run.
-        RuntimeError: another process trains in the folder, another thread trains in this process, or the device is not
-            there.
+        RuntimeError: another process trains in the folder, another thread trains in this process, the device is not
+            there, or this is one of several processes that torchrun has started.
         pygan.health.NonFiniteError: a NaN or an infinity appeared.
         KeyboardInterrupt: after Ctrl-C, when the run has been saved.
     """
+    refuse_many_processes()
     seed = value_of_type("train: seed", seed, int)
     if seed < 0:
         raise ValueError(f"train: seed must be at least 0, got {seed}")
@@ -133,11 +142,13 @@ def train(
             fit.open_logs()
             if not (fit.finished and folder.is_finished()):
                 folder.write_result(None)
+                if progress:
+                    introduce(run)
                 fit.play(progress)
             best, entry = _best_run(run, folder, game)
             if not folder.is_finished():
                 _write_result(best, entry, fit, folder, place)
-    if progress and is_terminal(sys.stderr):
+    if progress and is_live():
         say(summary(folder))
     return best
 

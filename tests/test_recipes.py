@@ -84,7 +84,7 @@ def test_both_players_have_rates_of_their_own():
     ("settings", "message"),
     [
         ({"k": 0}, "k must be at least 1, got 0"),
-        ({"k": 2}, "k must be 1 with updates 'simultaneous', got 2; 'alternating' takes any k"),
+        ({"k": 2}, "k must be 1 with updates='simultaneous', got 2; updates='alternating' takes any k"),
         ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
         ({"objective": "hinge"}, f"objective must be one of {', '.join(map(repr, OBJECTIVES))}, got 'hinge'"),
         ({"keep_hidden": 0.0}, "keep_hidden must be in (0, 1], got 0.0"),
