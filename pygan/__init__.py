@@ -1,7 +1,10 @@
 """Generative Adversarial Nets (Goodfellow et al. 2014) on fused C++/CUDA kernels."""
 
+from pygan._threads import passive_waiting
+
 # torch comes first: it brings the OpenMP runtime that the native core then shares.
-import torch  # noqa: F401, I001
+with passive_waiting():
+    import torch  # noqa: F401
 
 # Inside a clone, its source folder shadows the installed package, which holds the compiled core: look there too.
 from pkgutil import extend_path

@@ -2,13 +2,26 @@
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["HealthWarning", "NonFiniteError", "check_finite", "diagnose", "not_finite", "spread", "warn_once"]
+__all__ = [
+    "LEAST_SPREAD",
+    "HealthWarning",
+    "NonFiniteError",
+    "check_finite",
+    "diagnose",
+    "not_finite",
+    "rank",
+    "spread",
+    "warn_once",
+]
+
+LEAST_SPREAD = 0.3  # of samples over that of the data; below it they are much alike, and their log-likelihood flatters
+_GRACE = 500  # updates in which a generator may learn to vary
 
 
 class HealthWarning(UserWarning):
@@ -61,12 +74,41 @@ def diagnose(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             f"the generator collapses: its samples vary {spreads[-1]:.2f} times as much as the data, and did "
             f"{max(spreads):.2f} times. Lower generator_lr, or give the discriminator more updates (k, alternating)"
         )
+    if spreads and spreads[-1] < LEAST_SPREAD and "collapse" not in found and last["update"] >= _GRACE:
+        found["low_spread"] = (
+            f"the samples are much alike: they vary {spreads[-1]:.2f} times as much as the data, so that the "
+            "log-likelihood flatters (a mean image scores well). Train longer, raise generator_lr, or take another "
+            "recipe or model"
+        )
     return found
 
 
-def spread(images: Tensor) -> float:
-    """Mean over the pixels of the standard deviation over the images [n, ...]; 0 if they are all alike."""
-    return math.sqrt(images.flatten(1).var(dim=0, correction=0).mean().item())
+def rank(entry: Mapping[str, Any]) -> tuple[bool, float]:
+    """Return what makes one epoch better than another: samples that vary come first, then the log-likelihood.
+
+    Args:
+        entry: the history's entry of an epoch that was evaluated. Without a "spread", only "log_likelihood" counts.
+    """
+    varied = entry.get("spread")
+    return varied is None or varied >= LEAST_SPREAD, entry["log_likelihood"]
+
+
+def spread(pieces: Iterable[Tensor]) -> float:
+    """Return the mean deviation of images that come in pieces [n, ...], floats; 0 if they are all alike.
+
+    It is the root mean square, over the pixels, of the standard deviation over the images.
+    """
+    n = 0
+    mean = squares = torch.zeros((), dtype=torch.float64)  # per pixel: mean, and sum of squared differences from it
+    for piece in pieces:
+        images = piece.flatten(1)
+        variance, centre = torch.var_mean(images, dim=0, correction=0)
+        m, variance, centre = len(images), variance.double().cpu(), centre.double().cpu()
+        shift = centre - mean
+        squares = squares + m * variance + shift.square() * (n * m / (n + m))
+        mean = mean + shift * (m / (n + m))
+        n += m
+    return math.sqrt((squares / n).mean().item())
 
 
 def warn_once(found: Mapping[str, str], epoch: int, warned: list[str]) -> None:

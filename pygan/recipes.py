@@ -49,6 +49,9 @@ class Recipe(Settings):
     patience: int = setting(
         0, "stop when the validation log-likelihood has not risen for so many epochs; 0 = never", NOT_NEGATIVE
     )
+    least_updates: int = setting(
+        0, "iterations at least: of few images there are more epochs, unless epochs are given", NOT_NEGATIVE
+    )
     batch_size: int = setting(100, "images, and samples, in one update of a player", AT_LEAST_ONE)
 
     updates: str = setting(
@@ -68,6 +71,7 @@ class Recipe(Settings):
         "the pixel scale that both players see: unit, [0, 1]; signed, [-1, 1]; gcn, each image normalised",
         choices=SCALES,
     )
+    flip: bool = setting(False, "mirror training images left to right, at random; for photographs, not for digits")
     noise: str = setting(
         "uniform",
         "the generator's input: uniform, U(-sqrt 3, sqrt 3); normal, N(0, 1); unit_uniform, U(-1, 1)",
@@ -95,8 +99,12 @@ class Recipe(Settings):
 
     evaluate_every: int = setting(5, "epochs between evaluations on the validation split", AT_LEAST_ONE)
     evaluation_samples: int = setting(10_000, "samples that make the Parzen window", AT_LEAST_ONE)
+    sigma: Literal["grid", "refined"] = setting(
+        "grid", "the window's bandwidth: grid, the best of the paper's ten from .1 to 1; refined, the best of all"
+    )
     samples_every: int = setting(5, "epochs between pictures of samples", AT_LEAST_ONE)
     checkpoint_every: int = setting(1, "epochs between checkpoints", AT_LEAST_ONE)
+    keep_every: int = setting(0, "epochs between checkpoints that are kept for good; 0 = none", NOT_NEGATIVE)
     checkpoint_seconds: float = setting(60.0, "seconds after which a checkpoint is made within an epoch", POSITIVE)
     tensorboard: bool = setting(False, "also write TensorBoard files (needs the extra 'tensorboard')")
 
@@ -231,6 +239,7 @@ RECIPES: dict[str, Recipe] = {
     "digits": Recipe(
         name="digits",
         epochs=200,
+        least_updates=2800,
         noise_size=32,
         model=MaxoutMLP(
             generator_hidden=(256, 256), discriminator_hidden=(240, 240), pieces=3, discriminator_range=0.05
@@ -252,9 +261,10 @@ def find_recipe(
 ) -> Recipe:
     """Return the recipe of a run: a named one fitted to the data, with the caller's settings.
 
-    A named recipe is fitted in two ways. Its learning rates are scaled by 784 / pixels for images with more numbers
+    A named recipe is fitted in three ways. Its learning rates are scaled by 784 / pixels for images with more numbers
     than MNIST's: the authors' own rate for CIFAR-10, .025 at 3072, follows that rule. Its batch is no larger than the
-    data.
+    data. And where its epochs hold fewer than `least_updates` updates, there are more epochs, with as many evaluations,
+    pictures and checkpoints as before; epochs and cadences among `settings` stay as they are.
 
     Args:
         recipe: a name; a `Recipe`, which is taken as it is; or None, for that of `before` or else the data's default.
@@ -281,9 +291,21 @@ def find_recipe(
     if before is not None:
         settings = {"epochs": before.epochs, **settings}
     found = found.with_settings(**settings)
+    if before is None and not isinstance(recipe, Recipe) and "epochs" not in settings:
+        found = _long_enough(found, images, settings)
     if found.batch_size > images:
         raise ValueError(f"batch_size must be at most {images}, the number of training images, got {found.batch_size}")
     return found
+
+
+def _long_enough(recipe: Recipe, images: int, given: Mapping[str, Any]) -> Recipe:
+    """The recipe with so many epochs that they hold `least_updates`; whatever is done every few epochs is stretched."""
+    per_epoch = max(1, images // recipe.batch_size // recipe.k)
+    longer = math.ceil(recipe.least_updates / per_epoch) / recipe.epochs
+    if longer <= 1:
+        return recipe
+    stretched = {"epochs", "evaluate_every", "samples_every", "checkpoint_every"} - given.keys()
+    return replace(recipe, **{name: round(longer * getattr(recipe, name)) for name in stretched})
 
 
 def _fitted(name: str, pixels: int, images: int) -> Recipe:
