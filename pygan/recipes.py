@@ -230,11 +230,16 @@ def _switched(before: Any, kind: type[Any]) -> Any:
     return kind(**{name: value for name, value in before.flat().items() if name in shared})
 
 
+_TO_THE_PLATEAU: dict[str, Any] = {"epochs": 2500, "patience": 100}  # The authors' file has no stopping criterion.
+
 RECIPES: dict[str, Recipe] = {
     "paper2014": Recipe(
-        name="paper2014", updates="alternating", objective=NonSaturating(discriminator_loss_scale="sum")
+        name="paper2014",
+        updates="alternating",
+        objective=NonSaturating(discriminator_loss_scale="sum"),
+        **_TO_THE_PLATEAU,
     ),
-    "code2014": Recipe(name="code2014"),
+    "code2014": Recipe(name="code2014", **_TO_THE_PLATEAU),
     "averaged": Recipe(name="averaged", epochs=300, averaging=0.99998),  # our own, see docs/recipe_search.md
     "digits": Recipe(
         name="digits",

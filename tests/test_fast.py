@@ -451,12 +451,16 @@ def backward_pre_hook(generator, discriminator):
     generator.register_full_backward_pre_hook(lambda *_: None)
 
 
+def reference(generator, discriminator):
+    discriminator.hidden[1].impl = "reference"
+
+
 def parameter_hook(generator, discriminator):
     discriminator.output.weight.register_hook(lambda gradient: 2 * gradient)
 
 
 CHANGES = [freeze, hook, to_double, subclass, replace_layer, drop_bias, drop_two_biases, add_layer]
-CHANGES += [pre_hook, backward_hook, backward_pre_hook, parameter_hook]
+CHANGES += [pre_hook, backward_hook, backward_pre_hook, parameter_hook, reference]
 
 
 @pytest.mark.parametrize("change", CHANGES)

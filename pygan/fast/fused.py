@@ -58,6 +58,7 @@ def can_fuse(game: Game, recipe: "Recipe", device: torch.device) -> bool:
         and game.classes == 0
         and (device.type == "cpu" or (device.type == "cuda" and build_info()["cuda"] is not None))
         and all(type(part) in _KNOWN_PARTS for part in parts)
+        and all(part.impl != "reference" for part in parts if isinstance(part, Maxout))
         and [id(p) for p in parameters] == [id(p) for layer in layers for p in (layer.weight, layer.bias)]
         and not any(getattr(part, hooks) for part in parts for hooks in _HOOKS)
         and not any(p._backward_hooks for p in parameters)
