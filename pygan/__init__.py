@@ -11,7 +11,7 @@ from pkgutil import extend_path
 
 __path__ = extend_path(__path__, __name__)
 
-from pygan import data, figures, nn, ops, theory
+from pygan import data, export, figures, nn, ops, theory
 from pygan._build import build_info
 from pygan._version import __version__
 from pygan.evaluate import ParzenEstimate, ParzenWindow
@@ -28,6 +28,7 @@ __all__ = [
     "__version__",
     "build_info",
     "data",
+    "export",
     "figures",
     "load",
     "nn",

@@ -15,15 +15,14 @@ from pygan._nearest import nearest
 from pygan.algorithm import ALGORITHMS
 from pygan.data import Splits
 from pygan.data.scaling import SCALES
-from pygan.models import MODELS, MaxoutMLP, Model
+from pygan.models import DCGAN, MODELS, ConditionalMLP, MaxoutMLP, Model
+from pygan.models.dcgan import fits_dcgan
 from pygan.noise import NOISES
 from pygan.objectives import OBJECTIVES, NonSaturating, Objective
 from pygan.optim import OPTIMIZERS, AdamSettings, MomentumSettings, OptimizerSettings, Rates
 from pygan.settings import AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE, Settings, find, setting
 
-__all__ = ["PARTS", "RECIPES", "KnownSetting", "Recipe", "find_recipe", "known_settings"]
-
-MNIST_PIXELS = 784
+__all__ = ["PARTS", "RECIPES", "KnownSetting", "Recipe", "every_part", "find_recipe", "known_settings"]
 
 # The settings that name a part with settings of its own, and the parts by name.
 _PART_HELP = {
@@ -256,26 +255,71 @@ RECIPES: dict[str, Recipe] = {
         samples_every=10,
         checkpoint_every=10,
     ),
+    "conditional2014": Recipe(  # Mirza and Osindero 2014 (arXiv 1411.1784), which gives no length: patience has it
+        name="conditional2014", epochs=300, patience=50, model=ConditionalMLP(), lr_decay=1.00004
+    ),
+    "dcgan": Recipe(  # Radford, Metz and Chintala 2016 (arXiv 1511.06434)
+        name="dcgan",
+        epochs=25,
+        batch_size=128,
+        updates="alternating",
+        objective=NonSaturating(),
+        model=DCGAN(),
+        pixels="signed",
+        noise="unit_uniform",
+        optimizer=AdamSettings(),
+        generator_lr=2e-4,
+        discriminator_lr=2e-4,
+        lr_decay=1.0,
+        samples_every=1,
+    ),
+    "pictures": Recipe(  # our own: an eighth of dcgan's maps, for a CPU, and long enough for few pictures
+        name="pictures",
+        epochs=25,
+        least_updates=2000,
+        batch_size=64,
+        updates="alternating",
+        objective=NonSaturating(),
+        model=DCGAN(channels=16),
+        pixels="signed",
+        noise="unit_uniform",
+        optimizer=AdamSettings(),
+        generator_lr=2e-4,
+        discriminator_lr=2e-4,
+        lr_decay=1.0,
+        evaluate_every=2,
+        samples_every=1,
+    ),
 }
 
-_DEFAULTS = {"mnist": "code2014", "cifar10": "code2014"}  # Of other data: "digits", which learns from few images.
+_DEFAULTS = {
+    "mnist": "code2014",
+    "cifar10": "code2014",
+}  # Of other data: "pictures" or, of small or odd ones, "digits".
+_MNIST_NUMBERS = 784  # in an image; of larger ones, fully connected nets learn little more than the mean from few
+_CONDITIONAL_DEFAULTS = {"mnist": "conditional2014"}  # Of other data: "dcgan".
 
 
 def find_recipe(
-    recipe: str | Recipe | None, settings: Mapping[str, Any], splits: Splits, before: Recipe | None = None
+    recipe: str | Recipe | None,
+    settings: Mapping[str, Any],
+    splits: Splits,
+    before: Recipe | None = None,
+    conditional: bool = False,
 ) -> Recipe:
     """Return the recipe of a run: a named one fitted to the data, with the caller's settings.
 
-    A named recipe is fitted in three ways. Its learning rates are scaled by 784 / pixels for images with more numbers
-    than MNIST's: the authors' own rate for CIFAR-10, .025 at 3072, follows that rule. Its batch is no larger than the
-    data. And where its epochs hold fewer than `least_updates` updates, there are more epochs, with as many evaluations,
-    pictures and checkpoints as before; epochs and cadences among `settings` stay as they are.
+    A named recipe is fitted in three ways. Its learning rates are multiplied by its model's `rate_scale` for images of
+    this shape. Its batch is no larger than the data. Where its epochs hold fewer than `least_updates` updates, there
+    are more epochs, with as many evaluations, pictures and checkpoints as before; epochs and cadences among `settings`
+    stay as they are.
 
     Args:
         recipe: a name; a `Recipe`, which is taken as it is; or None, for that of `before` or else the data's default.
         settings: fields to change.
         splits: the data.
         before: what a run that is resumed was begun with; its number of epochs stays unless `settings` has one.
+        conditional: whether the game is, which has defaults of its own.
 
     Raises:
         TypeError, ValueError: an unknown recipe or setting (the message names the nearest right one), or a bad value.
@@ -286,8 +330,7 @@ def find_recipe(
     elif isinstance(recipe, Recipe):
         found = recipe
     elif recipe is None or isinstance(recipe, str):
-        name = _DEFAULTS.get(splits.name, "digits") if recipe is None else recipe
-        found = _fitted(name, math.prod(splits.shape), images)
+        found = _fitted(_default(splits, conditional) if recipe is None else recipe, splits)
     else:
         hint = "; labels go with their images: train((images, labels))" if hasattr(recipe, "shape") else ""
         raise TypeError(
@@ -313,16 +356,24 @@ def _long_enough(recipe: Recipe, images: int, given: Mapping[str, Any]) -> Recip
     return replace(recipe, **{name: round(longer * getattr(recipe, name)) for name in stretched})
 
 
-def _fitted(name: str, pixels: int, images: int) -> Recipe:
+def _default(splits: Splits, conditional: bool) -> str:
+    """The name of the recipe that data have by default."""
+    if conditional:
+        return _CONDITIONAL_DEFAULTS.get(splits.name, "dcgan")
+    larger = math.prod(splits.shape) > _MNIST_NUMBERS
+    return _DEFAULTS.get(splits.name, "pictures" if larger and fits_dcgan(splits.shape) else "digits")
+
+
+def _fitted(name: str, splits: Splits) -> Recipe:
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r} ({', '.join(RECIPES)}){nearest(name, RECIPES)}")
     recipe = RECIPES[name]
-    scale = min(1.0, MNIST_PIXELS / pixels)
+    scale = recipe.model.rate_scale(splits.shape)
     rates = recipe.generator_lr * scale, recipe.discriminator_lr * scale
     return replace(
         recipe,
         generator_lr=rates[0],
         discriminator_lr=rates[1],
         lr_floor=min(recipe.lr_floor, *rates),
-        batch_size=min(recipe.batch_size, images),
+        batch_size=min(recipe.batch_size, len(splits.train)),
     )

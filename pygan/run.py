@@ -54,6 +54,7 @@ _CONFIG = {  # what config.toml must hold
     "players.discriminator": str,
 }
 _PICTURES = 64  # samples in a picture
+_PICTURES_OF_A_CLASS = 10
 _POINTS = 2000  # in a plot
 _SHOWN = 36  # samples in a notebook
 _RESULT = {"log_likelihood": float | None, "standard_error": float | None, "best_epoch": int, "epochs": int}
@@ -165,11 +166,7 @@ class Run:
 
         Samples of more than 512 MiB in all are not kept, but drawn again, piece by piece, whenever they are needed.
         """
-        samples = _Samples(self)
-        small = self.recipe.evaluation_samples * math.prod(self.shape) * 4 <= WINDOW_BYTES
-        window = ParzenWindow(torch.cat(list(samples)) if small else samples)
-        valid = self.density_images(self.splits.valid[:SIGMA_POINTS])
-        return window.fit(valid, refine=self.recipe.sigma == "refined")
+        return self._window(self.recipe.evaluation_samples, self.splits.valid)
 
     def log_likelihood(self) -> ParzenEstimate:
         """Return the mean log-likelihood of the test split in nats, by the protocol of 2014: sigma from validation.
@@ -215,7 +212,28 @@ class Run:
             data = as_float(self.splits.train.images[:_POINTS])
             pictures.save_points(path, self.sample(len(data), self.seed), data)
         else:
-            pictures.save_png(path, self.sample(_PICTURES, self.seed))
+            pictures.save_png(path, *self._picture())
+
+    def log_likelihood_by_class(self) -> dict[str, ParzenEstimate]:
+        """Return the mean of log p(x given c) over the test images of each class c, in nats, by the name of the class.
+
+        It is measured as by `log_likelihood`, but with a window of its own for each class, on evaluation_samples /
+        classes samples of that class; sigma is from the class's first 1000 validation images. A class without
+        labelled validation or test images is left out.
+
+        Raises ValueError if the run is not conditional, and whatever `log_likelihood` raises.
+        """
+        classes = self.game.classes
+        if not classes:
+            raise ValueError("log_likelihood_by_class: this run is not conditional; train with conditional=True")
+        splits = self.splits
+        scores = {}
+        for label, name in enumerate(splits.classes or ()):
+            valid, test = splits.valid.of_class(label), splits.test.of_class(label)
+            if len(valid) and len(test):
+                window = self._window(max(1, self.recipe.evaluation_samples // classes), valid, label)
+                scores[name] = window.score(self.density_images(test))
+        return scores
 
     def density_images(self, batch: Batch) -> Tensor:
         """Return the images of a split in the scale in which their log-likelihood is measured."""
@@ -242,6 +260,22 @@ class Run:
     def stop(self) -> None:
         """End the training at the end of this epoch, properly. For use in `on_epoch`."""
         self.stopping = True
+
+    def _window(self, n: int, valid: Batch, labels: Any = None) -> ParzenWindow:
+        """The window on n samples, its sigma chosen on the first validation images."""
+        samples = _Samples(self, n, self._labels(labels, n, None))
+        small = n * math.prod(self.shape) * 4 <= WINDOW_BYTES
+        window = ParzenWindow(torch.cat(list(samples)) if small else samples)
+        return window.fit(self.density_images(valid[:SIGMA_POINTS]), refine=self.recipe.sigma == "refined")
+
+    def _picture(self) -> tuple[Tensor, int | None]:
+        """Samples, and how many make a row; of a conditional run a row is a class, and a column a noise vector."""
+        classes = self.game.classes
+        if not classes:
+            return self.sample(_PICTURES, self.seed), None
+        noise = self.noise(_PICTURES_OF_A_CLASS, self.seed).repeat(classes, 1)
+        labels = torch.arange(classes).repeat_interleave(_PICTURES_OF_A_CLASS)
+        return self.generate(noise, labels), _PICTURES_OF_A_CLASS
 
     def _sample(self, n: int, seed: int | None, labels: Any = None) -> Tensor:
         return self.game.sample(n, self._labels(labels, n, None), _source(seed))
@@ -281,12 +315,12 @@ class Run:
 class _Samples:
     """The samples that a run is judged by, in pieces; they are drawn anew, and are the same, in each iteration."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, run: Run, n: int, labels: Tensor | None) -> None:
+        self._run, self._n, self._labels = run, n, labels
 
     def __iter__(self) -> Iterator[Tensor]:
         run = self._run
-        pieces = run.game.sample_pieces(run.recipe.evaluation_samples, None, _source(run.seed))
+        pieces = run.game.sample_pieces(self._n, self._labels, _source(run.seed))
         return (run.game.scale.invert(piece) if run.game.scale.exact else piece for piece in pieces)
 
 

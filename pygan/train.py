@@ -4,19 +4,20 @@
 the best generator. The updates themselves, Algorithm 1 of the paper among them, are in `pygan/algorithm.py`.
 """
 
+import math
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import pygan.data
 from pygan import health
-from pygan._session import find_device, hardware, own_defaults, own_randomness
+from pygan._session import find_device, forked_randomness, hardware, own_defaults, own_randomness
 from pygan._terminal import is_terminal, say
 from pygan._threads import choose_threads, own_threads
 from pygan._version import __version__
@@ -44,6 +45,8 @@ from pygan.settings import value_of_type
 from pygan.tensorboard import Board
 
 __all__ = ["train"]
+
+_SAMPLES_FOR_STATISTICS = 5000  # that the averaged generator's batch norm is measured on
 
 
 def train(
@@ -118,7 +121,7 @@ def train(
     changes = settings if epochs is None else {**settings, "epochs": epochs}
 
     def chosen(before: Recipe | None) -> Recipe:
-        return find_recipe(recipe, changes, splits, before)
+        return find_recipe(recipe, changes, splits, before, conditional)
 
     if not resume:
         chosen(None)  # A mistyped setting is to be found before a folder is made.
@@ -162,7 +165,7 @@ class _Play:
     fit: Fit
 
     def __init__(self, run: Run, game: Game, splits: Splits, folder: RunFolder, device: torch.device) -> None:
-        self.run, self.game, self.splits, self.folder = run, game, splits, folder
+        self.run, self.game, self.splits, self.folder, self.device = run, game, splits, folder, device
         self.recipe = recipe = run.recipe
         self.averaged = None
         if recipe.averaging > 0:
@@ -205,12 +208,28 @@ class _Play:
 
     def end_epoch(self, epoch: int, last: bool) -> dict[str, Any]:
         """Evaluate on the validation split, and draw samples, from noise that is always the same."""
+        if self.averaged is not None:
+            with forked_randomness(self.device):  # of a generator with dropout
+                self.averaged.recompute_statistics(self._passes())
         if last or epoch % self.recipe.samples_every == 0:
             self.run.save_picture(self.folder.samples(epoch))
         if not last and epoch % self.recipe.evaluate_every != 0:
             return {"log_likelihood": None, "sigma": None, "spread": None}
         self.fit.check_finite()
         return self.run.validation()
+
+    def _passes(self) -> Iterator[tuple[Tensor, ...]]:
+        """Batches of the generator's inputs as in training, always the same."""
+        source, labels, n = (
+            torch.Generator().manual_seed(self.run.seed),
+            self.splits.train.labels,
+            self.batches.batch_size,
+        )
+        for _ in range(math.ceil(_SAMPLES_FOR_STATISTICS / n)):
+            inputs = [self.game.draw_noise(n, source)]
+            if self.game.classes and labels is not None:
+                inputs.append(labels[torch.randint(len(labels), (n,), generator=source)])
+            yield tuple(tensor.to(self.device) for tensor in inputs)
 
 
 def _best_run(run: Run, folder: RunFolder, game: Game) -> tuple[Run, dict[str, Any]]:

@@ -58,13 +58,9 @@ def entry(spread: float | None, score: float, update: int = 1000) -> dict[str, o
 
 
 def test_an_epoch_whose_samples_are_alike_is_not_the_best():
-    ranked = sorted([entry(0.05, 2900.0), entry(0.8, 10.0), entry(0.9, 20.0), entry(None, 15.0)], key=health.rank)
-    assert [(e["spread"], e["log_likelihood"]) for e in ranked] == [
-        (0.05, 2900.0),
-        (0.8, 10.0),
-        (None, 15.0),
-        (0.9, 20.0),
-    ]
+    epochs = [entry(0.05, 2900.0), entry(0.4, 99.0), entry(0.8, 10.0), entry(0.9, 20.0), entry(None, 15.0)]
+    order = [99.0, 10.0, 15.0, 20.0]
+    assert [epoch["log_likelihood"] for epoch in sorted(epochs, key=health.rank)] == [2900.0, *order]
 
 
 def test_the_best_checkpoint_is_one_whose_samples_vary(tmp_path, monkeypatch):
@@ -97,7 +93,7 @@ def test_a_score_of_version_0_1_is_taken_over(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Fit, "restore", restore)
         tiny.run(tmp_path / "run", resume=True)
-    assert seen == [[1.0, 12.5]]
+    assert seen == [[2.0, 12.5]]
 
 
 @pytest.mark.parametrize(("spread", "update", "warns"), [(0.2, 500, True), (0.2, 499, False), (0.4, 900, False)])

@@ -12,8 +12,10 @@ A discriminator that treats each image of a batch by itself (no batch norm) may 
 """
 
 from pygan.models.base import Model
+from pygan.models.conditional_mlp import ConditionalMLP
+from pygan.models.dcgan import DCGAN
 from pygan.models.maxout_mlp import Discriminator, Generator, MaxoutMLP
 
-__all__ = ["MODELS", "Discriminator", "Generator", "MaxoutMLP", "Model"]
+__all__ = ["DCGAN", "MODELS", "ConditionalMLP", "Discriminator", "Generator", "MaxoutMLP", "Model"]
 
-MODELS: dict[str, type[Model]] = {"maxout_mlp": MaxoutMLP}
+MODELS: dict[str, type[Model]] = {"maxout_mlp": MaxoutMLP, "conditional_mlp": ConditionalMLP, "dcgan": DCGAN}
