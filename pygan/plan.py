@@ -13,6 +13,7 @@ from torch import nn
 
 import pygan.data
 from pygan._session import find_device, hardware, own_defaults, own_randomness
+from pygan._threads import check_threads, own_threads
 from pygan.batches import Batches
 from pygan.data import Data
 from pygan.fast import make_step
@@ -71,6 +72,7 @@ def plan(
     test: Data | None = None,
     root: str | Path | None = None,
     image_size: int | None = None,
+    threads: int | None = None,
     **settings: Any,
 ) -> Plan:
     """Return what `pygan.train` with the same arguments would do, and write nothing.
@@ -89,7 +91,8 @@ def plan(
             players = makers[0](splits.shape, used.noise_size, classes), makers[1](splits.shape, classes)
         parameters = _count(players[0]), _count(players[1])
         refuse_too_large(used, splits, classes, {"generator": None, "discriminator": None}, place)
-        with own_randomness(seed, place, used.deterministic), warnings.catch_warnings():
+        count = check_threads(threads) or torch.get_num_threads()
+        with own_threads(count), own_randomness(seed, place, used.deterministic), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # Untrained generators lie at the edge of the grid of sigmas.
             game = make_game(used, splits, classes, {"generator": None, "discriminator": None}, place)
             batches = Batches(splits.train, used.batch_size, seed, place, game.scale)
@@ -105,10 +108,11 @@ def plan(
             step.statistics()  # waits for the GPU
             update_seconds = (time.perf_counter() - start) / done
             start = time.perf_counter()
-            run = Run(game, used, Path(), seed, {}, known_splits=splits)
+            run = Run(game, used, Path(), seed, {}, known_splits=splits, threads=count)
             window = run.window()
             window.log_density(run.density_images(splits.valid))
             evaluation_seconds = time.perf_counter() - start
+            machine = hardware(place)  # with its threads
     return Plan(
         protocol=splits.protocol,
         sizes=(len(splits.train), len(splits.valid), len(splits.test)),
@@ -119,7 +123,7 @@ def plan(
         updates_per_epoch=updates,
         evaluation_seconds=evaluation_seconds,
         memory=_peak(place),
-        hardware=hardware(place),
+        hardware=machine,
     )
 
 

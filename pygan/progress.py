@@ -98,7 +98,6 @@ def introduce(run: "Run") -> None:
     from pygan.evaluate.references import training_data_row
 
     recipe, splits = run.recipe, run.splits
-    assert splits is not None
     shape = " x ".join(map(str, splits.shape))
     say(
         f"pygan: {splits.name}, {len(splits.train):,} training images of {shape}; recipe {recipe.name}, "

@@ -266,11 +266,6 @@ def test_the_test_split_is_read_once_at_the_end(tmp_path, monkeypatch):
     assert reads == [(6, 4)]
 
 
-def test_silence(tmp_path, capsys):
-    tiny.run(tmp_path / "run", progress=True)  # Not a terminal here.
-    assert capsys.readouterr() == ("", "")
-
-
 def test_the_line_on_a_terminal(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     tiny.run(tmp_path / "run", progress=True)

@@ -35,7 +35,7 @@ examples:
   pygan train mnist --dry-run          sizes, memory and time; writes nothing
   pygan train mnist --resume           go on with the last run on mnist
 """
-_OF_CONFIG = ("data", "root", "valid", "test", "image_size", "conditional", "seed")
+_OF_CONFIG = ("data", "root", "valid", "test", "image_size", "conditional", "seed", "threads")
 _LATER: dict[str, Any] = {"default": argparse.SUPPRESS}  # where it is not given, the options hold no such name
 _DEFAULTS = {"data": "digits", "seed": 0, "conditional": False}
 
@@ -45,7 +45,7 @@ def run(words: Sequence[str]) -> None:
     if {"-h", "--help"} & set(words):
         asked = parser().parse([word for word in words if word not in ("-h", "--help")])
         chosen, settings = _arguments(asked)
-        recipe = chosen["recipe"] or default_recipe(Path(chosen["data"]).stem)
+        recipe = chosen["recipe"] or default_recipe(Path(chosen["data"]).stem, conditional=chosen["conditional"])
         found = recipe if isinstance(recipe, Recipe) else named_recipe(recipe)
         parser(found.with_settings(**settings)).print_help()
         return
@@ -74,6 +74,7 @@ def parser(recipe: Recipe | None = None) -> Parser:
     of.option("--conditional", **_LATER, action="store_true", help="train p(x given class); DATA must have labels")
     of.option("--image-size", **_LATER, type=count, metavar="N", help="crop and resize pictures to N x N pixels")
     of.option("--device", **DEVICE)
+    of.option("--threads", **_LATER, type=count, metavar="N", help="threads of the CPU (default: torch's own choice)")
     of.option("--seed", **_LATER, type=int, metavar="N", help="of everything random (default: 0)")
     of.option("--root", **_LATER, **ROOT)
     of.option("--valid", **_LATER, metavar="PATH", help="images to use as the validation split")
