@@ -26,9 +26,9 @@ def test_few_images_get_more_epochs_and_as_many_evaluations(tmp_path):
     settings = {name: value for name, value in tiny.SETTINGS.items() if name not in ("epochs", "recipe")}
     del settings["evaluate_every"]
     run = pygan.train(
-        tiny.images(), "code2014", tmp_path / "b", least_updates=1001, on_epoch=lambda run: False, **settings
+        tiny.images(), "code2014", tmp_path / "b", least_updates=10_001, on_epoch=lambda run: False, **settings
     )
-    assert run.recipe.epochs == 251  # of 4 updates each
+    assert run.recipe.epochs == 2501  # of 4 updates each
     recipe = pygan.recipes.find_recipe("digits", {}, run.splits)  # 48 images, one batch
     assert (recipe.epochs, recipe.evaluate_every, recipe.samples_every) == (2800, 70, 140)
     assert pygan.recipes.find_recipe("digits", {"evaluate_every": 3}, run.splits).evaluate_every == 3
