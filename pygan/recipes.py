@@ -21,7 +21,16 @@ from pygan.objectives import OBJECTIVES, NonSaturating, Objective
 from pygan.optim import OPTIMIZERS, AdamSettings, MomentumSettings, OptimizerSettings, Rates
 from pygan.settings import AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE, Settings, find, setting
 
-__all__ = ["PARTS", "RECIPES", "KnownSetting", "Recipe", "every_part", "find_recipe", "known_settings"]
+__all__ = [
+    "PARTS",
+    "RECIPES",
+    "KnownSetting",
+    "Recipe",
+    "default_recipe",
+    "every_part",
+    "find_recipe",
+    "known_settings",
+]
 
 # The settings that name a part with settings of its own, and the parts by name.
 _PART_HELP = {
@@ -297,7 +306,7 @@ def find_recipe(
     elif isinstance(recipe, Recipe):
         found = recipe
     elif recipe is None or isinstance(recipe, str):
-        found = _fitted(_default(splits.name, conditional) if recipe is None else recipe, splits)
+        found = _fitted(default_recipe(splits.name, conditional) if recipe is None else recipe, splits)
     else:
         hint = "; labels go with their images: train((images, labels))" if hasattr(recipe, "shape") else ""
         raise TypeError(
@@ -311,8 +320,8 @@ def find_recipe(
     return found
 
 
-def _default(data: str, conditional: bool) -> str:
-    """The name of the recipe that data of this name have by default."""
+def default_recipe(data: str, conditional: bool = False) -> str:
+    """Return the name of the recipe that data of this name have by default."""
     return _CONDITIONAL_DEFAULTS.get(data, "dcgan") if conditional else _DEFAULTS.get(data, "digits")
 
 
