@@ -1,7 +1,6 @@
 """The loop around anything that learns update by update: it logs, saves, resumes, stops, and loses nothing."""
 
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from torch import Tensor
 
 from pygan import health
 from pygan._session import CpuRandomness, Interrupt, forked_randomness
-from pygan._terminal import is_terminal
 from pygan.checkpoint import Part, state_of, take_over
 from pygan.folder import RunFolder, check_tables
+from pygan.progress import Progress
 from pygan.tensorboard import Board
 
 __all__ = ["Cadence", "Fit", "Interrupted", "Learner"]
@@ -26,7 +25,7 @@ _PROGRESS = {  # what a checkpoint holds of a `Fit`, besides tensors
     "totals": list[float],
     "history": list[dict[str, Any]],
     "times": list[float],
-    "best": float | None,
+    "best": list[float] | None,
     "seconds": float,
     "warned": list[str],
     "stopped": str | None,
@@ -50,7 +49,10 @@ class Learner(Protocol):
         """What has a state that a checkpoint must hold, by name."""
 
     def end_epoch(self, epoch: int, last: bool) -> dict[str, Any]:
-        """Return what is to be added to the history's entry; "log_likelihood", where not None, tells the best epoch."""
+        """Return what is to be added to the history's entry; "log_likelihood", where not None, tells the best epoch.
+
+        An epoch whose "spread" is too low is only the best if there is no other, see `health.rank`.
+        """
 
     def reload(self) -> None:
         """Take up whatever else was changed from outside: by a checkpoint, or by the user's function."""
@@ -79,7 +81,8 @@ class Cadence:
         updates_per_epoch: at least 1.
         checkpoint_every: epochs between checkpoints.
         checkpoint_seconds: seconds after which a checkpoint is made within an epoch.
-        patience: epochs without a better "log_likelihood" after which to stop; 0 is never.
+        patience: epochs without a better one after which to stop; 0 is never.
+        keep_every: epochs between checkpoints that are kept for good; 0 is never.
     """
 
     epochs: int
@@ -87,6 +90,7 @@ class Cadence:
     checkpoint_every: int = 1
     checkpoint_seconds: float = 60.0
     patience: int = 0
+    keep_every: int = 0
 
 
 class Fit:
@@ -123,7 +127,7 @@ class Fit:
         self.update = 0
         self.totals = [0.0] * len(learner.statistics)  # of this epoch so far
         self.history: list[dict[str, Any]] = []
-        self.best: float | None = None  # the log-likelihood of the best checkpoint
+        self.best: list[float] | None = None  # the rank of the best checkpoint, see `health.rank`
         self.times: list[float] = []
         self.seconds = 0.0
         self.warned: list[str] = []
@@ -141,28 +145,25 @@ class Fit:
 
         Raises KeyboardInterrupt, which says what was saved, after Ctrl-C.
         """
-        from tqdm import tqdm
-
         per_epoch = self.cadence.updates_per_epoch
         started, saved = time.monotonic() - self.seconds, time.monotonic()
-        # The line has no room for a bar if all of it is to fit into 80 columns.
-        line = "{desc} [{elapsed}<{remaining}]{postfix}"
-        total = self.cadence.epochs * per_epoch
-        show = show and is_terminal(sys.stderr)
-        bar = tqdm(total=total, initial=self.update, bar_format=line, disable=not show)
-        with bar, Interrupt() as interrupt:
+        with Progress(self.cadence.epochs * per_epoch, self.update, show) as progress, Interrupt() as interrupt:
             while not self.finished:
                 self.learner.update(self.update)
                 self.update += 1
                 self.seconds = time.monotonic() - started
-                bar.update()
+                progress.advance()
 
                 epoch, within = divmod(self.update, per_epoch)
-                if self.update % _READ_EVERY == 0 or within == 0:
+                if self.update % _READ_EVERY == 0 or within == 0 or progress.waits:
                     self.read_statistics()
-                    self._show(bar)
+                    progress.show(*self._line(self._means()))
                 if within == 0:
                     self._end_epoch(epoch)
+                    if self.history[-1].get("log_likelihood") is not None:
+                        progress.report(*self._line(self.history[-1]))
+                    if self.cadence.keep_every and epoch % self.cadence.keep_every == 0:
+                        self.save(f"{epoch:04}")
                 due = within == 0 and (epoch % self.cadence.checkpoint_every == 0 or self.finished)
                 if due or interrupt.asked or time.monotonic() - saved > self.cadence.checkpoint_seconds:
                     self.save("last")
@@ -193,15 +194,17 @@ class Fit:
             self.open_logs()
 
     def _keep_best(self, entry: Mapping[str, Any]) -> None:
-        score = entry.get("log_likelihood")
-        if score is not None and (self.best is None or score > self.best):
-            self.best = score
+        if entry.get("log_likelihood") is None:
+            return
+        rank = [float(value) for value in health.rank(entry)]
+        if self.best is None or rank > self.best:
+            self.best = rank
             self.save("best")  # all of the run: one that is killed before it saves "last" goes on from here
 
     def _best_epoch(self, otherwise: int) -> int:
-        """The first epoch with the best log-likelihood, if any was judged."""
+        """The first of the best epochs, if any was judged."""
         judged = [entry for entry in self.history if entry.get("log_likelihood") is not None]
-        return max(judged, key=lambda entry: entry["log_likelihood"])["epoch"] if judged else otherwise
+        return max(judged, key=health.rank)["epoch"] if judged else otherwise
 
     def _ask_user(self) -> None:
         if self.on_epoch is None:
@@ -224,13 +227,17 @@ class Fit:
                 raise health.not_finite(update, named, self.tensors(), self._saved)
             self.totals = [total + value for total, value in zip(self.totals, row, strict=True)]
 
-    def _show(self, bar: Any) -> None:
-        """The progress bar's line: means over the epoch so far, and the last log-likelihood."""
-        epoch, within = divmod(self.update - 1, self.cadence.updates_per_epoch)
-        means = {n: t / (within + 1) for n, t in zip(self.learner.statistics, self.totals, strict=True)}
+    def _means(self) -> dict[str, float]:
+        """The means of the statistics over the epoch so far."""
+        within = (self.update - 1) % self.cadence.updates_per_epoch
+        return {n: t / (within + 1) for n, t in zip(self.learner.statistics, self.totals, strict=True)}
+
+    def _line(self, means: Mapping[str, Any]) -> tuple[str, str, str]:
+        """What `Progress` shows: the epoch, its means, the last log-likelihood."""
+        epoch = (self.update - 1) // self.cadence.updates_per_epoch + 1
         judged = [past["log_likelihood"] for past in self.history if past.get("log_likelihood") is not None]
-        bar.set_description_str(f"epoch {epoch + 1}/{self.cadence.epochs}")
-        bar.set_postfix_str(self.learner.describe(means) + (f" {judged[-1]:.0f} nats" if judged else ""))
+        score = f"{judged[-1]:.0f} nats" if judged else ""
+        return f"epoch {epoch}/{self.cadence.epochs}", self.learner.describe(means), score
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor that the run goes on from, by name."""
@@ -258,6 +265,8 @@ class Fit:
         states = self.folder.read_checkpoints()
         for name, (_, progress) in states.items():
             progress.setdefault("stopped", None)  # version 0.1 had no such thing
+            if isinstance(progress.get("best"), float):  # as it was in version 0.1
+                progress["best"] = [2.0, progress["best"]]
             check_tables(progress, _PROGRESS, self.folder.checkpoint_path(name))
         if not states:
             return

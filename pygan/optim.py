@@ -4,10 +4,10 @@
 """
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ __all__ = [
     "MovingAverage",
     "Optimizer",
     "OptimizerSettings",
+    "RMSprop",
+    "RMSpropSettings",
     "Rates",
     "trainable",
     "with_prefix",
@@ -130,30 +132,52 @@ class MomentumSettings(OptimizerSettings):
         return self.momentum + rise * (self.momentum_final - self.momentum)
 
 
-class Adam(_State):
-    """torch.optim.Adam, with its state as named tensors; the momentum argument of `step` is not used."""
+class _OfTorch(_State):
+    """An optimiser of torch, with its state as named tensors; the momentum argument of `step` is not used.
 
-    def __init__(self, module: nn.Module, betas: tuple[float, float]) -> None:
+    Args:
+        module: the player.
+        kind: the class, of torch.
+        averages: what it keeps for each parameter, in the parameter's shape, by torch's names.
+        options: its keyword arguments.
+    """
+
+    def __init__(
+        self, module: nn.Module, kind: Callable[..., torch.optim.Optimizer], averages: Sequence[str], **options: Any
+    ) -> None:
         self.parameters = trainable(module)
         on_cuda = any(parameter.is_cuda for parameter in self.parameters.values())
-        self.adam = torch.optim.Adam(self.parameters.values(), betas=betas, capturable=on_cuda, fused=True)
+        self.optimizer = kind(self.parameters.values(), capturable=on_cuda, **options)
         for parameter in self.parameters.values():  # what torch would make at the first step
-            self.adam.state[parameter] = {
+            self.optimizer.state[parameter] = {
                 "step": torch.zeros((), device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-                "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                **{name: torch.zeros_like(parameter, memory_format=torch.preserve_format) for name in averages},
             }
 
     def step(self, gradients: Sequence[Tensor], lr: float | Tensor, momentum: float | Tensor) -> None:
         for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
             parameter.grad = gradient.to(parameter.dtype)
-        self.adam.param_groups[0]["lr"] = lr if self.adam.defaults["capturable"] else float(lr)
-        self.adam.step()
-        self.adam.zero_grad()
+        self.optimizer.param_groups[0]["lr"] = lr if self.optimizer.defaults["capturable"] else float(lr)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
     def state_dict(self) -> dict[str, Tensor]:
-        state = self.adam.state
+        state = self.optimizer.state
         return {f"{name}.{key}": t for name, p in self.parameters.items() for key, t in state[p].items()}
+
+
+class Adam(_OfTorch):
+    """torch.optim.Adam."""
+
+    def __init__(self, module: nn.Module, betas: tuple[float, float]) -> None:
+        super().__init__(module, torch.optim.Adam, ("exp_avg", "exp_avg_sq"), betas=betas, fused=True)
+
+
+class RMSprop(_OfTorch):
+    """torch.optim.RMSprop, without momentum."""
+
+    def __init__(self, module: nn.Module, alpha: float) -> None:
+        super().__init__(module, torch.optim.RMSprop, ("square_avg",), alpha=alpha, foreach=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +192,22 @@ class AdamSettings(OptimizerSettings):
         return Adam(module, (self.adam_beta1, self.adam_beta2))
 
 
-OPTIMIZERS: dict[str, type[OptimizerSettings]] = {"momentum": MomentumSettings, "adam": AdamSettings}
+@dataclass(frozen=True, kw_only=True)
+class RMSpropSettings(OptimizerSettings):
+    """RMSprop, Tieleman and Hinton 2012 (Coursera, Neural networks for machine learning, lecture 6.5)."""
+
+    name = "rmsprop"
+    rmsprop_alpha: float = setting(0.99, "RMSprop's decay of the mean squared gradient", BELOW_ONE)
+
+    def make(self, module: nn.Module) -> RMSprop:
+        return RMSprop(module, self.rmsprop_alpha)
+
+
+OPTIMIZERS: dict[str, type[OptimizerSettings]] = {
+    "momentum": MomentumSettings,
+    "adam": AdamSettings,
+    "rmsprop": RMSpropSettings,
+}
 
 
 def _as_tensor(rates: Sequence[float | Tensor], like: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,17 +18,18 @@ _GAP = 2  # pixels between images
 _GAP_COLOUR = 96
 
 
-def grid(images: Tensor, columns: int | None = None) -> Tensor:
+def grid(images: Tensor, columns: int | None = None, enlarge: bool = True) -> Tensor:
     """Lay images out in rows from left to right.
 
     Args:
         images: [N, C, H, W], N >= 1, uint8 or floats in [0, 1]; values outside are clipped. Other than 1 or 3 channels
             are shown as their mean, in gray.
         columns: images in a row; default: the picture becomes about square.
+        enlarge: small images by a whole factor, smoothly (bicubic): the eye reads an 8x8 digit that way, and does not
+            from 64 squares.
 
     Returns:
-        uint8 [rows * height, columns * width, 1 or 3], gaps included. Small images are enlarged by a whole factor,
-        smoothly (bicubic): the eye reads an 8x8 digit that way, and does not from 64 squares.
+        uint8 [rows * height, columns * width, 1 or 3], gaps included.
 
     Raises:
         TypeError: another dtype.
@@ -46,7 +48,7 @@ def grid(images: Tensor, columns: int | None = None) -> Tensor:
     if images.shape[1] not in (1, 3):
         images = images.mean(1, keepdim=True)
     images = images.clamp(0, 255)
-    if (scale := _CELL // max(images.shape[2:])) > 1:
+    if enlarge and (scale := _CELL // max(images.shape[2:])) > 1:
         images = interpolate(images, scale_factor=scale, mode="bicubic").clamp(0, 255)
     images = images.round().to(torch.uint8)
     n, channels, height, width = images.shape
@@ -58,18 +60,56 @@ def grid(images: Tensor, columns: int | None = None) -> Tensor:
     return picture.reshape(rows * (height + _GAP), columns * (width + _GAP), channels)[:-_GAP, :-_GAP].contiguous()
 
 
-def save_png(path: str | Path, images: Tensor, columns: int | None = None) -> None:
-    """Write `grid(images, columns)` as a PNG file. Who reads `path` meanwhile sees the old picture or the new one.
+def save_png(path: str | Path, images: Tensor, columns: int | None = None, enlarge: bool = True) -> None:
+    """Write `grid(images, columns, enlarge)` as a PNG file.
+
+    Who reads `path` meanwhile sees the old picture or the new one.
 
     Raises:
         TypeError, ValueError: see `grid`.
         OSError: the file cannot be written; nothing is left beside it.
     """
+    path = Path(path)
+    encoded = png(grid(images, columns, enlarge))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, encoded)
+
+
+def png(picture: Tensor) -> bytes:
+    """Return a picture, uint8 [height, width, 1 or 3], as the content of a PNG file."""
     from PIL import Image
 
-    path = Path(path)
     encoded = io.BytesIO()
-    picture = grid(images, columns).numpy()
-    Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(encoded, format="PNG")
+    pixels = picture.numpy()
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(encoded, format="PNG")
+    return encoded.getvalue()
+
+
+def is_plottable(shape: Sequence[int]) -> bool:
+    """Return whether examples of this shape (C, H, W) are points of a line or a plane, of which cells show nothing."""
+    return math.prod(shape) <= 2
+
+
+def save_points(path: str | Path, samples: Tensor, data: Tensor) -> None:
+    """Write points as a PNG file: those of a line as two histograms, those of a plane as two clouds.
+
+    Args:
+        path: where; who reads it meanwhile sees the old picture or the new one.
+        samples, data: [n, ...] of 1 or 2 floats each, the generator's and the real ones.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    for name, points in (("data", data), ("samples", samples)):
+        values = points.flatten(1).numpy()
+        if values.shape[1] == 1:
+            axes.hist(values[:, 0], bins=100, range=(0, 1), density=True, alpha=0.6, label=name)
+        else:
+            axes.scatter(values[:, 0], values[:, 1], s=4, alpha=0.5, label=name)
+    axes.legend()
+    encoded = io.BytesIO()
+    figure.savefig(encoded, format="png")
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, encoded.getvalue())

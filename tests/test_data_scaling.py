@@ -14,7 +14,7 @@ def images(n=50, seed=0):
     return torch.randint(0, 256, (n, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("name", ["unit", "signed", "gcn"])
+@pytest.mark.parametrize("name", ["unit", "signed", "standard", "gcn"])
 def test_a_scale_is_built_again_from_its_state(name):
     scale = make_scale(name, Batch(images()))
     state = scale.state()
@@ -35,6 +35,18 @@ def test_exact_scales_reach_their_range_and_come_back(name, low, high):
     torch.testing.assert_close(scale.invert(scale.apply(x)), x, rtol=0, atol=6e-8)
     values = torch.tensor([low, 0.3, high]).view(1, 1, 1, 3)
     assert scale.invert(values).aminmax() == (0, 1)
+
+
+@pytest.mark.parametrize("n", [50, 2500])  # several chunks
+def test_standard_values_have_mean_0_and_deviation_1(n):
+    data = images(n)
+    scale, x = make_scale("standard", Batch(data)), data.float() / 255
+    values = scale.apply(x).double()
+    assert values.mean().item() == pytest.approx(0, abs=1e-6)
+    assert values.std(correction=0).item() == pytest.approx(1, rel=1e-6)
+    torch.testing.assert_close(scale.invert(scale.apply(x)), x)
+    assert scale.invert(torch.tensor([-9.0, 9.0])).tolist() == [0, 1]
+    assert make_scale("standard", Batch(torch.full((2, 1, 1, 2), 0.5))).apply(torch.full((1, 1, 1, 2), 0.5)).sum() == 0
 
 
 def test_gcn_is_the_formula_of_2014():
@@ -85,7 +97,7 @@ def test_gcn_measures_float_images_and_refuses_none():
 
 def test_an_unknown_scale_is_refused():
     with pytest.raises(
-        ValueError, match=r"scale: must be one of unit, signed, gcn, got 'sined'; did you mean 'signed'"
+        ValueError, match=r"scale: must be one of unit, signed, standard, gcn, got 'sined'; did you mean 'signed'"
     ):
         make_scale("sined", Batch(images()))
 

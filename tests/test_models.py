@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 
-from pygan.models import MODELS, Discriminator, Generator, MaxoutMLP
+from pygan.models import MLP, MODELS, Discriminator, Generator, MaxoutMLP
 from pygan.recipes import Recipe
 
 SHAPE = (1, 28, 28)
@@ -100,3 +100,24 @@ def test_a_model_without_a_conditional_form_says_so():
     for make in (lambda: MaxoutMLP().make_generator(SHAPE, 7, 10), lambda: MaxoutMLP().make_discriminator(SHAPE, 10)):
         with pytest.raises(ValueError, match="conditional=True: the model 'maxout_mlp' has no conditional form"):
             make()
+
+
+@pytest.mark.parametrize(("output", "low", "high"), [("linear", -99, 99), ("sigmoid", 0, 1), ("tanh", -1, 1)])
+def test_the_plain_players(output, low, high):
+    """No dropout, no batch norm, a linear last step of the critic, and the output that was asked for."""
+    model = MLP(generator_hidden=(50, 60), discriminator_hidden=(70,), leak=0.1, generator_output=output)
+    generator, critic = model.make_generator((1, 1, 2), 5), model.make_discriminator((1, 1, 2))
+    kinds = {type(part).__name__ for player in (generator, critic) for part in player.layers}
+    last = {"linear": "Identity", "sigmoid": "Sigmoid", "tanh": "Tanh"}[output]
+    assert kinds == {"Linear", "LeakyReLU", "Flatten", "Unflatten", last}
+    assert [part.negative_slope for part in critic.layers if hasattr(part, "negative_slope")] == [0.1]
+    assert [part.negative_slope for part in generator.layers if hasattr(part, "negative_slope")] == [0.0, 0.0]
+    images = generator(4 * torch.randn(500, 5))
+    assert images.shape == (500, 1, 1, 2)
+    assert low <= images.min() < (low + high) / 2 - 0.4
+    assert 0.9 < images.max() <= high
+    assert critic(1e3 * images).shape == (500,)
+    assert critic(1e3 * images).abs().max() > 100
+    first = critic.layers[1].weight
+    assert generator.layers[0].weight.std().item() == pytest.approx(math.sqrt(2 / 5), rel=0.15)
+    assert first.std().item() == pytest.approx(math.sqrt(2 / 2 / 1.01), rel=0.2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pygan.optim import OPTIMIZERS, Adam, Momentum, MomentumSettings, MovingAverage
+from pygan.optim import OPTIMIZERS, Adam, Momentum, MomentumSettings, MovingAverage, RMSprop
 
 
 def test_momentum_is_the_rule_of_the_2014_code() -> None:
@@ -62,6 +62,25 @@ def test_adam_is_torchs_and_goes_on_from_its_state() -> None:
         optimizer.step(gradients, lr=0.01, momentum=0.0)
     for a, b in zip(ours.parameters(), torchs.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_rmsprop_is_torchs_with_the_rate_of_each_step_and_goes_on_from_its_state() -> None:
+    ours, torchs = nn.Linear(3, 2), nn.Linear(3, 2)
+    torchs.load_state_dict(ours.state_dict())
+    reference, optimizer = torch.optim.RMSprop(torchs.parameters(), alpha=0.9), RMSprop(ours, 0.9)
+    for lr in (0.1, 0.05, 0.01):
+        state = {name: tensor.clone() for name, tensor in optimizer.state_dict().items()}
+        optimizer = RMSprop(ours, 0.9)
+        optimizer.load_state_dict(state)
+        gradients = [torch.randn_like(parameter) for parameter in ours.parameters()]
+        reference.param_groups[0]["lr"] = lr
+        for parameter, gradient in zip(torchs.parameters(), gradients, strict=True):
+            parameter.grad = gradient.clone()
+        reference.step()
+        optimizer.step(gradients, lr, momentum=0.9)
+    for one, other in zip(ours.parameters(), torchs.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+    assert set(optimizer.state_dict()) == {"weight.step", "weight.square_avg", "bias.step", "bias.square_avg"}
 
 
 def test_the_average_forgets_the_start_and_then_decays_as_told() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from pygan.data import Batch, Splits
 from pygan.models import MaxoutMLP
-from pygan.objectives import NonSaturating, Saturating
+from pygan.objectives import OBJECTIVES, NonSaturating, Saturating
 from pygan.optim import AdamSettings, MomentumSettings, Rates
 from pygan.recipes import PARTS, RECIPES, Recipe, find_recipe, known_settings
 
@@ -84,9 +84,9 @@ def test_both_players_have_rates_of_their_own():
     ("settings", "message"),
     [
         ({"k": 0}, "k must be at least 1, got 0"),
-        ({"k": 2}, "k must be 1 with updates 'simultaneous', got 2; 'alternating' takes any k"),
+        ({"k": 2}, "k must be 1 with updates='simultaneous', got 2; updates='alternating' takes any k"),
         ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
-        ({"objective": "hinge"}, "objective must be one of 'non_saturating', 'saturating', 'minimax', got 'hinge'"),
+        ({"objective": "hinge"}, f"objective must be one of {', '.join(map(repr, OBJECTIVES))}, got 'hinge'"),
         ({"keep_hidden": 0.0}, "keep_hidden must be in (0, 1], got 0.0"),
         ({"averaging": 1.0}, "averaging must be in [0, 1), got 1.0"),
         ({"generator_lr": math.nan}, "generator_lr must be finite, got nan"),

@@ -287,7 +287,7 @@ def test_what_the_folder_holds(tmp_path):
     run = tiny.run(tmp_path / "run", epochs=4, samples_every=3, evaluate_every=3, seed=5)
     path = run.path
     assert sorted(file.name for file in path.iterdir()) == [
-        ".lock", "checkpoints", "config.toml", "log.jsonl", "result.json", "samples",
+        ".lock", "checkpoints", "config.toml", "generator.safetensors", "log.jsonl", "result.json", "samples",
     ]  # fmt: skip
     assert sorted(file.name for file in (path / "samples").iterdir()) == ["0003.png", "0004.png"]
     config = tomllib.loads((path / "config.toml").read_text("utf-8"))
@@ -337,7 +337,7 @@ def test_load_says_what_is_wrong(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no run"):
         load(tmp_path)
     run = tiny.run(tmp_path / "run")
-    with pytest.raises(ValueError, match="checkpoint must be 'best' or 'last', got 'first'"):
+    with pytest.raises(ValueError, match="checkpoint must be 'best', 'last' or the number"):
         load(run.path, "first")
     best = run.path / "checkpoints" / "best.safetensors"
     whole = best.read_bytes()

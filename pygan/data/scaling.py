@@ -22,7 +22,7 @@ from pygan._nearest import nearest
 from pygan.data.batch import Batch
 from pygan.data.splits import as_float
 
-__all__ = ["SCALES", "Gcn", "Scale", "Signed", "Unit", "make_scale"]
+__all__ = ["SCALES", "Gcn", "Scale", "Signed", "Standard", "Unit", "make_scale"]
 
 _GCN_NORM = 55.0  # of every image; the root mean square of 3 x 32 x 32 values is then 0.99
 _GCN_FLAT = 1e-6  # root mean square contrast below which an image counts as constant: rounding, not a picture
@@ -96,6 +96,41 @@ class Signed(Scale):
 
 
 @dataclass(frozen=True)
+class Standard(Scale):
+    """All values of the training images together have mean 0 and standard deviation 1. There is no bound.
+
+    It suits points in the plane, and generators with a linear output.
+
+    Attributes:
+        mean: of all values of the training images, in [0, 1].
+        std: their standard deviation; 1 if they are all alike.
+    """
+
+    mean: float
+    std: float
+    name = "standard"
+    exact = True
+
+    @classmethod
+    def fit(cls, train: Batch) -> Self:
+        """Measure the mean and the standard deviation of all values of the training images."""
+        if len(train) == 0:
+            raise ValueError("standard: needs at least one training image, got none")
+        chunks = [as_float(images).double() for images in train.images.split(_CHUNK)]
+        mean = sum(chunk.sum().item() for chunk in chunks) / train.images.numel()
+        square = sum((chunk - mean).square().sum().item() for chunk in chunks) / train.images.numel()
+        return cls(mean, math.sqrt(square) or 1.0)
+
+    def apply(self, images: Tensor) -> Tensor:
+        """Return (images - mean) / std."""
+        return (_checked(images) - self.mean) / self.std
+
+    def invert(self, values: Tensor) -> Tensor:
+        """Return values * std + mean, clipped to [0, 1]."""
+        return (values * self.std + self.mean).clamp(0, 1)
+
+
+@dataclass(frozen=True)
 class Gcn(Scale):
     """Global contrast normalisation, as the code of 2014 has it for CIFAR-10.
 
@@ -144,7 +179,7 @@ def _checked(images: Tensor) -> Tensor:
     return images
 
 
-SCALES: dict[str, type[Scale]] = {scale.name: scale for scale in (Unit, Signed, Gcn)}
+SCALES: dict[str, type[Scale]] = {scale.name: scale for scale in (Unit, Signed, Standard, Gcn)}
 
 
 def make_scale(name: str, train: Batch) -> Scale:

@@ -15,7 +15,13 @@ from pygan.models.base import Model
 from pygan.models.conditional_mlp import ConditionalMLP
 from pygan.models.dcgan import DCGAN
 from pygan.models.maxout_mlp import Discriminator, Generator, MaxoutMLP
+from pygan.models.mlp import MLP
 
-__all__ = ["DCGAN", "MODELS", "ConditionalMLP", "Discriminator", "Generator", "MaxoutMLP", "Model"]
+__all__ = ["DCGAN", "MLP", "MODELS", "ConditionalMLP", "Discriminator", "Generator", "MaxoutMLP", "Model"]
 
-MODELS: dict[str, type[Model]] = {"maxout_mlp": MaxoutMLP, "conditional_mlp": ConditionalMLP, "dcgan": DCGAN}
+MODELS: dict[str, type[Model]] = {
+    "maxout_mlp": MaxoutMLP,
+    "conditional_mlp": ConditionalMLP,
+    "mlp": MLP,
+    "dcgan": DCGAN,
+}

@@ -10,7 +10,7 @@ from torch.autograd import grad
 
 from pygan.settings import Settings
 
-__all__ = ["Judged", "Objective", "squared_slopes"]
+__all__ = ["Judged", "Objective", "slopes", "squared_slopes"]
 
 
 class Judged(NamedTuple):
@@ -54,6 +54,11 @@ class Objective(Settings):
         """Whether `penalty` differentiates logits with respect to the images of a `Judged`."""
         return False
 
+    @property
+    def penalises(self) -> bool:
+        """Whether there is a penalty on the discriminator's slope at single images, which batch norm would falsify."""
+        return self.needs_slopes
+
     def penalty(self, judged: Judged, judge: Callable[[Tensor], Tensor]) -> Tensor | None:
         """What is added to the discriminator's loss: scalar, or None. `judge` maps images to logits [n]."""
         return None
@@ -74,14 +79,30 @@ class Objective(Settings):
         )
 
     def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-        """What is wrong with a run with this history, as far as its statistics tell: name -> sentence with advice."""
-        return {}
+        """What is wrong with a run with this history, as far as its statistics tell: name -> sentence with advice.
+
+        By default, whether a loss is beyond 50 nats. That fits losses in log odds.
+        """
+        last = history[-1]
+        if max(abs(last["d_loss"]), abs(last["g_loss"])) <= 50:
+            return {}
+        return {
+            "divergence": (
+                f"the losses diverge: d_loss = {last['d_loss']:.3g}, g_loss = {last['g_loss']:.3g} nats. "
+                "Lower both learning rates (generator_lr, discriminator_lr)"
+            )
+        }
 
 
-def squared_slopes(logits: Tensor, images: Tensor) -> Tensor:
-    """Return |d logit_i / d image_i|^2 for each example, [n], with a graph through it.
+def slopes(logits: Tensor, images: Tensor) -> Tensor:
+    """Return d logit_i / d image_i for each example, [n, values per image], with a graph through it.
 
     It is exact where the discriminator treats examples separately.
     """
-    (slopes,) = grad(logits.sum(), images, create_graph=True)
-    return slopes.square().flatten(1).sum(1)
+    (gradient,) = grad(logits.sum(), images, create_graph=True)
+    return gradient.flatten(1)
+
+
+def squared_slopes(logits: Tensor, images: Tensor) -> Tensor:
+    """Return |d logit_i / d image_i|^2 for each example, [n]; see `slopes`."""
+    return slopes(logits, images).square().sum(1)

@@ -44,16 +44,14 @@ class _Logistic(Objective):
         return self.scale * self.gradient_penalty / 2 * slopes.sum() / len(judged.real)
 
     def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-        recent = history[-3:]
-        if len(recent) < 3 or any(epoch["d_real"] <= 0.99 or epoch["d_fake"] >= 0.01 for epoch in recent):
-            return {}
-        return {
-            "discriminator wins": (
+        found, recent = super().diagnose(history), history[-3:]
+        if len(recent) == 3 and all(epoch["d_real"] > 0.99 and epoch["d_fake"] < 0.01 for epoch in recent):
+            found["discriminator wins"] = (
                 f"the discriminator wins: D(x) = {recent[-1]['d_real']:.3f} and D(G(z)) = {recent[-1]['d_fake']:.3f}, "
                 "and it was so for three epochs. The generator then learns little. "
                 "Add a gradient_penalty (try 1), drop more (lower keep_input and keep_hidden), or change the rates"
             )
-        }
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,101 @@
+"""The game for the Wasserstein distance: the discriminator is a critic, whose values are no log odds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.linalg import vector_norm
+
+from pygan.objectives.base import Judged, Objective, slopes
+from pygan.settings import POSITIVE, setting
+
+__all__ = ["Wasserstein", "WassersteinPenalty"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Critic(Objective):
+    """The critic f maximises mean f(x) - mean f(G(z)), the generator mean f(G(z)).
+
+    For the best f with Lipschitz constant K, the difference is K times the Wasserstein-1 distance between data and
+    samples, in the pixel scale of the recipe. It is logged as "distance".
+    """
+
+    statistics = ("d_loss", "g_loss", "distance")
+
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return fake_logits.mean() - real_logits.mean()
+
+    def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        return -fake_logits.mean()
+
+    @torch.no_grad()
+    def row(self, d_loss: Tensor, g_loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return torch.stack([d_loss, g_loss, real_logits.mean() - fake_logits.mean()]).double()
+
+    def describe(self, means: Mapping[str, float]) -> str:
+        return f"distance {means['distance']:.3g} G loss {means['g_loss']:.3g}"
+
+    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """The critic's values have no natural zero or scale, so that only the distance tells."""
+        found: dict[str, str] = {}
+        recent = [epoch["distance"] for epoch in history[-3:]]
+        if len(recent) < 3:
+            return found
+        if max(recent) <= 0:
+            found["weak critic"] = (
+                f"the critic does not keep up: the distance that it estimates is {recent[-1]:.3g}, and it was not "
+                "positive for three epochs, so that it leads the generator nowhere. "
+                "Give it more updates (larger k), or lower generator_lr"
+            )
+        if len(history) >= 6 and min(recent) > 4 * history[2]["distance"] > 0:
+            found["growing distance"] = (
+                f"the distance grows: {recent[-1]:.3g}, after {history[2]['distance']:.3g} in epoch "
+                f"{history[2]['epoch']}. The generator moves away from the data. Lower generator_lr"
+            )
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wasserstein(_Critic):
+    """All weights of the critic stay in [-clip, clip] (Arjovsky, Chintala and Bottou 2017, arXiv 1701.07875).
+
+    That bounds the critic's Lipschitz constant K, but does not tell it: "distance" is K times the Wasserstein distance
+    with an unknown K. Compare it within one run only.
+    """
+
+    name = "wasserstein"
+    clip: float = setting(0.01, "every weight of the critic is clipped to [-clip, clip] after each update", POSITIVE)
+
+    @torch.no_grad()
+    def constrain(self, discriminator: nn.Module) -> None:
+        for parameter in discriminator.parameters():
+            parameter.clamp_(-self.clip, self.clip)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WassersteinPenalty(_Critic):
+    """The critic's slope is drawn to 1 between data and samples (Gulrajani et al. 2017, arXiv 1704.00028).
+
+    So K is about 1, and "distance" about the Wasserstein distance itself.
+    """
+
+    name = "wasserstein_penalty"
+    slope_penalty: float = setting(
+        10.0,
+        "weight of the mean of (|grad f| - 1)^2 at random points between data and samples, one norm for each point",
+        POSITIVE,
+    )
+
+    @property
+    def penalises(self) -> bool:
+        return True
+
+    def penalty(self, judged: Judged, judge: Callable[[Tensor], Tensor]) -> Tensor:
+        """Equation 3 of the paper; pairs of one real and one generated image, each mixed in its own proportion."""
+        real, fakes = judged.real.detach(), judged.fakes.detach()
+        share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
+        between = torch.lerp(fakes, real, share).requires_grad_()
+        norms = vector_norm(slopes(judge(between), between), dim=1)  # Its derivative at 0 is 0, not NaN.
+        return self.slope_penalty * (norms - 1).square().mean()
