@@ -120,8 +120,8 @@ class Game:
         at_ends = ((far == 0) | (far == 1)).float().mean() > 0.5 and (far == 1).any()  # 0 alone: weights of 0, say
         if bool(at_ends and (far >= 0).all() and (far <= 1).all()):
             raise ValueError(
-                "train: discriminator must give logits, whose sigmoid is D(x), but it seems to end in a sigmoid, "
-                "so that D(x) could never leave [0.5, 0.73]; remove its last layer"
+                "train: discriminator must give logits, or a critic's values, without bounds, but it seems to end in a "
+                "sigmoid, so that it could never leave [0, 1]; remove its last layer"
             )
 
 

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 SIGMA_POINTS = 1000  # The authors' script chooses sigma on the first 1000 validation points.
+_FEW_VALUES = 8  # in one "image": points in the plane, not pictures
 OWN_PLAYER = "the recipe's"  # in config.toml, where no module of the user's takes the player's place
 _CONFIG = {  # what config.toml must hold
     "seed": int,
@@ -62,9 +63,9 @@ class Run:
         seed: of the run; evaluation draws its samples by it.
         data: what config.toml says of the data.
         history: one dictionary for each epoch: "epoch"; "update"; the objective's statistics, for the logistic ones
-            "d_loss" and "g_loss" (nats), "d_real" = mean D(x) and "d_fake" = mean D(G(z)); and, None where the
-            epoch was not evaluated, "log_likelihood" (nats, mean over the validation split), its "sigma", and "spread"
-            (standard deviation of the samples over that of the data).
+            "d_loss" and "g_loss" (nats), "d_real" = mean D(x) and "d_fake" = mean D(G(z)), for W-GANs "distance"; and,
+            None where the epoch was not evaluated, "log_likelihood" (nats, mean over the validation split), its
+            "sigma", and "spread" (standard deviation of the samples over that of the data).
         splits: the data; None in a loaded run until they are needed.
     """
 
@@ -116,17 +117,22 @@ class Run:
 
     @torch.no_grad()
     def judge(self, images: Tensor, labels: Any = None) -> Tensor:
-        """Return the discriminator's logits [n] of images [n, C, H, W] in [0, 1] (or uint8)."""
+        """Return the discriminator's logits (a critic's values) [n] of images [n, C, H, W] in [0, 1] or uint8."""
         device = _device(self.discriminator)
         seen = self.game.scale.apply(as_float(images.to(device)))
         with evaluating(self.discriminator):
             return self.game.judge(seen, self._labels(labels, len(images), device))
 
     def window(self) -> ParzenWindow:
-        """Return the Parzen window on `evaluation_samples` samples; sigma is from the first 1000 validation images."""
+        """Return the Parzen window on `evaluation_samples` samples; sigma is from the first 1000 validation images.
+
+        The grid of sigmas is the authors', 0.1 to 1. For points of few values it begins at 0.001: each of the 25
+        Gaussians has a standard deviation of 0.005.
+        """
         samples = self._sample(self.recipe.evaluation_samples, self.seed)
         window = ParzenWindow(self._pictures(samples) if self.game.scale.exact else samples)
-        return window.fit(self.density_images(self._splits().valid[:SIGMA_POINTS]))
+        sigmas = torch.logspace(-3, 0, 16, dtype=torch.float64) if math.prod(self.shape) <= _FEW_VALUES else None
+        return window.fit(self.density_images(self._splits().valid[:SIGMA_POINTS]), sigmas)
 
     def log_likelihood(self) -> ParzenEstimate:
         """Return the mean log-likelihood of the test split in nats, by the protocol of 2014: sigma from validation.
