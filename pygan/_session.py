@@ -20,17 +20,39 @@ __all__ = [
     "hardware",
     "own_defaults",
     "own_randomness",
+    "refuse_many_processes",
 ]
 
 
 def find_device(device: str | torch.device) -> torch.device:
-    """The device itself; "auto" is CUDA if there is one, else the CPU. Raises RuntimeError if it is not there."""
+    """The device itself; "auto" is CUDA if there is one, else the CPU.
+
+    Raises:
+        ValueError: no such kind of device.
+        RuntimeError: it is not there.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        device = torch.device(device)
+    except RuntimeError:  # torch's message lists two dozen devices that nobody has
+        meant = "; a GPU is 'cuda', and 'auto' takes one if there is one" if device in ("gpu", "GPU") else ""
+        raise ValueError(f"device: must be auto, cpu, cuda, cuda:1, ..., got {device!r}{meant}") from None
+    try:
         return torch.empty(0, device=device).device
-    except (AssertionError, RuntimeError) as error:  # torch without CUDA asserts
-        raise RuntimeError(f"device: {device} cannot be used: {error}") from error
+    except (AssertionError, NotImplementedError, RuntimeError) as error:  # torch without CUDA asserts
+        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+        raise RuntimeError(f"device: {str(device)!r} cannot be used: {reason}") from error
+
+
+def refuse_many_processes() -> None:
+    """Raise RuntimeError in one of several processes that torchrun has started: each would train the same run."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count.isdecimal() and int(count) > 1:
+        raise RuntimeError(
+            f"train: trains in one process, and this is one of WORLD_SIZE={count}, as torchrun starts them; each would "
+            "train the same run in a folder of its own. Start it without torchrun, or unset WORLD_SIZE"
+        )
 
 
 def hardware(device: torch.device) -> str:

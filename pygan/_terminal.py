@@ -1,10 +1,15 @@
 """Output for people: standard streams may be closed, replaced by a logger, or unable to print a name."""
 
+import os
 import sys
+import warnings
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-__all__ = ["escape_unprintable", "is_terminal", "say"]
+__all__ = ["escape_unprintable", "is_terminal", "say", "warn"]
+
+_PACKAGE = f"{Path(__file__).parent}{os.sep}"
 
 
 def is_terminal(stream: Any) -> bool:
@@ -27,3 +32,11 @@ def escape_unprintable(stream: Any) -> None:
     r"""Let a text stream print what its encoding lacks as \x.., as standard error does, instead of raising."""
     with suppress(Exception):  # None, or an object that is no text stream of Python's
         stream.reconfigure(errors="backslashreplace")
+
+
+def warn(text: str, category: type[Warning] = UserWarning) -> None:
+    """Warn as if from the first line outside this package: the user's own, which Python prints beside the text."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, category, stacklevel=level)

@@ -1,7 +1,6 @@
 """The loop around anything that learns update by update: it logs, saves, resumes, stops, and loses nothing."""
 
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from torch import Tensor
 
 from pygan import health
 from pygan._session import CpuRandomness, Interrupt, forked_randomness
-from pygan._terminal import is_terminal
 from pygan.checkpoint import Part, state_of, take_over
 from pygan.folder import RunFolder, check_tables
+from pygan.progress import Progress
 from pygan.tensorboard import Board
 
 __all__ = ["Cadence", "Fit", "Interrupted", "Learner"]
@@ -141,28 +140,23 @@ class Fit:
 
         Raises KeyboardInterrupt, which says what was saved, after Ctrl-C.
         """
-        from tqdm import tqdm
-
         per_epoch = self.cadence.updates_per_epoch
         started, saved = time.monotonic() - self.seconds, time.monotonic()
-        # The line has no room for a bar if all of it is to fit into 80 columns.
-        line = "{desc} [{elapsed}<{remaining}]{postfix}"
-        total = self.cadence.epochs * per_epoch
-        show = show and is_terminal(sys.stderr)
-        bar = tqdm(total=total, initial=self.update, bar_format=line, disable=not show)
-        with bar, Interrupt() as interrupt:
+        with Progress(self.cadence.epochs * per_epoch, self.update, show) as progress, Interrupt() as interrupt:
             while not self.finished:
                 self.learner.update(self.update)
                 self.update += 1
                 self.seconds = time.monotonic() - started
-                bar.update()
+                progress.advance()
 
                 epoch, within = divmod(self.update, per_epoch)
-                if self.update % _READ_EVERY == 0 or within == 0:
+                if self.update % _READ_EVERY == 0 or within == 0 or progress.waits:
                     self.read_statistics()
-                    self._show(bar)
+                    progress.show(*self._line(self._means()))
                 if within == 0:
                     self._end_epoch(epoch)
+                    if self.history[-1].get("log_likelihood") is not None:
+                        progress.report(*self._line(self.history[-1]))
                 due = within == 0 and (epoch % self.cadence.checkpoint_every == 0 or self.finished)
                 if due or interrupt.asked or time.monotonic() - saved > self.cadence.checkpoint_seconds:
                     self.save("last")
@@ -224,13 +218,17 @@ class Fit:
                 raise health.not_finite(update, named, self.tensors(), self._saved)
             self.totals = [total + value for total, value in zip(self.totals, row, strict=True)]
 
-    def _show(self, bar: Any) -> None:
-        """The progress bar's line: means over the epoch so far, and the last log-likelihood."""
-        epoch, within = divmod(self.update - 1, self.cadence.updates_per_epoch)
-        means = {n: t / (within + 1) for n, t in zip(self.learner.statistics, self.totals, strict=True)}
+    def _means(self) -> dict[str, float]:
+        """The means of the statistics over the epoch so far."""
+        within = (self.update - 1) % self.cadence.updates_per_epoch
+        return {n: t / (within + 1) for n, t in zip(self.learner.statistics, self.totals, strict=True)}
+
+    def _line(self, means: Mapping[str, Any]) -> tuple[str, str, str]:
+        """What `Progress` shows: the epoch, its means, the last log-likelihood."""
+        epoch = (self.update - 1) // self.cadence.updates_per_epoch + 1
         judged = [past["log_likelihood"] for past in self.history if past.get("log_likelihood") is not None]
-        bar.set_description_str(f"epoch {epoch + 1}/{self.cadence.epochs}")
-        bar.set_postfix_str(self.learner.describe(means) + (f" {judged[-1]:.0f} nats" if judged else ""))
+        score = f"{judged[-1]:.0f} nats" if judged else ""
+        return f"epoch {epoch}/{self.cadence.epochs}", self.learner.describe(means), score
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor that the run goes on from, by name."""

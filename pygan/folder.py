@@ -14,7 +14,6 @@ import json
 import math
 import os
 import tomllib
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from pygan import checkpoint
 from pygan._files import DamagedError, damaged, is_leftover, read_text, remove_leftovers, replace_file
+from pygan._terminal import warn
 from pygan.checkpoint import Checkpoint
 
 __all__ = ["DamagedError", "RunFolder", "check_tables", "choose_folder"]
@@ -213,7 +213,7 @@ class RunFolder:
         for name, damage in errors.items():
             if not found:
                 raise damage
-            warnings.warn(str(damage).removesuffix(_REMEDY[name]) + _LOST[name], stacklevel=2)
+            warn(str(damage).removesuffix(_REMEDY[name]) + _LOST[name])
         return found
 
     def checkpoint_path(self, name: str) -> Path:

@@ -187,7 +187,7 @@ def _refuse_batch_norm(objective: str, discriminator: nn.Module) -> None:
             raise ValueError(
                 f"train: discriminator must have no batch norm, got {type(part).__name__} as {name!r}. The objective "
                 f"{objective!r} penalises the slope at each image by itself, and batch norm mixes the images of a "
-                "batch; take it out, or take layer norm"
+                "batch; take it out (discriminator_norm='none' in model 'dcgan'), or take layer norm"
             )
 
 

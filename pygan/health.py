@@ -1,12 +1,13 @@
 """Is the run well? A NaN or an infinity stops it; the usual ways to fail give a warning with advice, once."""
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from pygan._terminal import warn
 
 __all__ = ["HealthWarning", "NonFiniteError", "check_finite", "diagnose", "not_finite", "spread", "warn_once"]
 
@@ -53,7 +54,8 @@ def diagnose(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         return {
             "collapse": (
                 f"the generator collapses: its samples vary {spreads[-1]:.2f} times as much as the data, and did "
-                f"{max(spreads):.2f} times. Lower generator_lr, or give the discriminator more updates (k, alternating)"
+                f"{max(spreads):.2f} times. Lower generator_lr, or give the discriminator more updates "
+                "(updates='alternating' with k=2)"
             )
         }
     return {}
@@ -69,4 +71,4 @@ def warn_once(found: Mapping[str, str], epoch: int, warned: list[str]) -> None:
     for name, sentence in found.items():
         if name not in warned:
             warned.append(name)
-            warnings.warn(f"epoch {epoch}: {sentence}", HealthWarning, stacklevel=3)
+            warn(f"epoch {epoch}: {sentence}", HealthWarning)

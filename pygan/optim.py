@@ -4,13 +4,14 @@
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from pygan.ops import momentum_update, reference
 from pygan.settings import AT_LEAST_ONE, BELOW_ONE, Settings, setting
@@ -219,7 +220,8 @@ class MovingAverage(nn.Module):
     """Exponential average of a module's parameters and buffers, over at most the last quarter of the updates so far.
 
     Without that limit the weights of the start would stay in the average for several times 1 / (1 - decay) updates.
-    Counters, such as batch norm's, are copied. torch's AveragedModel would wait for a CUDA device at every update.
+    Counters are copied. For batch norm see `recompute_statistics`. torch's AveragedModel would wait for a CUDA device
+    at every update.
 
     Attributes:
         module: a copy of the module that holds the average.
@@ -242,6 +244,26 @@ class MovingAverage(nn.Module):
             else:
                 mine.copy_(current)
         self.n_averaged += 1
+
+    def recompute_statistics(self, passes: Iterable[tuple[Tensor, ...]]) -> None:
+        """Replace batch norm's running statistics by their means over these passes, each the inputs of one `forward`.
+
+        The average of the statistics of many weights is not the statistics of the average: its variances are too large.
+        Without batch norm nothing is done, and no pass is asked for.
+        """
+        update_bn(([inputs] for inputs in passes), _Unpacked(self.module).train(self.module.training))
+
+
+class _Unpacked(nn.Module):
+    """A module of several inputs as one of a tuple."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        output: Tensor = self.module(*inputs)
+        return output
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:

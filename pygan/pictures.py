@@ -17,17 +17,18 @@ _GAP = 2  # pixels between images
 _GAP_COLOUR = 96
 
 
-def grid(images: Tensor, columns: int | None = None) -> Tensor:
+def grid(images: Tensor, columns: int | None = None, enlarge: bool = True) -> Tensor:
     """Lay images out in rows from left to right.
 
     Args:
         images: [N, C, H, W], N >= 1, uint8 or floats in [0, 1]; values outside are clipped. Other than 1 or 3 channels
             are shown as their mean, in gray.
         columns: images in a row; default: the picture becomes about square.
+        enlarge: small images by a whole factor, smoothly (bicubic): the eye reads an 8x8 digit that way, and does not
+            from 64 squares.
 
     Returns:
-        uint8 [rows * height, columns * width, 1 or 3], gaps included. Small images are enlarged by a whole factor,
-        smoothly (bicubic): the eye reads an 8x8 digit that way, and does not from 64 squares.
+        uint8 [rows * height, columns * width, 1 or 3], gaps included.
 
     Raises:
         TypeError: another dtype.
@@ -46,7 +47,7 @@ def grid(images: Tensor, columns: int | None = None) -> Tensor:
     if images.shape[1] not in (1, 3):
         images = images.mean(1, keepdim=True)
     images = images.clamp(0, 255)
-    if (scale := _CELL // max(images.shape[2:])) > 1:
+    if enlarge and (scale := _CELL // max(images.shape[2:])) > 1:
         images = interpolate(images, scale_factor=scale, mode="bicubic").clamp(0, 255)
     images = images.round().to(torch.uint8)
     n, channels, height, width = images.shape
@@ -58,8 +59,10 @@ def grid(images: Tensor, columns: int | None = None) -> Tensor:
     return picture.reshape(rows * (height + _GAP), columns * (width + _GAP), channels)[:-_GAP, :-_GAP].contiguous()
 
 
-def save_png(path: str | Path, images: Tensor, columns: int | None = None) -> None:
-    """Write `grid(images, columns)` as a PNG file. Who reads `path` meanwhile sees the old picture or the new one.
+def save_png(path: str | Path, images: Tensor, columns: int | None = None, enlarge: bool = True) -> None:
+    """Write `grid(images, columns, enlarge)` as a PNG file.
+
+    Who reads `path` meanwhile sees the old picture or the new one.
 
     Raises:
         TypeError, ValueError: see `grid`.
@@ -69,7 +72,7 @@ def save_png(path: str | Path, images: Tensor, columns: int | None = None) -> No
 
     path = Path(path)
     encoded = io.BytesIO()
-    picture = grid(images, columns).numpy()
+    picture = grid(images, columns, enlarge).numpy()
     Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(encoded, format="PNG")
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, encoded.getvalue())

@@ -15,15 +15,23 @@ from pygan._nearest import nearest
 from pygan.algorithm import ALGORITHMS
 from pygan.data import Splits
 from pygan.data.scaling import SCALES
-from pygan.models import MLP, MODELS, MaxoutMLP, Model
+from pygan.models import DCGAN, MLP, MODELS, ConditionalMLP, MaxoutMLP, Model
 from pygan.noise import NOISES
 from pygan.objectives import OBJECTIVES, NonSaturating, Objective, Relativistic, Wasserstein, WassersteinPenalty
 from pygan.optim import OPTIMIZERS, AdamSettings, MomentumSettings, OptimizerSettings, Rates, RMSpropSettings
 from pygan.settings import AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE, Settings, find, setting
 
-__all__ = ["PARTS", "RECIPES", "KnownSetting", "Recipe", "find_recipe", "known_settings"]
-
-MNIST_PIXELS = 784
+__all__ = [
+    "PARTS",
+    "RECIPES",
+    "KnownSetting",
+    "Recipe",
+    "default_recipe",
+    "every_part",
+    "find_recipe",
+    "known_settings",
+    "named_recipe",
+]
 
 # The settings that name a part with settings of its own, and the parts by name.
 _PART_HELP = {
@@ -104,7 +112,9 @@ class Recipe(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.updates == "simultaneous" and self.k > 1:
-            raise ValueError(f"k must be 1 with updates 'simultaneous', got {self.k}; 'alternating' takes any k")
+            raise ValueError(
+                f"k must be 1 with updates='simultaneous', got {self.k}; updates='alternating' takes any k"
+            )
         if self.lr_floor > min(self.generator_lr, self.discriminator_lr):
             raise ValueError(
                 f"lr_floor must be at most the learning rates, {self.generator_lr} and {self.discriminator_lr}, "
@@ -263,6 +273,24 @@ RECIPES: dict[str, Recipe] = {
         samples_every=10,
         checkpoint_every=10,
     ),
+    "conditional2014": Recipe(  # Mirza and Osindero 2014 (arXiv 1411.1784), which gives no length: patience has it
+        name="conditional2014", epochs=300, patience=50, model=ConditionalMLP(), lr_decay=1.00004
+    ),
+    "dcgan": Recipe(  # Radford, Metz and Chintala 2016 (arXiv 1511.06434)
+        name="dcgan",
+        epochs=25,
+        batch_size=128,
+        updates="alternating",
+        objective=NonSaturating(),
+        model=DCGAN(),
+        pixels="signed",
+        noise="unit_uniform",
+        optimizer=AdamSettings(),
+        generator_lr=2e-4,
+        discriminator_lr=2e-4,
+        lr_decay=1.0,
+        samples_every=1,
+    ),
     "wgan": replace(
         _PLAIN,
         name="wgan",
@@ -294,22 +322,27 @@ RECIPES: dict[str, Recipe] = {
 }
 
 _DEFAULTS = {"mnist": "code2014", "cifar10": "code2014"}  # Of other data: "digits", which learns from few images.
+_CONDITIONAL_DEFAULTS = {"mnist": "conditional2014"}  # Of other data: "dcgan".
 
 
 def find_recipe(
-    recipe: str | Recipe | None, settings: Mapping[str, Any], splits: Splits, before: Recipe | None = None
+    recipe: str | Recipe | None,
+    settings: Mapping[str, Any],
+    splits: Splits,
+    before: Recipe | None = None,
+    conditional: bool = False,
 ) -> Recipe:
     """Return the recipe of a run: a named one fitted to the data, with the caller's settings.
 
-    A named recipe is fitted in two ways. Its learning rates are scaled by 784 / pixels for images with more numbers
-    than MNIST's: the authors' own rate for CIFAR-10, .025 at 3072, follows that rule. Its batch is no larger than the
-    data.
+    A named recipe is fitted in two ways. Its learning rates are multiplied by its model's `rate_scale` for images of
+    this shape. Its batch is no larger than the data.
 
     Args:
         recipe: a name; a `Recipe`, which is taken as it is; or None, for that of `before` or else the data's default.
         settings: fields to change.
         splits: the data.
         before: what a run that is resumed was begun with; its number of epochs stays unless `settings` has one.
+        conditional: whether the game is, which has defaults of its own.
 
     Raises:
         TypeError, ValueError: an unknown recipe or setting (the message names the nearest right one), or a bad value.
@@ -320,8 +353,7 @@ def find_recipe(
     elif isinstance(recipe, Recipe):
         found = recipe
     elif recipe is None or isinstance(recipe, str):
-        name = _DEFAULTS.get(splits.name, "digits") if recipe is None else recipe
-        found = _fitted(name, math.prod(splits.shape), images)
+        found = _fitted(default_recipe(splits.name, conditional) if recipe is None else recipe, splits)
     else:
         hint = "; labels go with their images: train((images, labels))" if hasattr(recipe, "shape") else ""
         raise TypeError(
@@ -335,16 +367,26 @@ def find_recipe(
     return found
 
 
-def _fitted(name: str, pixels: int, images: int) -> Recipe:
+def default_recipe(data: str, conditional: bool = False) -> str:
+    """Return the name of the recipe that data of this name have by default."""
+    return _CONDITIONAL_DEFAULTS.get(data, "dcgan") if conditional else _DEFAULTS.get(data, "digits")
+
+
+def named_recipe(name: str) -> Recipe:
+    """Return a recipe as it stands, not fitted to data. ValueError with the nearest right name if there is none."""
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r} ({', '.join(RECIPES)}){nearest(name, RECIPES)}")
-    recipe = RECIPES[name]
-    scale = min(1.0, MNIST_PIXELS / pixels)
+    return RECIPES[name]
+
+
+def _fitted(name: str, splits: Splits) -> Recipe:
+    recipe = named_recipe(name)
+    scale = recipe.model.rate_scale(splits.shape)
     rates = recipe.generator_lr * scale, recipe.discriminator_lr * scale
     return replace(
         recipe,
         generator_lr=rates[0],
         discriminator_lr=rates[1],
         lr_floor=min(recipe.lr_floor, *rates),
-        batch_size=min(recipe.batch_size, images),
+        batch_size=min(recipe.batch_size, len(splits.train)),
     )

@@ -27,6 +27,7 @@ __all__ = [
     "load_weights",
     "make_config",
     "read_config",
+    "recipe_of",
     "refuse_changes",
     "summary",
 ]
@@ -129,10 +130,7 @@ class Run:
         The grid of sigmas is the authors', 0.1 to 1. For points of few values it begins at 0.001: each of the 25
         Gaussians has a standard deviation of 0.005.
         """
-        samples = self._sample(self.recipe.evaluation_samples, self.seed)
-        window = ParzenWindow(self._pictures(samples) if self.game.scale.exact else samples)
-        sigmas = torch.logspace(-3, 0, 16, dtype=torch.float64) if math.prod(self.shape) <= _FEW_VALUES else None
-        return window.fit(self.density_images(self._splits().valid[:SIGMA_POINTS]), sigmas)
+        return self._window(self.recipe.evaluation_samples, self._splits().valid)
 
     def log_likelihood(self) -> ParzenEstimate:
         """Return the mean log-likelihood of the test split in nats, by the protocol of 2014: sigma from validation.
@@ -145,6 +143,27 @@ class Run:
         """
         return self.window().score(self.density_images(self._splits().test))
 
+    def log_likelihood_by_class(self) -> dict[str, ParzenEstimate]:
+        """Return the mean of log p(x given c) over the test images of each class c, in nats, by the name of the class.
+
+        It is measured as by `log_likelihood`, but with a window of its own for each class, on evaluation_samples /
+        classes samples of that class; sigma is from the class's first 1000 validation images. A class without
+        labelled validation or test images is left out.
+
+        Raises ValueError if the run is not conditional, and whatever `log_likelihood` raises.
+        """
+        classes = self.game.classes
+        if not classes:
+            raise ValueError("log_likelihood_by_class: this run is not conditional; train with conditional=True")
+        splits = self._splits()
+        scores = {}
+        for label, name in enumerate(splits.classes or ()):
+            valid, test = splits.valid.of_class(label), splits.test.of_class(label)
+            if len(valid) and len(test):
+                window = self._window(max(1, self.recipe.evaluation_samples // classes), valid, label)
+                scores[name] = window.score(self.density_images(test))
+        return scores
+
     def density_images(self, batch: Batch) -> Tensor:
         """Return the images of a split in the scale in which their log-likelihood is measured."""
         images = as_float(batch.images)
@@ -153,6 +172,13 @@ class Run:
     def stop(self) -> None:
         """End the training at the end of this epoch, properly. For use in `on_epoch`."""
         self.stopping = True
+
+    def _window(self, n: int, valid: Batch, labels: Any = None) -> ParzenWindow:
+        """The window on n samples, its sigma chosen on the first validation images."""
+        samples = self._sample(n, self.seed, labels)
+        window = ParzenWindow(self._pictures(samples) if self.game.scale.exact else samples)
+        sigmas = torch.logspace(-3, 0, 16, dtype=torch.float64) if math.prod(self.shape) <= _FEW_VALUES else None
+        return window.fit(self.density_images(valid[:SIGMA_POINTS]), sigmas)
 
     def _sample(self, n: int, seed: int | None, labels: Any = None) -> Tensor:
         return self.game.sample(n, self._labels(labels, n, None), _source(seed))
@@ -289,7 +315,7 @@ def read_config(folder: RunFolder) -> dict[str, Any]:
     config = folder.read_config()
     check_tables(config, _CONFIG, folder.path / "config.toml")
     try:
-        recipe = _recipe(config["recipe"], config.get("format", 1))
+        recipe = recipe_of(config["recipe"], config.get("format", 1))
     except (TypeError, ValueError) as error:
         path = folder.path / "config.toml"
         raise ValueError(f"{path} is malformed, or of another version of pygan: {error}") from None
@@ -307,8 +333,11 @@ def summary(folder: RunFolder) -> str:
     )
 
 
-def _recipe(settings: Mapping[str, Any], version: int) -> Recipe:
-    """The recipe that config.toml describes. Version 1 wrote unused settings too, and always halved D's loss."""
+def recipe_of(settings: Mapping[str, Any], version: int) -> Recipe:
+    """Return the recipe that a table of config.toml describes, of this version of the format.
+
+    Version 1 wrote unused settings too, and always halved D's loss.
+    """
     if version == FORMAT:
         return Recipe().with_settings(**settings)
     if version != 1:

@@ -4,10 +4,10 @@
 the best generator. The updates themselves, Algorithm 1 of the paper among them, are in `pygan/algorithm.py`.
 """
 
+import math
 import platform
-import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,15 @@ from torch import Tensor, nn
 
 import pygan.data
 from pygan import health, pictures
-from pygan._session import find_device, hardware, own_defaults, own_randomness
-from pygan._terminal import is_terminal, say
+from pygan._session import (
+    find_device,
+    forked_randomness,
+    hardware,
+    own_defaults,
+    own_randomness,
+    refuse_many_processes,
+)
+from pygan._terminal import say
 from pygan._version import __version__
 from pygan.batches import Batches
 from pygan.checkpoint import Part
@@ -28,6 +35,7 @@ from pygan.fit import Cadence, Fit
 from pygan.folder import RunFolder, choose_folder
 from pygan.game import Game, make_game
 from pygan.optim import MovingAverage
+from pygan.progress import introduce, is_live
 from pygan.recipes import Recipe, find_recipe
 from pygan.run import SIGMA_POINTS, Run, load_weights, make_config, read_config, refuse_changes, summary
 from pygan.settings import value_of_type
@@ -36,6 +44,8 @@ from pygan.tensorboard import Board
 __all__ = ["train"]
 
 _PICTURES = 64
+_PICTURES_OF_A_CLASS = 10
+_SAMPLES_FOR_STATISTICS = 5000  # that the averaged generator's batch norm is measured on
 
 
 def train(
@@ -68,7 +78,8 @@ def train(
         seed: at least 0. On the CPU the same seed gives the same bits.
         resume: continue from the last checkpoint in the run folder, or start if there is none. A finished run is
             returned as it is, unless `epochs` is larger than before. Anything else that is given must be what it was.
-        progress: show a progress bar if standard error is a terminal.
+        progress: say on standard error how far the run is: a line that is rewritten on a terminal or in a notebook,
+            elsewhere a line for each evaluation.
         generator, discriminator: modules of your own in place of the recipe's, trained in place; see `pygan.models`.
         valid, test: images to use as these splits.
         root: the folder of data sets; see `pygan.data.load`.
@@ -84,11 +95,12 @@ def train(
 
     Raises:
         TypeError, ValueError: an unknown or impossible setting, unusable data, a folder that holds another run.
-        RuntimeError: another process trains in the folder, another thread trains in this process, or the device is not
-            there.
+        RuntimeError: another process trains in the folder, another thread trains in this process, the device is not
+            there, or this is one of several processes that torchrun has started.
         pygan.health.NonFiniteError: a NaN or an infinity appeared.
         KeyboardInterrupt: after Ctrl-C, when the run has been saved.
     """
+    refuse_many_processes()
     seed = value_of_type("train: seed", seed, int)
     if seed < 0:
         raise ValueError(f"train: seed must be at least 0, got {seed}")
@@ -105,7 +117,7 @@ def train(
     changes = settings if epochs is None else {**settings, "epochs": epochs}
 
     def chosen(before: Recipe | None) -> Recipe:
-        return find_recipe(recipe, changes, splits, before)
+        return find_recipe(recipe, changes, splits, before, conditional)
 
     if not resume:
         chosen(None)  # A mistyped setting is to be found before a folder is made.
@@ -130,11 +142,13 @@ def train(
             fit.open_logs()
             if not (fit.finished and folder.is_finished()):
                 folder.write_result(None)
+                if progress:
+                    introduce(run)
                 fit.play(progress)
             best, entry = _best_run(run, folder, game)
             if not folder.is_finished():
                 _write_result(best, entry, fit, folder, place)
-    if progress and is_terminal(sys.stderr):
+    if progress and is_live():
         say(summary(folder))
     return best
 
@@ -145,7 +159,7 @@ class _Play:
     fit: Fit
 
     def __init__(self, run: Run, game: Game, splits: Splits, folder: RunFolder, device: torch.device) -> None:
-        self.run, self.game, self.splits, self.folder = run, game, splits, folder
+        self.run, self.game, self.splits, self.folder, self.device = run, game, splits, folder, device
         self.recipe = recipe = run.recipe
         self.averaged = None
         if recipe.averaging > 0:
@@ -187,8 +201,11 @@ class _Play:
 
     def end_epoch(self, epoch: int, last: bool) -> dict[str, Any]:
         """Evaluate on the validation split, and draw samples, from noise that is always the same."""
+        if self.averaged is not None:
+            with forked_randomness(self.device):  # of a generator with dropout
+                self.averaged.recompute_statistics(self._passes())
         if last or epoch % self.recipe.samples_every == 0:
-            pictures.save_png(self.folder.samples(epoch), self.run.sample(_PICTURES, self.run.seed))
+            pictures.save_png(self.folder.samples(epoch), *_picture(self.run))
         if not last and epoch % self.recipe.evaluate_every != 0:
             return {"log_likelihood": None, "sigma": None, "spread": None}
         self.fit.check_finite()
@@ -205,6 +222,29 @@ class _Play:
             "sigma": window.sigma,
             "spread": health.spread(window.samples) / of_data if of_data > 0 else None,  # where images are all alike
         }
+
+    def _passes(self) -> Iterator[tuple[Tensor, ...]]:
+        """Batches of the generator's inputs as in training, always the same."""
+        source, labels, n = (
+            torch.Generator().manual_seed(self.run.seed),
+            self.splits.train.labels,
+            self.batches.batch_size,
+        )
+        for _ in range(math.ceil(_SAMPLES_FOR_STATISTICS / n)):
+            inputs = [self.game.draw_noise(n, source)]
+            if self.game.classes and labels is not None:
+                inputs.append(labels[torch.randint(len(labels), (n,), generator=source)])
+            yield tuple(tensor.to(self.device) for tensor in inputs)
+
+
+def _picture(run: Run) -> tuple[Tensor, int | None]:
+    """Samples, and how many make a row; of a conditional run a row is a class, and a column a noise vector."""
+    classes = run.game.classes
+    if not classes:
+        return run.sample(_PICTURES, run.seed), None
+    noise = run.noise(_PICTURES_OF_A_CLASS, run.seed).repeat(classes, 1)
+    labels = torch.arange(classes).repeat_interleave(_PICTURES_OF_A_CLASS)
+    return run.generate(noise, labels), _PICTURES_OF_A_CLASS
 
 
 def _best_run(run: Run, folder: RunFolder, game: Game) -> tuple[Run, dict[str, Any]]:

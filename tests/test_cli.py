@@ -10,15 +10,19 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 
 import pygan
-from pygan import cli, data, pictures
+import pygan.plan
+from pygan import cli, commands, data, pictures
+from pygan.commands import evaluate, sample, train
+from pygan.commands.wording import on_the_command_line
 from pygan.folder import RunFolder
-from pygan.recipes import RECIPES, known_settings
+from pygan.recipes import RECIPES, every_part, known_settings
 from pygan.run import load
 
 Image = pytest.importorskip("PIL.Image")
@@ -48,7 +52,7 @@ def trained(tmp_path_factory):
 # Help
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "-h"], ["sample", "-h"], ["evaluate", "-h"], ["info", "-h"]])
+@pytest.mark.parametrize("words", [["--help"], *([command, "-h"] for command in cli.COMMANDS)])
 @pytest.mark.parametrize("columns", ["80", "200"])
 def test_help_fits_into_80_columns(call, monkeypatch, words, columns):
     monkeypatch.setenv("COLUMNS", columns)
@@ -59,13 +63,15 @@ def test_help_fits_into_80_columns(call, monkeypatch, words, columns):
 
 
 def test_examples_of_the_help_are_valid_command_lines(call):
-    for command in ("train", "sample", "evaluate"):
+    parsers = {"train": train.parser, "sample": sample.parser, "evaluate": evaluate.parser}
+    for command, parser in parsers.items():
         _, out, _ = call(command, "--help")
         examples = re.findall(r"^  pygan (.*?)(?:   .*)?$", out, re.MULTILINE)
         assert len(examples) >= 2
         for example in examples:
-            options = cli._parser().parse(example.split())
-            assert options.parser.prog == f"pygan {command}"
+            name, *words = [word for word in example.split() if word != "--help"]
+            assert name == command
+            parser().parse(words)
 
 
 def test_every_setting_has_its_flag_and_its_help(call):
@@ -88,7 +94,13 @@ def test_version(call):
 # What the words become
 
 
-OF_OTHERS = {"adam_beta1": {"optimizer": "adam"}, "adam_beta2": {"optimizer": "adam"}}  # what a setting goes with
+# Settings that paper2014 has not, each with a part that has it.
+OF_OTHERS = {
+    of.name: {kind: key}
+    for kind, key, part in every_part()
+    for of in fields(part)
+    if of.name not in RECIPES["paper2014"].flat()
+}
 
 
 def other(name):
@@ -110,11 +122,11 @@ def other(name):
 def test_every_flag_reaches_train_and_changes_the_recipe(call, monkeypatch, name):
     received = {}
 
-    def train(data, recipe, **keywords):
+    def remember(data, recipe, **keywords):
         received.update(keywords, data=data, recipe=recipe)
         raise KeyboardInterrupt("enough")
 
-    monkeypatch.setattr(cli, "train", train)
+    monkeypatch.setattr(commands.train, "train", remember)
     value, words = other(name)
     assert call("train", "mnist", "--recipe", "paper2014", *words)[0] == 130
     assert {known: received[known] for known in known_settings() if known in received} == {name: value}
@@ -126,11 +138,11 @@ def test_every_flag_reaches_train_and_changes_the_recipe(call, monkeypatch, name
 def test_the_other_options_reach_train(call, monkeypatch):
     received = {}
 
-    def train(*positional, **keywords):
-        received.update(keywords, positional=positional)
+    def remember(**keywords):
+        received.update(keywords)
         raise KeyboardInterrupt("enough")
 
-    monkeypatch.setattr(cli, "train", train)
+    monkeypatch.setattr(commands.train, "train", remember)
     call(
         "train",
         "a",
@@ -147,12 +159,17 @@ def test_the_other_options_reach_train(call, monkeypatch):
         "e",
         "--test",
         "f",
+        "--image-size",
+        "5",
+        "--conditional",
     )
-    expected = {"positional": ("a",), "recipe": None, "out": "b", "resume": True, "device": "c", "seed": 4, "root": "d"}
+    expected = {"data": "a", "recipe": None, "out": "b", "resume": True, "device": "c", "seed": 4, "root": "d"}
+    expected |= {"image_size": 5, "conditional": True}
     assert received == {**expected, "valid": "e", "test": "f", "progress": True}
+    received.clear()
     call("train", "--quiet")
-    expected = {"positional": ("digits",), "recipe": None, "out": None, "resume": False, "device": "auto", "seed": 0}
-    assert received == {**expected, "root": None, "valid": None, "test": None, "progress": False}
+    expected = {"data": "digits", "recipe": None, "out": None, "resume": False, "device": "auto", "seed": 0}
+    assert received == {**expected, "conditional": False, "progress": False}
 
 
 # Wrong words
@@ -161,7 +178,7 @@ def test_the_other_options_reach_train(call, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["trian"], "'trian' is none of train, sample, evaluate, info; did you mean 'train'?"),
+        (["trian"], "'trian' is none of train, sample, evaluate, recipes, info; did you mean 'train'?"),
         (["train", "--batchsize", "5"], "unknown argument --batchsize; did you mean '--batch-size'?"),
         (["train", "--epoch=5"], "unknown argument --epoch=5; did you mean '--epochs'?"),
         (["train", "digits", "mnist"], "unknown argument mnist"),
@@ -170,7 +187,10 @@ def test_the_other_options_reach_train(call, monkeypatch):
         (["train", "--pieces-hidden"], "unknown argument --pieces-hidden"),
         (["train", "--generator-hidden", "a"], "expected whole numbers such as 1200,1200, got 'a'"),
         (["sample"], "the following arguments are required: RUN"),
-        (["sample", "x", "-o", "grid.jpg"], "expected a name that ends in .png or .npy, got 'grid.jpg'"),
+        (
+            ["sample", "x", "-o", "x.jpg"],
+            "expected a name that ends in .png, .npy, .npz or / (a folder), got 'x.jpg'",
+        ),
         (["sample", "x", "-n", "0"], "expected a whole number, at least 1, got '0'"),
         (["evaluate", __file__], "samples in a file need data to be judged by"),
     ],
@@ -191,9 +211,12 @@ def test_a_wrong_command_line_is_one_line_and_2(call, words, answer):
             "pygan: error: data: 'mnits' is neither a data set (digits, mnist, cifar10, olivetti, ",
         ),
         (["train", "--recipe", "papr2014"], "pygan: error: unknown recipe 'papr2014'"),
-        (["train", "--k", "0"], "pygan: error: k must be at least 1, got 0"),
-        (["train", "--device", "abacus"], "pygan: error: device: abacus cannot be used: "),
-        (["train", "--seed", "-1"], "pygan: error: train: seed must be "),
+        (["train", "--k", "0"], "pygan: error: --k must be at least 1, got 0"),
+        (
+            ["train", "--device", "abacus"],
+            "pygan: error: --device: must be auto, cpu, cuda, cuda:1, ..., got 'abacus'",
+        ),
+        (["train", "--seed", "-1"], "pygan: error: --seed must be "),
         (["sample", "missing"], "pygan: error: load: missing holds no run"),
         (["evaluate", "missing.npy", "digits"], "pygan: error: evaluate: there is no run or file missing.npy"),
         (["evaluate", "runs/typo"], "pygan: error: evaluate: there is no run or file runs/typo"),
@@ -322,6 +345,7 @@ def test_evaluate_a_run(call, trained):
     code, out, err = call("evaluate", trained)
     result = json.loads((trained / "result.json").read_text())
     assert (code, err) == (0, "")
+    assert "50 samples; published figures are of 10,000 and do not compare" in out
     expected = f"{result['log_likelihood']:.2f} +- {result['standard_error']:.2f} nats on 179 test images"
     assert expected in out
     assert f"{result['sigma']:.4f}, chosen on 179 validation images" in out
@@ -364,8 +388,9 @@ def test_evaluate_names_what_is_wrong_with_samples(call, tmp_path):
     assert code == 1
     assert re.search(r"x.npy: floats must lie in \[0, 1\], got \[-1, -1\]", err)
     np.save(tmp_path / "x.npy", np.zeros((20, 65)))
-    assert (
-        "valid must have 65 values a row, as the samples, got 64" in call("evaluate", tmp_path / "x.npy", "digits")[2]
+    assert call("evaluate", tmp_path / "x.npy", "digits")[2] == (
+        f"pygan: error: evaluate: the samples of {tmp_path}/x.npy must have 64 values each, as the images of digits "
+        "(1 x 8 x 8), got 65\n"
     )
 
 
@@ -393,10 +418,13 @@ def test_info(call, monkeypatch):
 
 
 def test_a_warning_is_one_line(call, monkeypatch):
-    monkeypatch.setattr(cli, "_info", lambda options: warnings.warn("the sky is falling", stacklevel=1))
+    def warn(words):
+        warnings.warn("the sky is falling, pass image_size=3", stacklevel=1)
+
+    monkeypatch.setitem(cli.COMMANDS, "info", cli.Command(warn, ""))
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        assert call("info") == (0, "", "pygan: warning: the sky is falling\n")
+        assert call("info") == (0, "", "pygan: warning: the sky is falling, pass --image-size 3\n")
 
 
 # In a process of its own
@@ -432,7 +460,213 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_with_130(tmp_path):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert out == ""
-    assert err.count("\n") == 1
     assert "go on with: pygan train --out run --epochs 100000" in err
     assert err.endswith(" --resume\n")
     assert (tmp_path / "run" / "checkpoints" / "last.safetensors").exists()
+
+
+# What a new user meets (issue 13): the command that was typed, and what it prints
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("--lr", "'--generator-lr' or '--discriminator-lr'"),
+        ("--learning-rate=0.1", "'--generator-lr' or '--discriminator-lr'"),
+        ("--label", "'--conditional'"),
+        ("--size", "'--image-size'"),
+        ("--hidden", "'--generator-hidden' or '--discriminator-hidden'"),
+        ("--optimiser", "'--optimizer'"),
+    ],
+)
+def test_an_option_is_suggested_by_its_meaning(call, word, meant):
+    assert f"unknown argument {word}; did you mean {meant}?" in call("train", word, "1")[2]
+
+
+def test_a_setting_is_suggested_by_its_meaning_in_python():
+    with pytest.raises(TypeError, match="unknown setting 'lr'; did you mean 'generator_lr' or 'discriminator_lr'"):
+        RECIPES["digits"].with_settings(lr=0.1)
+
+
+@pytest.mark.parametrize("command", [["train"], ["sample", "x"], ["evaluate", __file__, "digits"]])
+def test_a_device_that_is_none(call, tmp_path, monkeypatch, command):
+    code, _, err = call(*command, "--device", "gpu")
+    expected = "--device: must be auto, cpu, cuda, cuda:1, ..., got 'gpu'; a GPU is 'cuda', and 'auto' takes one if "
+    assert (code, err) == (1, f"pygan: error: {expected}there is one\n")
+    if not torch.cuda.is_available():
+        err = call(*command, "--device", "cuda")[2]
+        assert re.fullmatch(r"pygan: error: --device: 'cuda' cannot be used: [^.\n]*\n", err)
+
+
+def test_the_command_line_answers_in_its_own_words(call, tmp_path, trained, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, "run")
+    words = ["train", "digits", "--epochs", "2", "--out", "run"]
+    _, _, err = call(*words)
+    assert err == (
+        "pygan: error: train: run holds a run; --resume continues it, another --out starts a new one: "
+        "pygan train digits --epochs 2 --out run --resume\n"
+    )
+    assert (
+        "--k must be 1 with --updates simultaneous, got 2; --updates alternating takes any k"
+        in call("train", "--k", "2")[2]
+    )
+    err = call("train", "digits", "--momentum", "0.3")[2]
+    assert "--momentum goes with --optimizer momentum, which this recipe does not use" in err
+
+
+def test_python_is_translated_and_nothing_else():
+    for said, meant in {
+        "pass image_size=64 or less": "pass --image-size 64 or less",
+        "choose another out=": "choose another --out",
+        "train with conditional=True": "train with --conditional",
+        "use checkpoint='best'": "use --checkpoint best",
+        "Lower generator_lr, or (updates='alternating' with k=2)": (
+            "Lower --generator-lr, or (--updates alternating with --k 2)"
+        ),
+        "train: batch_size must be at least 1": "--batch-size must be at least 1",
+        "labels: must lie in 0..9": "--labels: must lie in 0..9",
+        "runs/batch_size/k=3 holds no run": "runs/batch_size/k=3 holds no run",
+        "got 'lr_floor'": "got 'lr_floor'",
+        "d_loss = 3, noise, data": "d_loss = 3, noise, data",
+    }.items():
+        assert on_the_command_line(said) == meant
+
+
+@pytest.mark.parametrize(
+    ("words", "resume"),
+    [
+        (["--resume=True"], True),
+        (["--resume", "True"], True),
+        (["--resume=no"], False),
+        (["--resume"], True),
+        (["--resume", "mnist"], True),
+    ],
+)
+def test_a_switch_with_a_value_is_understood(words, resume):
+    assert train.parser().parse(words).resume is resume
+
+
+def test_a_switch_with_another_value_is_explained(call):
+    assert train.parser().parse(["--deterministic=False"]).deterministic is False
+    err = call("train", "--resume=runs/x")[2]
+    assert "argument --resume: takes no value, or True or False, got 'runs/x'" in err
+
+
+def test_torchrun_is_refused(call, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, out, err = call("train", "digits")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "Start it without torchrun" in err
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "epochs", "pieces", "momentum"),
+    [
+        ([], "[200]", "[3]", "[-]"),
+        (["mnist"], "[250]", "[5]", "[0.5]"),
+        (["mnist", "--recipe", "averaged"], "[300]", "[5]", "[0.5]"),
+        (["--recipe", "digits", "--epochs", "7", "--optimizer", "momentum"], "[7]", "[3]", "[0.5]"),
+    ],
+)
+def test_help_shows_the_values_of_the_recipe_that_would_run(call, words, epochs, pieces, momentum):
+    code, out, _ = call("train", *words, "--help")
+    assert code == 0
+    values = {name: re.search(rf"  --{name} [^\[]*(\[[^\]]*\])", out)[1] for name in ("epochs", "pieces", "momentum")}
+    assert values == {"epochs": epochs, "pieces": pieces, "momentum": momentum}
+
+
+def test_recipes_lists_them_and_prints_one_that_config_takes(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, out, _ = call("recipes")
+    assert [line.split()[0] for line in out.splitlines()] == ["recipe", *RECIPES]
+    _, out, _ = call("recipes", "averaged")
+    (tmp_path / "mine.toml").write_text(out)
+    received = {}
+    monkeypatch.setattr(commands.train, "train", lambda **keywords: received.update(keywords) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        call("train", "mnist", "--config", "mine.toml", "--k", "1")
+    assert (received["data"], received["recipe"], received["k"]) == ("mnist", RECIPES["averaged"], 1)
+    assert "unknown recipe 'averagd'" in call("recipes", "averagd")[2]
+
+
+def test_config_reads_back_what_a_run_wrote(call, tmp_path, trained, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call("train", "--config", trained / "config.toml", "--out", "again", "--quiet")[0] == 0
+    assert (tmp_path / "again/config.toml").read_text() == (trained / "config.toml").read_text()
+    assert (tmp_path / "again/log.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("k = ", "Invalid value"),
+        ("seed = 1", "it must have a table [recipe], as `pygan recipes NAME` prints it"),
+        ("[recipe]\nname = 'x'\nlr = 3", "unknown setting 'lr'; did you mean"),
+        ("[recipe]\n[players]\ngenerator = 'my.Net'", "it is of a run with a generator of its user's own"),
+    ],
+)
+def test_a_config_that_is_none_is_named(call, tmp_path, text, answer):
+    (tmp_path / "x.toml").write_text(text)
+    code, _, err = call("train", "--config", tmp_path / "x.toml")
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith(f"pygan: error: --config: {tmp_path}/x.toml cannot be used: ")
+    assert answer in err
+
+
+def test_dry_run_says_what_it_would_take_and_writes_nothing(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pygan.plan, "_SECONDS", 0.01)
+    code, out, err = call(
+        "train", "digits", "--dry-run", "--epochs", "3", "--k", "2", "--updates", "alternating", *SMALL
+    )
+    rows = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert (code, err, os.listdir()) == (0, "", [])
+    assert rows["images"] == "1,439 for training, 179 for validation, 179 for test, each 1 x 8 x 8"
+    assert rows["recipe"] == "digits: 3 epochs, batches of 100, learning rates 0.002 and 0.002"
+    assert rows["updates"] == "7 an epoch, 21 in all"
+    assert rows["generator"] == f"maxout_mlp, {32 * 8 + 8 + 8 * 64 + 64} parameters"
+    assert rows["discriminator"] == f"maxout_mlp, {(64 + 1) * 8 * 2 + 8 + 1:,} parameters"
+    assert re.fullmatch(r"\d+\.\d\d GiB at the peak of this trial", rows["memory"])
+    assert re.fullmatch(r"\S+ s an epoch, \S+ s an evaluation, about .* in all", rows["time"])
+
+
+def test_dry_run_refuses_what_does_not_fit_before_it_allocates(call, monkeypatch):
+    monkeypatch.setattr(pygan.plan, "_free", lambda device: 2**20)
+    code, out, err = call("train", "digits", "--dry-run")
+    assert (code, out) == (1, "")
+    assert "the parameters, their gradients and the optimizer need 0.0 GiB, and 0.0 GiB are free" in err
+
+
+def test_sample_writes_arrays_with_labels_and_single_pictures(call, trained, tmp_path):
+    images = load(trained).sample(11, seed=5)
+    words = ["sample", trained, "-n", "11", "--seed", "5", "--device", "cpu", "-o"]
+    assert call(*words, tmp_path / "x.npz")[0] == 0
+    with np.load(tmp_path / "x.npz") as file:
+        assert dict(file).keys() == {"images"}
+        assert np.array_equal(file["images"], images.numpy())
+    assert call(*words, f"{tmp_path}/single/") == (0, f"{tmp_path}/single\n", "")
+    assert sorted(os.listdir(tmp_path / "single")) == [f"{i:02}.png" for i in range(11)]
+    with Image.open(tmp_path / "single/10.png") as picture:
+        assert np.array_equal(np.asarray(picture), (images[10, 0] * 255).round().byte().numpy())
+    assert "has pictures already" in call(*words, f"{tmp_path}/single")[2]
+    (tmp_path / "x.npz").rename(tmp_path / "y.npz")
+    assert call("evaluate", tmp_path / "y.npz", "digits")[0] == 0
+
+
+def test_an_array_is_written_as_a_whole(call, trained, tmp_path, monkeypatch):
+    (tmp_path / "x.npy").write_bytes(b"before")
+    monkeypatch.setattr(os, "fsync", lambda handle: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        call("sample", trained, "-n", "2", "-o", tmp_path / "x.npy")
+    assert (tmp_path / "x.npy").read_bytes() == b"before"
+    assert os.listdir(tmp_path) == ["x.npy"]
+
+
+def test_labels_of_a_run_that_has_none(call, trained, tmp_path):
+    err = call("sample", trained, "--labels", "3", "-o", tmp_path / "x.png")[2]
+    assert err == "pygan: error: --labels: this run is not conditional; train with --conditional\n"
+    err = call("sample", trained, "--labels", "3,1", "-n", "5", "-o", tmp_path / "x.png")[2]
+    assert "--labels: must be one, or as many as samples, 5, got 2" in err

@@ -15,9 +15,10 @@ from pygan.optim import AdamSettings, MomentumSettings, Rates
 from pygan.recipes import PARTS, RECIPES, Recipe, find_recipe, known_settings
 
 
-def fit(recipe=None, data="mnist", pixels=784, images=50_000, before=None, **settings):
+def fit(recipe=None, data="mnist", pixels=784, images=50_000, before=None, conditional=False, **settings):
     one = torch.zeros(1, 1, 1, pixels, dtype=torch.uint8).expand(images, -1, -1, -1)
-    return find_recipe(recipe, settings, Splits(data, Batch(one), Batch(one), Batch(one), "made up"), before)
+    splits = Splits(data, Batch(one), Batch(one), Batch(one), "made up")
+    return find_recipe(recipe, settings, splits, before, conditional)
 
 
 def test_the_two_recipes_of_2014_differ_in_the_update_and_in_the_half_of_the_discriminators_loss():
@@ -83,7 +84,7 @@ def test_both_players_have_rates_of_their_own():
     ("settings", "message"),
     [
         ({"k": 0}, "k must be at least 1, got 0"),
-        ({"k": 2}, "k must be 1 with updates 'simultaneous', got 2; 'alternating' takes any k"),
+        ({"k": 2}, "k must be 1 with updates='simultaneous', got 2; updates='alternating' takes any k"),
         ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
         ({"objective": "hinge"}, f"objective must be one of {', '.join(map(repr, OBJECTIVES))}, got 'hinge'"),
         ({"keep_hidden": 0.0}, "keep_hidden must be in (0, 1], got 0.0"),
@@ -138,6 +139,8 @@ def test_a_named_recipe_is_fitted_to_the_data():
     assert fit("code2014", "digits", 64, 1437).generator_lr == 0.1
     assert fit("code2014", "folder", 784, 30).batch_size == 30
     assert fit("code2014", "folder", 784, 30, batch_size=20).batch_size == 20
+    assert fit("conditional2014", "cifar10", 3072).generator_lr == cifar.generator_lr
+    assert fit("dcgan", "cifar10", 3072).generator_lr == 2e-4, "that rate is not for one size"
     with pytest.raises(ValueError, match="batch_size must be at most 30, the number of training images, got 100"):
         fit("code2014", "folder", 784, 30, batch_size=100)
 
@@ -145,6 +148,8 @@ def test_a_named_recipe_is_fitted_to_the_data():
 def test_the_default_is_the_datas_own():
     assert fit(None, "digits", 64, 1437).name == fit(None, "faces", 3600, 400).name == "digits"
     assert fit(None, "mnist").name == "code2014"
+    assert fit(None, "mnist", conditional=True).name == "conditional2014"
+    assert fit(None, "digits", 64, 1437, conditional=True).name == "dcgan"
     assert fit(Recipe(name="mine", batch_size=7)).batch_size == 7
 
 

@@ -45,6 +45,10 @@ class Batch:
         labels = "no labels" if self.labels is None else "labels"
         return f"Batch({self.images.dtype} images {list(self.images.shape)}, {labels})"
 
+    def of_class(self, label: int) -> Batch:
+        """Return the images with this label; none where there are no labels."""
+        return self[:0] if self.labels is None else self[self.labels == label]
+
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on `device`."""
         return Batch(self.images.to(device), None if self.labels is None else self.labels.to(device))

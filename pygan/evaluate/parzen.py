@@ -2,7 +2,6 @@
 
 import math
 import operator
-import warnings
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
+from pygan._terminal import warn
 from pygan.evaluate.chunks import Chunks, Rows
 from pygan.ops import parzen_logsumexp
 
@@ -126,10 +126,9 @@ class ParzenWindow:
         if refine:
             self.sigma = self._refined(points, self.sigma, grid)
         elif at_edge:
-            warnings.warn(
+            warn(
                 f"the best bandwidth, {self.sigma:.4g}, lies at the edge of the grid "
-                f"[{min(grid):.4g}, {max(grid):.4g}]: a better one may lie outside",
-                stacklevel=2,
+                f"[{min(grid):.4g}, {max(grid):.4g}]: a better one may lie outside"
             )
         self._fitted = points, grid
         return self

@@ -1,12 +1,12 @@
 """What replaces `pygan.algorithm` where it gives the same numbers sooner. `make_step` chooses."""
 
 import re
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from pygan._terminal import warn
 from pygan.algorithm import ALGORITHMS
 from pygan.fast.fused import FusedStep, can_fuse
 from pygan.fast.graph import GraphStep
@@ -22,9 +22,7 @@ __all__ = ["make_step"]
 def make_step(game: Game, recipe: "Recipe", device: torch.device) -> Step:
     """Return the fastest step that applies to the game; its players are on the device."""
     if recipe.precision == "bf16" and device.type == "cpu" and not _has_bf16():
-        warnings.warn(
-            "precision='bf16': this CPU has no bfloat16 instructions, so float32 would be faster", stacklevel=3
-        )
+        warn("precision='bf16': this CPU has no bfloat16 instructions, so float32 would be faster")
     step: BaseStep
     if recipe.step == "auto" and can_fuse(game, recipe, device):
         step = FusedStep(game, recipe, device)

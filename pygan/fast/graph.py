@@ -9,13 +9,13 @@ A captured step gives the bits of the step that it was captured from if cuBLAS i
 both (CUBLAS_WORKSPACE_CONFIG=:4096:8); otherwise it may choose another order of summation.
 """
 
-import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from pygan._terminal import warn
 from pygan.batches import Batches
 from pygan.optim import Rates
 from pygan.step import BaseStep, Rows
@@ -98,7 +98,7 @@ class GraphStep:
         except RuntimeError as error:
             self._possible = False
             reason = str(error).partition("\n")[0]
-            warnings.warn(f"this training step cannot become a CUDA graph and runs uncaptured: {reason}", stacklevel=4)
+            warn(f"this training step cannot become a CUDA graph and runs uncaptured: {reason}")
         self._source, self._indices = real, indices
 
     def _forget(self) -> None:

@@ -12,9 +12,16 @@ A discriminator that treats each image of a batch by itself (no batch norm) may 
 """
 
 from pygan.models.base import Model
+from pygan.models.conditional_mlp import ConditionalMLP
+from pygan.models.dcgan import DCGAN
 from pygan.models.maxout_mlp import Discriminator, Generator, MaxoutMLP
 from pygan.models.mlp import MLP
 
-__all__ = ["MLP", "MODELS", "Discriminator", "Generator", "MaxoutMLP", "Model"]
+__all__ = ["DCGAN", "MLP", "MODELS", "ConditionalMLP", "Discriminator", "Generator", "MaxoutMLP", "Model"]
 
-MODELS: dict[str, type[Model]] = {"maxout_mlp": MaxoutMLP, "mlp": MLP}
+MODELS: dict[str, type[Model]] = {
+    "maxout_mlp": MaxoutMLP,
+    "conditional_mlp": ConditionalMLP,
+    "mlp": MLP,
+    "dcgan": DCGAN,
+}

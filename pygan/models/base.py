@@ -38,7 +38,14 @@ class Model(Settings):
         """Return the discriminator: images [n, C, H, W] (and labels [n], if `classes` > 0) -> logits [n]."""
         raise NotImplementedError
 
+    def rate_scale(self, shape: Sequence[int]) -> float:
+        """Return the factor by which a named recipe's learning rates are fitted to images of shape (C, H, W)."""
+        return 1.0
+
     def refuse_classes(self, classes: int) -> None:
         """Raise ValueError if `classes` > 0, for a model that has no conditional form."""
         if classes:
-            raise ValueError(f"conditional=True: the model {self.name!r} has no conditional form")
+            raise ValueError(
+                f"conditional=True: the model {self.name!r} has no conditional form; "
+                "'conditional_mlp' and 'dcgan' have one (recipe='conditional2014', recipe='dcgan')"
+            )

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
-from pygan.models.base import Model
+from pygan.models.fully_connected import FullyConnected, start_at_mean, start_uniform
 from pygan.nn import Maxout
 from pygan.ops import dropout
-from pygan.settings import KEPT, POSITIVE, SIZES, setting
+from pygan.settings import SIZES, setting
 
 __all__ = ["Discriminator", "Generator", "MaxoutMLP"]
 
@@ -40,11 +39,9 @@ class Generator(nn.Module):
         sizes = [noise_size, *hidden]
         self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
         self.output = nn.Linear(sizes[-1], math.prod(shape))
-        _start_uniform(self, init_range)
+        start_uniform(self, init_range)
         if mean_image is not None:
-            with torch.no_grad():
-                # A pixel that is black in every image would have an infinite logit.
-                self.output.bias.copy_(mean_image.flatten().double().clamp(1e-7, 1 - 1e-7).logit())
+            start_at_mean(self.output.bias, mean_image)
 
     def forward(self, noise: Tensor) -> Tensor:
         """Noise [n, noise_size] -> images [n, C, H, W] in [0, 1]."""
@@ -85,7 +82,7 @@ class Discriminator(nn.Module):
         )
         self.dropout = 1 - keep_hidden
         self.output = nn.Linear(sizes[-1], 1)
-        _start_uniform(self, init_range)
+        start_uniform(self, init_range)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [n, C, H, W] -> logits [n] of D(x)."""
@@ -96,40 +93,16 @@ class Discriminator(nn.Module):
         return self.output(x).squeeze(1)
 
 
-def _start_uniform(module: nn.Module, init_range: float) -> None:
-    """Weights U(-init_range, init_range), biases 0."""
-    for name, parameter in module.named_parameters():
-        if name.endswith("bias"):
-            nn.init.zeros_(parameter)
-        else:
-            nn.init.uniform_(parameter, -init_range, init_range)
-
-
 @dataclass(frozen=True, kw_only=True)
-class MaxoutMLP(Model):
+class MaxoutMLP(FullyConnected):
     """The paper's architecture for MNIST; the defaults are the sizes of its authors' code."""
 
     name = "maxout_mlp"
     generator_hidden: tuple[int, ...] = setting(
         (1200, 1200), "units of the generator's ReLU layers", SIZES, player="generator"
     )
-    generator_range: float = setting(
-        0.05, "the generator's weights start in U(-range, range)", POSITIVE, player="generator"
-    )
     discriminator_hidden: tuple[int, ...] = setting(
         (240, 240), "units of the discriminator's maxout layers", SIZES, player="discriminator"
-    )
-    pieces: int = setting(
-        5, "linear pieces of one maxout unit", ("in 1..256", lambda value: 1 <= value <= 256), player="discriminator"
-    )
-    discriminator_range: float = setting(
-        0.005, "the discriminator's weights start in U(-range, range)", POSITIVE, player="discriminator"
-    )
-    keep_input: float = setting(
-        0.8, "share of the discriminator's inputs that dropout keeps", KEPT, player="discriminator"
-    )
-    keep_hidden: float = setting(
-        0.5, "share of the inputs of its other layers that dropout keeps", KEPT, player="discriminator"
     )
 
     def make_generator(

@@ -1,0 +1,1 @@
+"""The commands of `pygan.cli`, one file each; `parser` and `wording` are what they share."""

@@ -1,0 +1,69 @@
+"""`pygan info` and `pygan recipes`: what is installed, and which recipes there are."""
+
+import os
+import platform
+from collections.abc import Sequence
+
+import torch
+
+import pygan
+import pygan.data
+from pygan._session import find_device, hardware
+from pygan.commands.parser import Parser
+from pygan.recipes import RECIPES, named_recipe
+from pygan.run import FORMAT
+
+__all__ = ["INFO_SUMMARY", "RECIPES_SUMMARY", "info", "recipes", "recipes_parser"]
+
+INFO_SUMMARY = "show versions, the build, data folders"
+RECIPES_SUMMARY = "list the recipes, or print one"
+_RECIPES_DESCRIPTION = """\
+List the recipes, or print every setting of one, in the form of config.toml.
+
+examples:
+  pygan recipes
+  pygan recipes digits > mine.toml && pygan train --config mine.toml
+"""
+
+
+def info(words: Sequence[str]) -> None:
+    """Run `pygan info`."""
+    import pooch
+
+    Parser("info", "Show versions, the build, data folders, recipes.").parse(words)
+    build = pygan.build_info()
+    for name, value in {
+        "pygan": pygan.__version__,
+        "torch": torch.__version__,
+        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        "device": hardware(find_device("auto")),
+        **{f"core {key}": value for key, value in build.items() if key != "version"},
+        "data sets": ", ".join(pygan.data.NAMED),
+        "data root": os.environ.get("PYGAN_DATA") or "none (PYGAN_DATA is not set)",
+        "data cache": pooch.os_cache("pygan"),
+        "recipes": ", ".join(RECIPES),
+    }.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else value
+        print(f"{name:<24}{text}")
+
+
+def recipes(words: Sequence[str]) -> None:
+    """Run `pygan recipes`."""
+    import tomli_w
+
+    name = recipes_parser().parse(words).name
+    if name is not None:
+        print(tomli_w.dumps({"format": FORMAT, "recipe": named_recipe(name).flat()}), end="")
+        return
+    width = max(map(len, RECIPES)) + 2
+    print(f"{'recipe':<{width}}epochs  updates       objective       optimizer  model")
+    for name, recipe in RECIPES.items():
+        parts = f"{recipe.objective.name:<16}{recipe.optimizer.name:<11}{recipe.model.name}"
+        print(f"{name:<{width}}{recipe.epochs:>6}  {recipe.updates:<14}{parts}")
+
+
+def recipes_parser() -> Parser:
+    """Return the parser of `pygan recipes`."""
+    of = Parser("recipes [NAME]", _RECIPES_DESCRIPTION)
+    of.option("name", nargs="?", metavar="NAME", help=f"{', '.join(RECIPES)} (default: list them)")
+    return of

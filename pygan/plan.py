@@ -1,0 +1,155 @@
+"""What a training would be: sizes, parameters, memory, time. A few updates measure it, and nothing is written."""
+
+import resource
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import pygan.data
+from pygan._session import find_device, hardware, own_defaults, own_randomness
+from pygan.batches import Batches
+from pygan.data import Data
+from pygan.fast import make_step
+from pygan.game import make_game
+from pygan.recipes import Recipe, find_recipe
+from pygan.run import Run
+
+__all__ = ["Plan", "plan"]
+
+_SECONDS = 2.0  # of updates that are measured
+_COPIES = 3  # of every parameter: the weights, their gradients, the optimiser's state (Adam has a fourth)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training would be.
+
+    Attributes:
+        protocol: what the data are, and how they are split.
+        sizes: images for training, validation and test.
+        shape: (C, H, W) of the images.
+        recipe: every setting.
+        parameters: of the generator and of the discriminator.
+        epoch_seconds: of one epoch, measured on a few updates.
+        updates_per_epoch: of the generator.
+        evaluation_seconds: of one evaluation, measured.
+        memory: bytes at the peak of this process (on a GPU: of the GPU's memory), measured.
+        hardware: what it was measured on.
+    """
+
+    protocol: str
+    sizes: tuple[int, int, int]
+    shape: tuple[int, ...]
+    recipe: Recipe
+    parameters: tuple[int, int]
+    epoch_seconds: float
+    updates_per_epoch: int
+    evaluation_seconds: float
+    memory: int
+    hardware: str
+
+    def seconds(self) -> float:
+        """Seconds of the whole run, evaluations included."""
+        evaluations = -(-self.recipe.epochs // self.recipe.evaluate_every)
+        return self.recipe.epochs * self.epoch_seconds + evaluations * self.evaluation_seconds
+
+
+def plan(
+    data: Data,
+    recipe: str | Recipe | None = None,
+    *,
+    device: str | torch.device = "auto",
+    seed: int = 0,
+    conditional: bool = False,
+    valid: Data | None = None,
+    test: Data | None = None,
+    root: str | Path | None = None,
+    image_size: int | None = None,
+    **settings: Any,
+) -> Plan:
+    """Return what `pygan.train` with the same arguments would do, and write nothing.
+
+    Raises:
+        TypeError, ValueError: as `pygan.train`.
+        MemoryError: the parameters alone do not fit into the memory that is free; nothing was allocated.
+    """
+    place = find_device(device)
+    with own_defaults(place):
+        splits = pygan.data.load(data, root=root, valid=valid, test=test, image_size=image_size, seed=seed)
+        used = find_recipe(recipe, settings, splits)
+        classes = len(splits.classes or ()) if conditional else 0
+        with torch.device("meta"):
+            makers = used.model.make_generator, used.model.make_discriminator
+            players = makers[0](splits.shape, used.noise_size, classes), makers[1](splits.shape, classes)
+        parameters = _count(players[0]), _count(players[1])
+        _refuse_size(_COPIES * 4 * sum(parameters), place)
+        with own_randomness(seed, place, used.deterministic), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # Untrained generators lie at the edge of the grid of sigmas.
+            game = make_game(used, splits, classes, {"generator": None, "discriminator": None}, place)
+            batches = Batches(splits.train, used.batch_size, seed, place, game.scale)
+            updates = max(1, batches.per_epoch // used.k)
+            step = make_step(game, used, place)
+            step(batches, used.rates(0, updates))  # the first one is slower
+            step.statistics()
+            done, start = 0, time.perf_counter()
+            while done == 0 or time.perf_counter() - start < _SECONDS:
+                done += 1
+                batches.position = (done % updates) * used.k
+                step(batches, used.rates(0, updates))
+            step.statistics()  # waits for the GPU
+            update_seconds = (time.perf_counter() - start) / done
+            start = time.perf_counter()
+            run = Run(game, used, Path(), seed, {}, splits=splits)
+            window = run.window()
+            window.log_density(run.density_images(splits.valid))
+            evaluation_seconds = time.perf_counter() - start
+    return Plan(
+        protocol=splits.protocol,
+        sizes=(len(splits.train), len(splits.valid), len(splits.test)),
+        shape=splits.shape,
+        recipe=used,
+        parameters=parameters,
+        epoch_seconds=updates * update_seconds,
+        updates_per_epoch=updates,
+        evaluation_seconds=evaluation_seconds,
+        memory=_peak(place),
+        hardware=hardware(place),
+    )
+
+
+def _count(player: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in player.parameters())
+
+
+def _refuse_size(needed: int, device: torch.device) -> None:
+    """Raise MemoryError if that many bytes are not free."""
+    free = _free(device)
+    if free is not None and needed > free:
+        raise MemoryError(
+            f"train: the parameters, their gradients and the optimizer need {needed / 2**30:,.1f} GiB, and "
+            f"{free / 2**30:,.1f} GiB are free; take smaller layers or a smaller image_size="
+        )
+
+
+def _free(device: torch.device) -> int | None:
+    """Bytes that are free on the device; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return None
+    available = next((line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:")), None)
+    return None if available is None else int(available.split()[1]) * 1024
+
+
+def _peak(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,117 @@
+"""What a run says of itself: on a terminal of any width, in a notebook, in a file; and where warnings point."""
+
+import fcntl
+import io
+import os
+import re
+import struct
+import sys
+import termios
+import warnings
+from contextlib import suppress
+
+import pytest
+import tiny
+
+from pygan import _terminal, progress, train
+from pygan.progress import Progress
+
+MEANS = "D(x) 0.58 D(G(z)) 0.41 D loss 0.65 G loss 0.93"
+
+
+def last_line(monkeypatch, columns):
+    """The line after 100 of 1000 updates on a terminal that is so wide, without the blanks that wipe the one before."""
+    ours, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with os.fdopen(slave, "w") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        with Progress(1000, 0, True) as shown:
+            for _ in range(100):
+                shown.advance()
+            shown.show("epoch 2/20", MEANS, "182 nats")
+    written = b""
+    with suppress(OSError):  # nobody writes any more, and all is read
+        while True:
+            written += os.read(ours, 10_000)
+    os.close(ours)
+    return written.decode().strip().split("\r")[-1].rstrip()
+
+
+def test_the_line_shrinks_and_grows_with_the_terminal(monkeypatch):
+    assert re.fullmatch(r"epoch 2/20 \[00:00<00:0\d\] G loss 0\.93 182 nats", last_line(monkeypatch, 50))
+    assert re.fullmatch(
+        r"epoch 2/20 \[\S+\] D\(G\(z\)\) 0.41 D loss 0.65 G loss 0.93 182 nats", last_line(monkeypatch, 80)
+    )
+    wide = last_line(monkeypatch, 140)
+    assert re.fullmatch(r"epoch 2/20 \[\S+\] \|.{30,}\| D\(x\) .* 182 nats", wide)
+    assert len(wide) == 139  # tqdm leaves one column free
+
+
+def test_the_remaining_time_is_by_the_mean_over_all_updates(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with Progress(1010, 10, True) as shown:
+        for seconds in [100.0] + [1.0] * 99:  # the first one is slow
+            clock[0] += seconds
+            shown.advance()
+        shown.report("epoch 1/10", MEANS, "1 nats")
+    assert sys.stderr.getvalue() == f"epoch 1/10: {MEANS} 1 nats; 3 min so far, about 30 min to go\n"
+
+
+def test_without_a_terminal_there_is_one_line_for_each_evaluation(tmp_path, capsys):
+    tiny.run(tmp_path / "run", epochs=5, progress=True)  # evaluated after epochs 2, 4 and the last
+    out, err = capsys.readouterr()
+    first, nats, *lines = err.splitlines()
+    assert out == ""
+    assert first == (
+        f"pygan: tensor, 48 training images of 1 x 4 x 4; recipe code2014, 5 epochs; run folder {tmp_path / 'run'}"
+    )
+    assert re.fullmatch(r"pygan: nats are the mean .* training images in place of samples score -?\d+", nats)
+    assert [line.partition(": ")[0] for line in lines] == ["epoch 2/5", "epoch 4/5", "epoch 5/5"]
+    assert all(
+        re.search(r": D\(x\) \S+ .* D loss \S+ G loss \S+ -?\d+ nats; .* so far, about .* to go", x) for x in lines
+    )
+    tiny.run(tmp_path / "quiet", progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_is_said_changes_no_bit(tmp_path, one_thread):
+    silent, speaking = (tiny.run(tmp_path / str(show), progress=show) for show in (False, True))
+    assert silent.history == speaking.history
+
+
+def test_a_notebook_gets_its_own_bar(monkeypatch):
+    from tqdm.notebook import tqdm_notebook
+
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert not progress.is_live()
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    monkeypatch.setattr(progress, "_tqdm", lambda: tqdm_notebook)
+    assert progress.is_live()
+
+
+def test_a_warning_points_at_the_first_line_that_is_not_ours(tmp_path):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        tiny.run(tmp_path / "run", generator_lr=1e4, discriminator_lr=1e4, epochs=1)
+    assert {warning.filename for warning in caught} == {tiny.__file__}
+    assert any("the losses diverge" in str(warning.message) for warning in caught)
+    with pytest.warns(UserWarning, match="here") as found:
+        _terminal.warn("here")
+    assert found[0].filename == __file__
+
+
+@pytest.mark.parametrize("size", ["2", "16"])
+def test_one_of_several_processes_is_refused(tmp_path, monkeypatch, size):
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with pytest.raises(
+        RuntimeError, match=rf"trains in one process, and this is one of WORLD_SIZE={size}, as torchrun"
+    ):
+        train(tiny.images(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_torchrun_with_one_process_trains(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert (tiny.run(tmp_path / "run", epochs=1).path / "result.json").exists()
