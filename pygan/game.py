@@ -138,8 +138,8 @@ class Game:
         at_ends = ((far == 0) | (far == 1)).float().mean() > 0.5 and (far == 1).any()  # 0 alone: weights of 0, say
         if bool(at_ends and (far >= 0).all() and (far <= 1).all()):
             raise ValueError(
-                "train: discriminator must give logits, whose sigmoid is D(x), but it seems to end in a sigmoid, "
-                "so that D(x) could never leave [0.5, 0.73]; remove its last layer"
+                "train: discriminator must give logits, or a critic's values, without bounds, but it seems to end in a "
+                "sigmoid, so that it could never leave [0, 1]; remove its last layer"
             )
 
 
@@ -217,7 +217,7 @@ def _refuse_batch_norm(objective: str, discriminator: nn.Module) -> None:
             raise ValueError(
                 f"train: discriminator must have no batch norm, got {type(part).__name__} as {name!r}. The objective "
                 f"{objective!r} penalises the slope at each image by itself, and batch norm mixes the images of a "
-                "batch; take it out, or take layer norm"
+                "batch; take it out (discriminator_norm='none' in model 'dcgan'), or take layer norm"
             )
 
 

@@ -4,7 +4,7 @@ Disjoint supports: the paper's game has no gradient there, a critic has
 
 The data lie in [-0.1, 0.1], the samples in [1.9, 2.1], and the generator can only shift its samples. Left: its gradient
 while the discriminator alone is trained. Right: the same discriminators go on, with one plain gradient step of the
-generator after every twenty updates of theirs.
+generator after every ten updates of theirs.
 """
 
 import torch
@@ -65,14 +65,14 @@ for label, (objective, colour, line) in GAMES.items():
         for _ in range(10):
             step(real, Rates(0.0, 0.02, 0.0))
         gradients.append(gradient(step))
-    for _ in range(40):
-        for _ in range(20):
+    for _ in range(18):
+        for _ in range(10):
             step(real, Rates(0.0, 0.02, 0.0))
         places.append(game.generator.place.item())
         game.generator.place.data -= 0.1 * gradient(step)
     left.semilogy(range(10, 301, 10), [abs(g) for g in gradients], line, color=colour, lw=2, label=label)
     right.plot(places, line, color=colour, lw=2)
-    print(f"{objective:20} gradient {gradients[-1]:.2e}, place after 40 steps {places[-1]:.2f}")
+    print(f"{objective:20} gradient {gradients[-1]:.2e}, place after 18 steps {places[-1]:.2f}")
 left.set(xlabel="updates of the discriminator", ylabel="|d loss of G / d place|")
 left.legend(frameon=False, fontsize="small")
 right.axhspan(-0.1, 0.1, color="gray", alpha=0.4, lw=0)

@@ -4,8 +4,8 @@ Any module can take a player's place in `pygan.train(generator=..., discriminato
 
 * a generator maps noise [n, noise_size] to images [n, C, H, W], or [n, C * H * W], in the pixel scale of the recipe
   (by default [0, 1]);
-* a discriminator maps images [n, C, H, W] to logits [n] or [n, 1]. D(x) is the sigmoid of a logit, so that the
-  discriminator itself does not end in a sigmoid.
+* a discriminator maps images [n, C, H, W] to logits [n] or [n, 1], which have no bounds: it does not end in a sigmoid.
+  In the logistic games D(x) is the sigmoid of a logit; a W-GAN takes the same number as its critic's value.
 
 A discriminator that treats each image of a batch by itself (no batch norm) may say so by an attribute
 `independent_examples = True`. It then sees real and generated images in one pass, which is faster.

@@ -13,6 +13,7 @@ the inner product of a learned vector for the label with its last maps: the proj
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -72,10 +73,12 @@ class DCGANDiscriminator(nn.Module):
         shape: (C, H, W) of the images, with H = W = 4 * 2^k or 7 * 2^k, k >= 1.
         channels: maps of the first layer; each layer after it has twice as many.
         classes: number of classes that it is conditional on, or 0.
+        norm: "batch", or "none" for objectives with a penalty on the slope at single images.
     """
 
-    def __init__(self, shape: Sequence[int], channels: int = 128, classes: int = 0) -> None:
+    def __init__(self, shape: Sequence[int], channels: int = 128, classes: int = 0, norm: str = "batch") -> None:
         super().__init__()
+        self.independent_examples = norm == "none"
         side, halvings = _sides(shape)
         maps = [channels << power for power in range(halvings)]
         first = nn.Sequential(nn.Conv2d(shape[0], maps[0], 4, stride=2, padding=1), nn.LeakyReLU(_SLOPE))
@@ -83,8 +86,8 @@ class DCGANDiscriminator(nn.Module):
             first,
             *(
                 nn.Sequential(
-                    nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False),
-                    nn.BatchNorm2d(after),
+                    nn.Conv2d(before, after, 4, stride=2, padding=1, bias=norm == "none"),
+                    nn.BatchNorm2d(after) if norm == "batch" else nn.Identity(),
                     nn.LeakyReLU(_SLOPE),
                 )
                 for before, after in pairwise(maps)
@@ -142,6 +145,11 @@ class DCGAN(Model):
     channels: int = setting(
         128, "maps of the layer next to the image, in both players; they double with each halving", AT_LEAST_ONE
     )
+    discriminator_norm: Literal["batch", "none"] = setting(
+        "batch",
+        "none leaves batch norm out of the discriminator, as penalties on its slope need it",
+        player="discriminator",
+    )
 
     def make_generator(
         self, shape: Sequence[int], noise_size: int, classes: int = 0, mean_image: Tensor | None = None
@@ -149,4 +157,4 @@ class DCGAN(Model):
         return DCGANGenerator(shape, noise_size, self.channels, classes)
 
     def make_discriminator(self, shape: Sequence[int], classes: int = 0) -> DCGANDiscriminator:
-        return DCGANDiscriminator(shape, self.channels, classes)
+        return DCGANDiscriminator(shape, self.channels, classes, self.discriminator_norm)

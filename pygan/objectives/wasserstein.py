@@ -1,7 +1,9 @@
 """The game for the Wasserstein distance: the discriminator is a critic, whose values are no log odds."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -47,12 +49,7 @@ class _Critic(Objective):
             found["weak critic"] = (
                 f"the critic does not keep up: the distance that it estimates is {recent[-1]:.3g}, and it was not "
                 "positive for three epochs, so that it leads the generator nowhere. "
-                "Give it more updates (larger k), or lower generator_lr"
-            )
-        if len(history) >= 6 and min(recent) > 4 * history[2]["distance"] > 0:
-            found["growing distance"] = (
-                f"the distance grows: {recent[-1]:.3g}, after {history[2]['distance']:.3g} in epoch "
-                f"{history[2]['epoch']}. The generator moves away from the data. Lower generator_lr"
+                "Lower generator_lr, give the critic more updates (larger k), and lower slope_penalty if there is one"
             )
         return found
 
@@ -91,6 +88,18 @@ class WassersteinPenalty(_Critic):
     @property
     def penalises(self) -> bool:
         return True
+
+    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """Besides, whether the distance grows after it has fallen to half; it may rise while the critic learns."""
+        found, distances = super().diagnose(history), [epoch["distance"] for epoch in history]
+        peaks = list(accumulate(distances, max))
+        before = next((peak for peak, now in zip(peaks, distances, strict=True) if now < peak / 2), math.inf)
+        if len(distances) >= 3 and min(distances[-3:]) > 2 * before > 0:
+            found["growing distance"] = (
+                f"the distance grows: {distances[-1]:.3g}, after it had fallen from {before:.3g}, and it was so "
+                "for three epochs. The generator moves away from the data. Lower generator_lr"
+            )
+        return found
 
     def penalty(self, judged: Judged, judge: Callable[[Tensor], Tensor]) -> Tensor:
         """Equation 3 of the paper; pairs of one real and one generated image, each mixed in its own proportion."""
