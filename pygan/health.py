@@ -75,7 +75,7 @@ def diagnose(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             f"the generator collapses: its samples vary {spreads[-1]:.2f} times as much as the data, and did "
             f"{max(spreads):.2f} times. Lower generator_lr, or give the discriminator more updates (k, alternating)"
         )
-    if spreads and spreads[-1] < LEAST_SPREAD and "collapse" not in found and last["update"] >= _GRACE:
+    if spreads and spreads[-1] < LEAST_SPREAD and "collapse" not in found and last.get("update", 0) >= _GRACE:
         found["low_spread"] = (
             f"the samples are much alike: they vary {spreads[-1]:.2f} times as much as the data, so that the "
             "log-likelihood flatters (a mean image scores well). Train longer, raise generator_lr, or take another "
