@@ -71,7 +71,7 @@ def diagnose(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             f"{max(spreads):.2f} times. Lower generator_lr, or give the discriminator more updates "
             "(updates='alternating' with k=2)"
         )
-    if spreads and spreads[-1] < LEAST_SPREAD and "collapse" not in found and history[-1]["update"] >= _GRACE:
+    if spreads and spreads[-1] < LEAST_SPREAD and "collapse" not in found and history[-1].get("update", 0) >= _GRACE:
         found["low_spread"] = (
             f"the samples are much alike: they vary {spreads[-1]:.2f} times as much as the data, so that the "
             "log-likelihood flatters (a mean image scores well). Train longer, raise generator_lr, or take another "
