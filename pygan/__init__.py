@@ -1,14 +1,17 @@
 """Generative Adversarial Nets (Goodfellow et al. 2014) on fused C++/CUDA kernels."""
 
+from pygan._threads import passive_waiting
+
 # torch comes first: it brings the OpenMP runtime that the native core then shares.
-import torch  # noqa: F401, I001
+with passive_waiting():
+    import torch  # noqa: F401
 
 # Inside a clone, its source folder shadows the installed package, which holds the compiled core: look there too.
 from pkgutil import extend_path
 
 __path__ = extend_path(__path__, __name__)
 
-from pygan import data, figures, nn, ops, theory
+from pygan import data, export, figures, nn, ops, theory
 from pygan._build import build_info
 from pygan._version import __version__
 from pygan.evaluate import ParzenEstimate, ParzenWindow
@@ -25,6 +28,7 @@ __all__ = [
     "__version__",
     "build_info",
     "data",
+    "export",
     "figures",
     "load",
     "nn",

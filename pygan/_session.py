@@ -20,7 +20,6 @@ __all__ = [
     "hardware",
     "own_defaults",
     "own_randomness",
-    "refuse_many_processes",
 ]
 
 
@@ -43,16 +42,6 @@ def find_device(device: str | torch.device) -> torch.device:
     except (AssertionError, NotImplementedError, RuntimeError) as error:  # torch without CUDA asserts
         reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
         raise RuntimeError(f"device: {str(device)!r} cannot be used: {reason}") from error
-
-
-def refuse_many_processes() -> None:
-    """Raise RuntimeError in one of several processes that torchrun has started: each would train the same run."""
-    count = os.environ.get("WORLD_SIZE", "1")
-    if count.isdecimal() and int(count) > 1:
-        raise RuntimeError(
-            f"train: trains in one process, and this is one of WORLD_SIZE={count}, as torchrun starts them; each would "
-            "train the same run in a folder of its own. Start it without torchrun, or unset WORLD_SIZE"
-        )
 
 
 def hardware(device: torch.device) -> str:

@@ -13,7 +13,9 @@ __all__ = ["Batches"]
 class Batches:
     """Real images, batch after batch; each epoch is a new permutation, and its last incomplete batch is left out.
 
-    Since the order depends on nothing but (seed, epoch), a run that resumes finds its place by the number of batches
+    With `flip`, half of the images of each epoch, chosen at random, are mirrored left to right.
+
+    Since all of this depends on nothing but (seed, epoch), a run that resumes finds its place by the number of batches
     that it has used, and nothing else needs to be stored.
 
     Args:
@@ -22,26 +24,35 @@ class Batches:
         seed: at least 0.
         device: where the batches are wanted.
         scale: the pixel scale in which they are wanted.
+        flip: whether to mirror images at random.
 
     Attributes:
         position: batches used so far; may be set.
         per_epoch: batches in one epoch.
     """
 
-    def __init__(self, data: Batch, batch_size: int, seed: int, device: torch.device, scale: Scale) -> None:
+    def __init__(
+        self, data: Batch, batch_size: int, seed: int, device: torch.device, scale: Scale, flip: bool = False
+    ) -> None:
         self.data = data.to(device)
         self.batch_size = batch_size
         self.per_epoch = len(data) // batch_size
         self.position = 0
-        self._seed, self._scale = seed, scale
+        self._seed, self._scale, self._flip = seed, scale, flip
         self._order = torch.empty(0, dtype=torch.int64)
         self._epoch = -1
 
     def indices(self) -> Tensor:
-        """Return the next batch as indices into the images, int64 [batch_size], on the images' device."""
+        """Return the next batch as indices into the images, int64 [batch_size], on the images' device.
+
+        With `flip`, an index that is larger by the number of images stands for the mirrored image.
+        """
         epoch, batch = divmod(self.position, self.per_epoch)
         if epoch != self._epoch:
-            order = np.random.default_rng((self._seed, epoch)).permutation(len(self.data))
+            draws = np.random.default_rng((self._seed, epoch))
+            order = draws.permutation(len(self.data))
+            if self._flip:
+                order += len(order) * draws.integers(2, size=len(order))
             self._order = torch.from_numpy(order).to(self.data.images.device)
             self._epoch = epoch
         self.position += 1
@@ -49,8 +60,12 @@ class Batches:
 
     def at(self, indices: Tensor) -> Batch:
         """Return these images, float32 in the pixel scale, and their labels."""
-        batch = self.data[indices]
-        return Batch(self._scale.apply(as_float(batch.images)), batch.labels)
+        batch = self.data[indices % len(self.data)] if self._flip else self.data[indices]
+        images = self._scale.apply(as_float(batch.images))
+        if self._flip:
+            mirrored = (indices >= len(self.data)).view(-1, 1, 1, 1)
+            images = torch.where(mirrored, images.flip(-1), images)
+        return Batch(images, batch.labels)
 
     def __call__(self) -> Batch:
         """Return the next batch."""

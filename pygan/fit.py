@@ -25,7 +25,7 @@ _PROGRESS = {  # what a checkpoint holds of a `Fit`, besides tensors
     "totals": list[float],
     "history": list[dict[str, Any]],
     "times": list[float],
-    "best": float | None,
+    "best": list[float] | None,
     "seconds": float,
     "warned": list[str],
     "stopped": str | None,
@@ -49,7 +49,10 @@ class Learner(Protocol):
         """What has a state that a checkpoint must hold, by name."""
 
     def end_epoch(self, epoch: int, last: bool) -> dict[str, Any]:
-        """Return what is to be added to the history's entry; "log_likelihood", where not None, tells the best epoch."""
+        """Return what is to be added to the history's entry; "log_likelihood", where not None, tells the best epoch.
+
+        An epoch whose "spread" is too low is only the best if there is no other, see `health.rank`.
+        """
 
     def reload(self) -> None:
         """Take up whatever else was changed from outside: by a checkpoint, or by the user's function."""
@@ -78,7 +81,8 @@ class Cadence:
         updates_per_epoch: at least 1.
         checkpoint_every: epochs between checkpoints.
         checkpoint_seconds: seconds after which a checkpoint is made within an epoch.
-        patience: epochs without a better "log_likelihood" after which to stop; 0 is never.
+        patience: epochs without a better one after which to stop; 0 is never.
+        keep_every: epochs between checkpoints that are kept for good; 0 is never.
     """
 
     epochs: int
@@ -86,6 +90,7 @@ class Cadence:
     checkpoint_every: int = 1
     checkpoint_seconds: float = 60.0
     patience: int = 0
+    keep_every: int = 0
 
 
 class Fit:
@@ -122,7 +127,7 @@ class Fit:
         self.update = 0
         self.totals = [0.0] * len(learner.statistics)  # of this epoch so far
         self.history: list[dict[str, Any]] = []
-        self.best: float | None = None  # the log-likelihood of the best checkpoint
+        self.best: list[float] | None = None  # the rank of the best checkpoint, see `health.rank`
         self.times: list[float] = []
         self.seconds = 0.0
         self.warned: list[str] = []
@@ -157,6 +162,8 @@ class Fit:
                     self._end_epoch(epoch)
                     if self.history[-1].get("log_likelihood") is not None:
                         progress.report(*self._line(self.history[-1]))
+                    if self.cadence.keep_every and epoch % self.cadence.keep_every == 0:
+                        self.save(f"{epoch:04}")
                 due = within == 0 and (epoch % self.cadence.checkpoint_every == 0 or self.finished)
                 if due or interrupt.asked or time.monotonic() - saved > self.cadence.checkpoint_seconds:
                     self.save("last")
@@ -187,15 +194,17 @@ class Fit:
             self.open_logs()
 
     def _keep_best(self, entry: Mapping[str, Any]) -> None:
-        score = entry.get("log_likelihood")
-        if score is not None and (self.best is None or score > self.best):
-            self.best = score
+        if entry.get("log_likelihood") is None:
+            return
+        rank = [float(value) for value in health.rank(entry)]
+        if self.best is None or rank > self.best:
+            self.best = rank
             self.save("best")  # all of the run: one that is killed before it saves "last" goes on from here
 
     def _best_epoch(self, otherwise: int) -> int:
-        """The first epoch with the best log-likelihood, if any was judged."""
+        """The first of the best epochs, if any was judged."""
         judged = [entry for entry in self.history if entry.get("log_likelihood") is not None]
-        return max(judged, key=lambda entry: entry["log_likelihood"])["epoch"] if judged else otherwise
+        return max(judged, key=health.rank)["epoch"] if judged else otherwise
 
     def _ask_user(self) -> None:
         if self.on_epoch is None:
@@ -256,6 +265,8 @@ class Fit:
         states = self.folder.read_checkpoints()
         for name, (_, progress) in states.items():
             progress.setdefault("stopped", None)  # version 0.1 had no such thing
+            if isinstance(progress.get("best"), float):  # as it was in version 0.1
+                progress["best"] = [2.0, progress["best"]]
             check_tables(progress, _PROGRESS, self.folder.checkpoint_path(name))
         if not states:
             return

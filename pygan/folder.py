@@ -4,6 +4,7 @@
     runs/mnist/log.jsonl                one line for each epoch
     runs/mnist/samples/0005.png         samples after epoch 5, always from the same noise
     runs/mnist/checkpoints/             last.safetensors and best.safetensors
+    runs/mnist/generator.safetensors    the generator that was judged, to take away; written at the end
     runs/mnist/result.json              what the run led to; written at the end
 
 Files are replaced as a whole: written beside, flushed to the disk, renamed. Whoever reads a folder whose run was
@@ -185,7 +186,7 @@ class RunFolder:
             replace_file(path, (json.dumps(_finite(result), indent=2, allow_nan=False) + "\n").encode())
 
     def write_checkpoint(self, name: str, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
-        """Store "last" or "best": named tensors, and what JSON can hold."""
+        """Store "last", "best" or the number of an epoch: named tensors, and what JSON can hold."""
         path = self.checkpoint_path(name)
         path.parent.mkdir(exist_ok=True)
         checkpoint.write(path, tensors, progress)
@@ -193,7 +194,7 @@ class RunFolder:
     def read_checkpoint(self, name: str) -> Checkpoint | None:
         """Return what `write_checkpoint` stored, on the CPU, or None if there is none. Raises DamagedError."""
         path = self.checkpoint_path(name)
-        return checkpoint.read(path, _REMEDY[name]) if path.exists() else None
+        return checkpoint.read(path, _REMEDY.get(name, _REMEDY["best"])) if path.exists() else None
 
     def read_checkpoints(self) -> dict[str, Checkpoint]:
         """Return every checkpoint that there is and that can be read, by name.
@@ -217,9 +218,9 @@ class RunFolder:
         return found
 
     def checkpoint_path(self, name: str) -> Path:
-        """Return where "last" or "best" is kept."""
-        if name not in CHECKPOINTS:
-            raise ValueError(f"checkpoint must be 'best' or 'last', got {name!r}")
+        """Return where "last", "best" or a checkpoint that is kept for good ("0100") lies."""
+        if name not in CHECKPOINTS and not name.isdecimal():
+            raise ValueError(f"checkpoint must be 'best', 'last' or the number of a kept epoch, got {name!r}")
         return self.path / "checkpoints" / f"{name}.safetensors"
 
     def samples(self, epoch: int) -> Path:

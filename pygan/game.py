@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Game", "evaluating", "make_game"]
 
-_AT_ONCE = 1000  # samples that are generated in one pass
+_AT_ONCE = 1000  # samples that are generated in one pass, at most
+_NUMBERS_AT_ONCE = 4 << 20  # in the samples of one pass
+_MEAN_AT_ONCE = 64 << 20  # numbers of the images whose mean is taken in one pass
 
 
 @dataclass(eq=False)
@@ -79,19 +81,35 @@ class Game:
     def sample(self, n: int, labels: Tensor | None = None, source: torch.Generator | None = None) -> Tensor:
         """Return n samples [n, C, H, W] in `scale`, float32, on the generator's device; it is in eval mode meanwhile.
 
+        See `sample_pieces`.
+        """
+        pieces = list(self.sample_pieces(n, labels, source))
+        if not pieces:
+            return torch.empty(0, *self.shape, device=self._device())
+        return torch.cat(pieces)
+
+    @torch.no_grad()
+    def sample_pieces(
+        self, n: int, labels: Tensor | None = None, source: torch.Generator | None = None
+    ) -> Iterator[Tensor]:
+        """Yield the samples of `sample` in pieces of at most 1000, and fewer of large images.
+
         The noise is drawn on the CPU, from `source` or torch's default generator, so that every device gets the same.
         Labels default to the classes in turn, 0, 1, 2, ...
         """
-        device = next((parameter.device for parameter in self.generator.parameters()), torch.device("cpu"))
+        device = self._device()
         noise = self.draw_noise(n, source).to(device)
-        if n == 0:
-            return torch.empty(0, *self.shape, device=device)
         if self.classes and labels is None:
             labels = torch.arange(n) % self.classes
         inputs = [noise] if labels is None else [noise, labels.to(device)]
-        with evaluating(self.generator):
-            passes = zip(*(tensor.split(_AT_ONCE) for tensor in inputs), strict=True)
-            return torch.cat([self.generate(*some).float() for some in passes])
+        size = min(_AT_ONCE, max(1, _NUMBERS_AT_ONCE // math.prod(self.shape)))
+        for start in range(0, n, size):
+            with evaluating(self.generator):
+                piece = self.generate(*(tensor[start : start + size] for tensor in inputs)).float()
+            yield piece
+
+    def _device(self) -> torch.device:
+        return next((parameter.device for parameter in self.generator.parameters()), torch.device("cpu"))
 
     @torch.no_grad()
     def check(self) -> None:
@@ -104,7 +122,7 @@ class Game:
         if self.objective.penalises:
             _refuse_batch_norm(self.objective.name, self.discriminator)
         n = 64
-        device = next((parameter.device for parameter in self.generator.parameters()), torch.device("cpu"))
+        device = self._device()
         noise = self.draw_noise(n, torch.Generator().manual_seed(0)).to(device)
         labels = (torch.arange(n, device=device) % self.classes,) if self.classes else ()
         with evaluating(self.generator), evaluating(self.discriminator):
@@ -147,7 +165,7 @@ def make_game(
     scale = make_scale(recipe.pixels, splits.train)
     generator, discriminator = players["generator"], players["discriminator"]
     if generator is None:
-        mean_image = scale.apply(as_float(splits.train.images)).mean(0)
+        mean_image = _mean_image(splits, scale)
         generator = recipe.model.make_generator(splits.shape, recipe.noise_size, classes, mean_image)
     if discriminator is None:
         discriminator = recipe.model.make_discriminator(splits.shape, classes)
@@ -156,6 +174,18 @@ def make_game(
     game = Game(generator, discriminator, splits.shape, *rules, scale, classes)
     game.check()
     return game
+
+
+def _mean_image(splits: Splits, scale: Scale) -> Tensor:
+    """The mean training image [C, H, W] in the scale, float32, without all images in float32 at once."""
+    size = max(1, _MEAN_AT_ONCE // math.prod(splits.shape))
+    pieces = splits.train.images.split(size)
+    if len(pieces) == 1:
+        return scale.apply(as_float(pieces[0])).mean(0)
+    total = torch.zeros(splits.shape, dtype=torch.float64)
+    for piece in pieces:
+        total += scale.apply(as_float(piece)).sum(0, dtype=torch.float64)
+    return (total / len(splits.train)).float()
 
 
 def _refuse(player: str, task: str, output: object, shapes: list[tuple[int, ...]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -68,11 +69,47 @@ def save_png(path: str | Path, images: Tensor, columns: int | None = None, enlar
         TypeError, ValueError: see `grid`.
         OSError: the file cannot be written; nothing is left beside it.
     """
+    path = Path(path)
+    encoded = png(grid(images, columns, enlarge))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, encoded)
+
+
+def png(picture: Tensor) -> bytes:
+    """Return a picture, uint8 [height, width, 1 or 3], as the content of a PNG file."""
     from PIL import Image
 
-    path = Path(path)
     encoded = io.BytesIO()
-    picture = grid(images, columns, enlarge).numpy()
-    Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(encoded, format="PNG")
+    pixels = picture.numpy()
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(encoded, format="PNG")
+    return encoded.getvalue()
+
+
+def is_plottable(shape: Sequence[int]) -> bool:
+    """Return whether examples of this shape (C, H, W) are points of a line or a plane, of which cells show nothing."""
+    return math.prod(shape) <= 2
+
+
+def save_points(path: str | Path, samples: Tensor, data: Tensor) -> None:
+    """Write points as a PNG file: those of a line as two histograms, those of a plane as two clouds.
+
+    Args:
+        path: where; who reads it meanwhile sees the old picture or the new one.
+        samples, data: [n, ...] of 1 or 2 floats each, the generator's and the real ones.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    for name, points in (("data", data), ("samples", samples)):
+        values = points.flatten(1).numpy()
+        if values.shape[1] == 1:
+            axes.hist(values[:, 0], bins=100, range=(0, 1), density=True, alpha=0.6, label=name)
+        else:
+            axes.scatter(values[:, 0], values[:, 1], s=4, alpha=0.5, label=name)
+    axes.legend()
+    encoded = io.BytesIO()
+    figure.savefig(encoded, format="png")
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, encoded.getvalue())

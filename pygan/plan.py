@@ -17,13 +17,13 @@ from pygan.batches import Batches
 from pygan.data import Data
 from pygan.fast import make_step
 from pygan.game import make_game
+from pygan.memory import refuse_too_large
 from pygan.recipes import Recipe, find_recipe
 from pygan.run import Run
 
 __all__ = ["Plan", "plan"]
 
 _SECONDS = 2.0  # of updates that are measured
-_COPIES = 3  # of every parameter: the weights, their gradients, the optimiser's state (Adam has a fourth)
 
 
 @dataclass(frozen=True)
@@ -77,18 +77,18 @@ def plan(
 
     Raises:
         TypeError, ValueError: as `pygan.train`.
-        MemoryError: the parameters alone do not fit into the memory that is free; nothing was allocated.
+        RuntimeError: the run needs more memory than is free; nothing was allocated.
     """
     place = find_device(device)
     with own_defaults(place):
         splits = pygan.data.load(data, root=root, valid=valid, test=test, image_size=image_size, seed=seed)
-        used = find_recipe(recipe, settings, splits)
+        used = find_recipe(recipe, settings, splits, conditional=conditional)
         classes = len(splits.classes or ()) if conditional else 0
         with torch.device("meta"):
             makers = used.model.make_generator, used.model.make_discriminator
             players = makers[0](splits.shape, used.noise_size, classes), makers[1](splits.shape, classes)
         parameters = _count(players[0]), _count(players[1])
-        _refuse_size(_COPIES * 4 * sum(parameters), place)
+        refuse_too_large(used, splits, classes, {"generator": None, "discriminator": None}, place)
         with own_randomness(seed, place, used.deterministic), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # Untrained generators lie at the edge of the grid of sigmas.
             game = make_game(used, splits, classes, {"generator": None, "discriminator": None}, place)
@@ -105,7 +105,7 @@ def plan(
             step.statistics()  # waits for the GPU
             update_seconds = (time.perf_counter() - start) / done
             start = time.perf_counter()
-            run = Run(game, used, Path(), seed, {}, splits=splits)
+            run = Run(game, used, Path(), seed, {}, known_splits=splits)
             window = run.window()
             window.log_density(run.density_images(splits.valid))
             evaluation_seconds = time.perf_counter() - start
@@ -125,27 +125,6 @@ def plan(
 
 def _count(player: nn.Module) -> int:
     return sum(parameter.numel() for parameter in player.parameters())
-
-
-def _refuse_size(needed: int, device: torch.device) -> None:
-    """Raise MemoryError if that many bytes are not free."""
-    free = _free(device)
-    if free is not None and needed > free:
-        raise MemoryError(
-            f"train: the parameters, their gradients and the optimizer need {needed / 2**30:,.1f} GiB, and "
-            f"{free / 2**30:,.1f} GiB are free; take smaller layers or a smaller image_size="
-        )
-
-
-def _free(device: torch.device) -> int | None:
-    """Bytes that are free on the device; None where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():
-        return None
-    available = next((line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:")), None)
-    return None if available is None else int(available.split()[1]) * 1024
 
 
 def _peak(device: torch.device) -> int:

@@ -7,7 +7,7 @@ that sum.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
@@ -16,6 +16,7 @@ from pygan.algorithm import ALGORITHMS
 from pygan.data import Splits
 from pygan.data.scaling import SCALES
 from pygan.models import DCGAN, MLP, MODELS, ConditionalMLP, MaxoutMLP, Model
+from pygan.models.dcgan import fits_dcgan
 from pygan.noise import NOISES
 from pygan.objectives import OBJECTIVES, NonSaturating, Objective, Relativistic, Wasserstein, WassersteinPenalty
 from pygan.optim import OPTIMIZERS, AdamSettings, MomentumSettings, OptimizerSettings, Rates, RMSpropSettings
@@ -57,6 +58,9 @@ class Recipe(Settings):
     patience: int = setting(
         0, "stop when the validation log-likelihood has not risen for so many epochs; 0 = never", NOT_NEGATIVE
     )
+    least_updates: int = setting(
+        0, "iterations at least: of few images there are more epochs, unless epochs are given", NOT_NEGATIVE
+    )
     batch_size: int = setting(100, "images, and samples, in one update of a player", AT_LEAST_ONE)
 
     updates: str = setting(
@@ -77,6 +81,7 @@ class Recipe(Settings):
         "all values; gcn, each image normalised",
         choices=SCALES,
     )
+    flip: bool = setting(False, "mirror training images left to right, at random; for photographs, not for digits")
     noise: str = setting(
         "uniform",
         "the generator's input: uniform, U(-sqrt 3, sqrt 3); normal, N(0, 1); unit_uniform, U(-1, 1)",
@@ -104,8 +109,12 @@ class Recipe(Settings):
 
     evaluate_every: int = setting(5, "epochs between evaluations on the validation split", AT_LEAST_ONE)
     evaluation_samples: int = setting(10_000, "samples that make the Parzen window", AT_LEAST_ONE)
+    sigma: Literal["grid", "refined"] = setting(
+        "grid", "the window's bandwidth: grid, the best of the paper's ten from .1 to 1; refined, the best of all"
+    )
     samples_every: int = setting(5, "epochs between pictures of samples", AT_LEAST_ONE)
     checkpoint_every: int = setting(1, "epochs between checkpoints", AT_LEAST_ONE)
+    keep_every: int = setting(0, "epochs between checkpoints that are kept for good; 0 = none", NOT_NEGATIVE)
     checkpoint_seconds: float = setting(60.0, "seconds after which a checkpoint is made within an epoch", POSITIVE)
     tensorboard: bool = setting(False, "also write TensorBoard files (needs the extra 'tensorboard')")
 
@@ -245,6 +254,7 @@ _PLAIN = Recipe(
     noise="normal",
     noise_size=16,
     lr_decay=1.0,
+    sigma="refined",  # the details of points in the plane are finer than the authors' grid
     evaluate_every=20,
     samples_every=20,
     checkpoint_every=10,
@@ -262,6 +272,7 @@ RECIPES: dict[str, Recipe] = {
     "digits": Recipe(
         name="digits",
         epochs=200,
+        least_updates=2800,
         noise_size=32,
         model=MaxoutMLP(
             generator_hidden=(256, 256), discriminator_hidden=(240, 240), pieces=3, discriminator_range=0.05
@@ -319,9 +330,30 @@ RECIPES: dict[str, Recipe] = {
         discriminator_lr=5e-4,
         averaging=0.999,
     ),
+    "pictures": Recipe(  # our own: an eighth of dcgan's maps, for a CPU, and long enough for few pictures
+        name="pictures",
+        epochs=25,
+        least_updates=2000,
+        batch_size=64,
+        updates="alternating",
+        objective=NonSaturating(),
+        model=DCGAN(channels=16),
+        pixels="signed",
+        noise="unit_uniform",
+        optimizer=AdamSettings(),
+        generator_lr=2e-4,
+        discriminator_lr=2e-4,
+        lr_decay=1.0,
+        evaluate_every=2,
+        samples_every=1,
+    ),
 }
 
-_DEFAULTS = {"mnist": "code2014", "cifar10": "code2014"}  # Of other data: "digits", which learns from few images.
+_DEFAULTS = {
+    "mnist": "code2014",
+    "cifar10": "code2014",
+}  # Of other data: "pictures" or, of small or odd ones, "digits".
+_MNIST_NUMBERS = 784  # in an image; of larger ones, fully connected nets learn little more than the mean from few
 _CONDITIONAL_DEFAULTS = {"mnist": "conditional2014"}  # Of other data: "dcgan".
 
 
@@ -334,8 +366,10 @@ def find_recipe(
 ) -> Recipe:
     """Return the recipe of a run: a named one fitted to the data, with the caller's settings.
 
-    A named recipe is fitted in two ways. Its learning rates are multiplied by its model's `rate_scale` for images of
-    this shape. Its batch is no larger than the data.
+    A named recipe is fitted in three ways. Its learning rates are multiplied by its model's `rate_scale` for images of
+    this shape. Its batch is no larger than the data. Where its epochs hold fewer than `least_updates` updates, there
+    are more epochs, with as many evaluations, pictures and checkpoints as before; epochs and cadences among `settings`
+    stay as they are.
 
     Args:
         recipe: a name; a `Recipe`, which is taken as it is; or None, for that of `before` or else the data's default.
@@ -353,7 +387,7 @@ def find_recipe(
     elif isinstance(recipe, Recipe):
         found = recipe
     elif recipe is None or isinstance(recipe, str):
-        found = _fitted(default_recipe(splits.name, conditional) if recipe is None else recipe, splits)
+        found = _fitted(default_recipe(splits.name, splits.shape, conditional) if recipe is None else recipe, splits)
     else:
         hint = "; labels go with their images: train((images, labels))" if hasattr(recipe, "shape") else ""
         raise TypeError(
@@ -362,14 +396,32 @@ def find_recipe(
     if before is not None:
         settings = {"epochs": before.epochs, **settings}
     found = found.with_settings(**settings)
+    if before is None and not isinstance(recipe, Recipe) and "epochs" not in settings:
+        found = _long_enough(found, images, settings)
     if found.batch_size > images:
         raise ValueError(f"batch_size must be at most {images}, the number of training images, got {found.batch_size}")
     return found
 
 
-def default_recipe(data: str, conditional: bool = False) -> str:
-    """Return the name of the recipe that data of this name have by default."""
-    return _CONDITIONAL_DEFAULTS.get(data, "dcgan") if conditional else _DEFAULTS.get(data, "digits")
+def _long_enough(recipe: Recipe, images: int, given: Mapping[str, Any]) -> Recipe:
+    """The recipe with so many epochs that they hold `least_updates`; whatever is done every few epochs is stretched."""
+    per_epoch = max(1, images // recipe.batch_size // recipe.k)
+    longer = math.ceil(recipe.least_updates / per_epoch) / recipe.epochs
+    if longer <= 1:
+        return recipe
+    stretched = {"epochs", "evaluate_every", "samples_every", "checkpoint_every"} - given.keys()
+    return replace(recipe, **{name: round(longer * getattr(recipe, name)) for name in stretched})
+
+
+def default_recipe(data: str, shape: Sequence[int] | None = None, conditional: bool = False) -> str:
+    """Return the name of the recipe that data of this name have by default.
+
+    `shape` is (C, H, W) of the images, or None where it is not known yet: then that of small images.
+    """
+    if conditional:
+        return _CONDITIONAL_DEFAULTS.get(data, "dcgan")
+    larger = shape is not None and math.prod(shape) > _MNIST_NUMBERS
+    return _DEFAULTS.get(data, "pictures" if shape is not None and larger and fits_dcgan(shape) else "digits")
 
 
 def named_recipe(name: str) -> Recipe:

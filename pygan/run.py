@@ -1,7 +1,10 @@
 """The run: what a user holds, and how it is loaded from its folder."""
 
+import base64
+import html
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +13,15 @@ import torch
 from torch import Tensor, nn
 
 import pygan.data
-from pygan.checkpoint import Part, take_over
+from pygan import health, pictures
+from pygan.checkpoint import Checkpoint, Part, take_over
 from pygan.data import Batch, Splits, as_float, fingerprint
 from pygan.data.scaling import SCALES
 from pygan.evaluate import ParzenEstimate, ParzenWindow
+from pygan.evaluate.references import result_rows
 from pygan.folder import RunFolder, check_tables
 from pygan.game import Game, evaluating
+from pygan.memory import WINDOW_BYTES
 from pygan.recipes import Recipe
 from pygan.settings import find
 
@@ -26,6 +32,7 @@ __all__ = [
     "load",
     "load_weights",
     "make_config",
+    "own_roles",
     "read_config",
     "recipe_of",
     "refuse_changes",
@@ -33,7 +40,6 @@ __all__ = [
 ]
 
 SIGMA_POINTS = 1000  # The authors' script chooses sigma on the first 1000 validation points.
-_FEW_VALUES = 8  # in one "image": points in the plane, not pictures
 OWN_PLAYER = "the recipe's"  # in config.toml, where no module of the user's takes the player's place
 _CONFIG = {  # what config.toml must hold
     "seed": int,
@@ -48,6 +54,10 @@ _CONFIG = {  # what config.toml must hold
     "players.generator": str,
     "players.discriminator": str,
 }
+_PICTURES = 64  # samples in a picture
+_PICTURES_OF_A_CLASS = 10
+_POINTS = 2000  # in a plot
+_SHOWN = 36  # samples in a notebook
 _RESULT = {"log_likelihood": float | None, "standard_error": float | None, "best_epoch": int, "epochs": int}
 FORMAT = 2  # of config.toml
 _PLAYERS = ("generator", "discriminator")
@@ -64,20 +74,48 @@ class Run:
         seed: of the run; evaluation draws its samples by it.
         data: what config.toml says of the data.
         history: one dictionary for each epoch: "epoch"; "update"; the objective's statistics, for the logistic ones
-            "d_loss" and "g_loss" (nats), "d_real" = mean D(x) and "d_fake" = mean D(G(z)), for W-GANs "distance"; and,
-            None where the epoch was not evaluated, "log_likelihood" (nats, mean over the validation split), its
-            "sigma", and "spread" (standard deviation of the samples over that of the data).
-        splits: the data; None in a loaded run until they are needed.
+            "d_loss" and "g_loss" (nats), "d_real" = mean D(x) and "d_fake" = mean D(G(z)), for others see
+            docs/training.md; and, None where the epoch was not evaluated, "log_likelihood" (nats, mean over the
+            validation split), its "sigma", and "spread" (standard deviation of the samples over that of the data).
+        threads: of the CPU, that it was trained with.
+        own_players: "generator" and "discriminator", where modules of the user's take the places of the recipe's.
     """
 
     game: Game = field(repr=False)
-    recipe: Recipe
+    recipe: Recipe = field(repr=False)
     path: Path
     seed: int
     data: Mapping[str, Any] = field(repr=False)
     history: list[dict[str, Any]] = field(default_factory=list, repr=False)
-    splits: Splits | None = field(default=None, repr=False)
+    known_splits: Splits | None = field(default=None, repr=False)  # None in a loaded run until they are needed
+    threads: int | None = field(default=None, repr=False)
+    own_players: tuple[str, ...] = field(default=(), repr=False)
     stopping: bool = field(default=False, repr=False)  # set by `stop`
+
+    def __repr__(self) -> str:
+        judged = [entry["log_likelihood"] for entry in self.history if entry.get("log_likelihood") is not None]
+        score = f", {judged[-1]:.1f} nats on the validation split" if judged else ""
+        return f"Run({str(self.path)!r}: {self.recipe.name}, {len(self.history)} epochs{score})"
+
+    def _repr_html_(self) -> str:
+        """The run in a notebook: what `repr` says, and samples, which are always the same."""
+        picture = pictures.png(pictures.grid(self.sample(_SHOWN, self.seed)))
+        source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+        return f'<p>{html.escape(repr(self))}</p><img alt="samples" src="{source}">'
+
+    @property
+    def splits(self) -> Splits:
+        """The data that it was trained on; those of a loaded run are read from where they were.
+
+        Raises RuntimeError where they were in memory only, and ValueError where they are not the same any more.
+        """
+        if self.known_splits is None:
+            self.known_splits = self._read_splits()
+        return self.known_splits
+
+    @splits.setter
+    def splits(self, splits: Splits) -> None:
+        self.known_splits = splits
 
     @property
     def generator(self) -> nn.Module:
@@ -127,10 +165,9 @@ class Run:
     def window(self) -> ParzenWindow:
         """Return the Parzen window on `evaluation_samples` samples; sigma is from the first 1000 validation images.
 
-        The grid of sigmas is the authors', 0.1 to 1. For points of few values it begins at 0.001: each of the 25
-        Gaussians has a standard deviation of 0.005.
+        Samples of more than 512 MiB in all are not kept, but drawn again, piece by piece, whenever they are needed.
         """
-        return self._window(self.recipe.evaluation_samples, self._splits().valid)
+        return self._window(self.recipe.evaluation_samples, self.splits.valid)
 
     def log_likelihood(self) -> ParzenEstimate:
         """Return the mean log-likelihood of the test split in nats, by the protocol of 2014: sigma from validation.
@@ -141,7 +178,42 @@ class Run:
         Raises, if the run was loaded, RuntimeError where its data were in memory only, and ValueError where they are
         not the same any more.
         """
-        return self.window().score(self.density_images(self._splits().test))
+        return self.window().score(self.density_images(self.splits.test))
+
+    def reference_log_likelihood(self) -> dict[str, float]:
+        """Return what `log_likelihood` is with other images in place of samples, in nats.
+
+        "training images": as many of them as there are samples, or all; a good generator comes near. "their mean": that
+        one image; samples that are all alike score no better.
+        """
+        train, valid, test = self.splits.train, self.splits.valid, self.splits.test
+        drawn = torch.randperm(len(train), generator=_source(self.seed))[: self.recipe.evaluation_samples]
+        rows = [self.density_images(split) for split in (train[drawn], valid, test)]
+        return result_rows(*rows, refine=self.recipe.sigma == "refined")
+
+    def validation(self) -> dict[str, float | None]:
+        """Return what an epoch's entry in the history says of samples: "log_likelihood", "sigma" and "spread"."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # Young generators lie at the edge of the grid of sigmas.
+            window = self.window()
+        assert window.sigma is not None
+        valid = self.density_images(self.splits.valid)
+        of_data = health.spread([valid])
+        samples = window.samples
+        pieces = [samples] if isinstance(samples, Tensor) else map(torch.as_tensor, samples)
+        return {
+            "log_likelihood": window.log_density(valid, window.sigma).double().mean().item(),
+            "sigma": window.sigma,
+            "spread": health.spread(pieces) / of_data if of_data > 0 else None,  # where images are all alike
+        }
+
+    def save_picture(self, path: Path) -> None:
+        """Write samples, always the same, as a picture; points of a line or plane are plotted beside the data."""
+        if pictures.is_plottable(self.shape):
+            data = as_float(self.splits.train.images[:_POINTS])
+            pictures.save_points(path, self.sample(len(data), self.seed), data)
+        else:
+            pictures.save_png(path, *self._picture())
 
     def log_likelihood_by_class(self) -> dict[str, ParzenEstimate]:
         """Return the mean of log p(x given c) over the test images of each class c, in nats, by the name of the class.
@@ -155,7 +227,7 @@ class Run:
         classes = self.game.classes
         if not classes:
             raise ValueError("log_likelihood_by_class: this run is not conditional; train with conditional=True")
-        splits = self._splits()
+        splits = self.splits
         scores = {}
         for label, name in enumerate(splits.classes or ()):
             valid, test = splits.valid.of_class(label), splits.test.of_class(label)
@@ -169,16 +241,42 @@ class Run:
         images = as_float(batch.images)
         return images if self.game.scale.exact else self.game.scale.apply(images)
 
+    def export(self, path: str | Path) -> Path:
+        """Write the generator to a file of its own, and return its path.
+
+        Args:
+            path: where; the suffix tells the form. `.safetensors`: the weights under the names that the module has for
+                them, and what it takes to build it, for `pygan.export.load_generator`. `.pt2`: a program of
+                `torch.export`. `.onnx`: a model for ONNX, which needs the packages onnx and onnxscript. The last two
+                map noise [n, noise_size], and labels [n] if conditional, to images [n, C, H, W] in [0, 1].
+
+        Raises:
+            ValueError: another suffix.
+            OSError: the file cannot be written.
+        """
+        from pygan.export import export  # it needs to know what a run is
+
+        return export(self, path)
+
     def stop(self) -> None:
         """End the training at the end of this epoch, properly. For use in `on_epoch`."""
         self.stopping = True
 
     def _window(self, n: int, valid: Batch, labels: Any = None) -> ParzenWindow:
         """The window on n samples, its sigma chosen on the first validation images."""
-        samples = self._sample(n, self.seed, labels)
-        window = ParzenWindow(self._pictures(samples) if self.game.scale.exact else samples)
-        sigmas = torch.logspace(-3, 0, 16, dtype=torch.float64) if math.prod(self.shape) <= _FEW_VALUES else None
-        return window.fit(self.density_images(valid[:SIGMA_POINTS]), sigmas)
+        samples = _Samples(self, n, self._labels(labels, n, None))
+        small = n * math.prod(self.shape) * 4 <= WINDOW_BYTES
+        window = ParzenWindow(torch.cat(list(samples)) if small else samples)
+        return window.fit(self.density_images(valid[:SIGMA_POINTS]), refine=self.recipe.sigma == "refined")
+
+    def _picture(self) -> tuple[Tensor, int | None]:
+        """Samples, and how many make a row; of a conditional run a row is a class, and a column a noise vector."""
+        classes = self.game.classes
+        if not classes:
+            return self.sample(_PICTURES, self.seed), None
+        noise = self.noise(_PICTURES_OF_A_CLASS, self.seed).repeat(classes, 1)
+        labels = torch.arange(classes).repeat_interleave(_PICTURES_OF_A_CLASS)
+        return self.generate(noise, labels), _PICTURES_OF_A_CLASS
 
     def _sample(self, n: int, seed: int | None, labels: Any = None) -> Tensor:
         return self.game.sample(n, self._labels(labels, n, None), _source(seed))
@@ -201,20 +299,30 @@ class Run:
             raise ValueError(f"labels: must lie in 0..{self.game.classes - 1}, got {given.unique().tolist()}")
         return given.long().expand(n)
 
-    def _splits(self) -> Splits:
-        if self.splits is None:
-            if "sources" not in self.data:
-                raise RuntimeError(
-                    f"run: the data of {self.path} were given in memory and are not stored with it; "
-                    "use pygan.ParzenWindow(run.sample(10_000)).fit(valid).score(test)"
-                )
-            splits = pygan.data.load(**self.data["sources"], seed=self.seed)
-            if changed := fingerprint.changed(self.data["checksums"], fingerprint.checksums(splits)):
-                raise ValueError(
-                    f"run: {self.data['sources']['data']} has changed since {self.path} was trained on it: {changed}"
-                )
-            self.splits = splits
-        return self.splits
+    def _read_splits(self) -> Splits:
+        if "sources" not in self.data:
+            raise RuntimeError(
+                f"run: the data of {self.path} were given in memory and are not stored with it; "
+                "use pygan.ParzenWindow(run.sample(10_000)).fit(valid).score(test)"
+            )
+        splits = pygan.data.load(**self.data["sources"], seed=self.seed)
+        if changed := fingerprint.changed(self.data["checksums"], fingerprint.checksums(splits)):
+            raise ValueError(
+                f"run: {self.data['sources']['data']} has changed since {self.path} was trained on it: {changed}"
+            )
+        return splits
+
+
+class _Samples:
+    """The samples that a run is judged by, in pieces; they are drawn anew, and are the same, in each iteration."""
+
+    def __init__(self, run: Run, n: int, labels: Tensor | None) -> None:
+        self._run, self._n, self._labels = run, n, labels
+
+    def __iter__(self) -> Iterator[Tensor]:
+        run = self._run
+        pieces = run.game.sample_pieces(self._n, self._labels, _source(run.seed))
+        return (run.game.scale.invert(piece) if run.game.scale.exact else piece for piece in pieces)
 
 
 def load(
@@ -228,7 +336,8 @@ def load(
 
     Args:
         path: the run folder.
-        checkpoint: "best", by validation log-likelihood, or "last".
+        checkpoint: "best", by validation log-likelihood among the epochs whose samples vary; "last"; or the number of
+            an epoch that `keep_every` kept, as "0100".
         generator, discriminator: where the run was trained with modules of the user's own, modules of the same make;
             their weights are overwritten.
 
@@ -248,7 +357,10 @@ def load(
         generator = recipe.model.make_generator(shape, recipe.noise_size, classes)
     if discriminator is None:
         discriminator = recipe.model.make_discriminator(shape, classes)
-    load_weights(folder, checkpoint, generator, discriminator)
+    state = folder.read_checkpoint(checkpoint)
+    if state is None:
+        raise FileNotFoundError(f"load: {folder.path} has no checkpoint {checkpoint!r} yet")
+    load_weights(folder, checkpoint, state, generator, discriminator)
     states = folder.read_checkpoints()
     for name, (_, progress) in states.items():
         check_tables(progress, {"history": list[dict[str, Any]]}, folder.checkpoint_path(name))
@@ -264,14 +376,14 @@ def load(
         find("scale", scale.pop("name"), SCALES)(**scale),
         classes,
     )
-    return Run(game, recipe, folder.path, config["seed"], data, history)
+    own = own_roles(config["players"])
+    return Run(game, recipe, folder.path, config["seed"], data, history, None, config.get("threads"), own)
 
 
-def load_weights(folder: RunFolder, checkpoint: str, generator: nn.Module, discriminator: nn.Module) -> None:
+def load_weights(
+    folder: RunFolder, checkpoint: str, state: Checkpoint, generator: nn.Module, discriminator: nn.Module
+) -> None:
     """Overwrite the players' weights by those of a checkpoint; the averaged generator's, if there is one."""
-    state = folder.read_checkpoint(checkpoint)
-    if state is None:
-        raise FileNotFoundError(f"load: {folder.path} has no checkpoint {checkpoint!r} yet")
     tensors, _ = state
     averaged = any(name.startswith("averaged.module.") for name in tensors)
     parts: dict[str, Part] = {"averaged.module" if averaged else "generator": generator, "discriminator": discriminator}
@@ -283,13 +395,25 @@ def player_name(player: nn.Module | None) -> str:
     return OWN_PLAYER if player is None else f"{type(player).__module__}.{type(player).__qualname__}"
 
 
+def own_roles(names: Mapping[str, str]) -> tuple[str, ...]:
+    """The players that are the user's modules, by what config.toml calls them."""
+    return tuple(role for role in _PLAYERS if names[role] != OWN_PLAYER)
+
+
 def make_config(
-    seed: int, recipe: Recipe, data: dict[str, Any], players: Mapping[str, nn.Module | None]
+    seed: int, threads: int, recipe: Recipe, data: dict[str, Any], players: Mapping[str, nn.Module | None]
 ) -> dict[str, Any]:
     """Return what config.toml holds; `read_config` reads it."""
-    own = tuple(role for role, player in players.items() if player is not None)
     names = {role: player_name(player) for role, player in players.items()}
-    return {"format": FORMAT, "seed": seed, "recipe": recipe.flat(own), "data": data, "players": names}
+    own = own_roles(names)
+    return {
+        "format": FORMAT,
+        "seed": seed,
+        "threads": threads,
+        "recipe": recipe.flat(own),
+        "data": data,
+        "players": names,
+    }
 
 
 def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -297,7 +421,7 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
 
     Both are what config.toml holds, but that the recipe of `before` is a `Recipe`.
     """
-    own = tuple(name for name in _PLAYERS if before["players"][name] != OWN_PLAYER)
+    own = own_roles(before["players"])
     old_settings = {"seed": before["seed"], **before["players"], **before["recipe"].flat(own)}
     new_settings = {"seed": now["seed"], **now["players"], **now["recipe"]}
     old_settings["classes"], new_settings["classes"] = before["data"]["classes"], now["data"]["classes"]
@@ -323,14 +447,29 @@ def read_config(folder: RunFolder) -> dict[str, Any]:
 
 
 def summary(folder: RunFolder) -> str:
-    """Return the result of a finished run in one line."""
+    """Return the result of a finished run: the log-likelihood, and what it is to be read beside."""
     result = folder.read_result() or {}
     check_tables(result, _RESULT, folder.path / "result.json")
     mean, error = (math.nan if result[name] is None else result[name] for name in ("log_likelihood", "standard_error"))
     return (
         f"{folder.path}: {mean:.1f} +- {error:.1f} nats on the test split, "
-        f"at epoch {result['best_epoch']} of {result['epochs']}"
+        f"at epoch {result['best_epoch']} of {result['epochs']}" + _beside(result)
     )
+
+
+def _beside(result: Mapping[str, Any]) -> str:
+    """What the log-likelihood of a result is to be read beside. Results of version 0.1 have none of it."""
+    lines = []
+    rows = result.get("reference_log_likelihood")
+    if isinstance(rows, Mapping) and rows:
+        scores = ", ".join(f"{name} {score:.1f}" for name, score in rows.items() if isinstance(score, int | float))
+        lines.append(f"In place of samples, under the same window: {scores}. Compare with these, not across data sets.")
+    spread = result.get("spread")
+    if isinstance(spread, int | float):
+        lines.append(f"The samples vary {spread:.2f} times as much as the data.")
+        if spread < health.LEAST_SPREAD:
+            lines.append("They are much alike, and then the log-likelihood flatters: look at the pictures.")
+    return "".join(f"\n  {line}" for line in lines)
 
 
 def recipe_of(settings: Mapping[str, Any], version: int) -> Recipe:

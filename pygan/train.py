@@ -6,7 +6,6 @@ the best generator. The updates themselves, Algorithm 1 of the paper among them,
 
 import math
 import platform
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,16 +15,10 @@ import torch
 from torch import Tensor, nn
 
 import pygan.data
-from pygan import health, pictures
-from pygan._session import (
-    find_device,
-    forked_randomness,
-    hardware,
-    own_defaults,
-    own_randomness,
-    refuse_many_processes,
-)
+from pygan import health
+from pygan._session import find_device, forked_randomness, hardware, own_defaults, own_randomness
 from pygan._terminal import say
+from pygan._threads import check_threads, choose_threads, own_threads, refuse_many_processes
 from pygan._version import __version__
 from pygan.batches import Batches
 from pygan.checkpoint import Part
@@ -34,17 +27,25 @@ from pygan.fast import make_step
 from pygan.fit import Cadence, Fit
 from pygan.folder import RunFolder, choose_folder
 from pygan.game import Game, make_game
+from pygan.memory import refuse_too_large
 from pygan.optim import MovingAverage
 from pygan.progress import introduce, is_live
 from pygan.recipes import Recipe, find_recipe
-from pygan.run import SIGMA_POINTS, Run, load_weights, make_config, read_config, refuse_changes, summary
+from pygan.run import (
+    SIGMA_POINTS,
+    Run,
+    load_weights,
+    make_config,
+    own_roles,
+    read_config,
+    refuse_changes,
+    summary,
+)
 from pygan.settings import value_of_type
 from pygan.tensorboard import Board
 
 __all__ = ["train"]
 
-_PICTURES = 64
-_PICTURES_OF_A_CLASS = 10
 _SAMPLES_FOR_STATISTICS = 5000  # that the averaged generator's batch norm is measured on
 
 
@@ -65,6 +66,7 @@ def train(
     on_epoch: Callable[[Run], object] | None = None,
     conditional: bool = False,
     image_size: int | None = None,
+    threads: int | None = None,
     **settings: Any,
 ) -> Run:
     """Train a generator and a discriminator against each other, and say how good the generator is.
@@ -87,6 +89,8 @@ def train(
             If it returns False, the run ends there, properly. If it raises, the run is saved first.
         conditional: train p(x given c): both players also get the label of each image. The data must have labels.
         image_size: side in pixels of the squares that images are brought to; see `pygan.data.load`.
+        threads: of the CPU. None is as many as torch uses or, on resuming, as the run was begun with: another number
+            may change the last bits.
         **settings: any setting of `Recipe`: k, batch_size, objective, noise, precision, ...
 
     Returns:
@@ -95,8 +99,9 @@ def train(
 
     Raises:
         TypeError, ValueError: an unknown or impossible setting, unusable data, a folder that holds another run.
-        RuntimeError: another process trains in the folder, another thread trains in this process, the device is not
-            there, or this is one of several processes that torchrun has started.
+        RuntimeError: there is not enough memory, and the message says what for; another process trains in the folder,
+            another thread trains in this process, the device is not there, or this is one of several processes that
+            torchrun has started.
         pygan.health.NonFiniteError: a NaN or an infinity appeared.
         KeyboardInterrupt: after Ctrl-C, when the run has been saved.
     """
@@ -108,6 +113,7 @@ def train(
     for role, player in players.items():
         if not isinstance(player, nn.Module | None):
             raise TypeError(f"train: {role} must be a torch.nn.Module or None, got {type(player).__name__}")
+    threads = check_threads(threads)
     place = find_device(device)
     sources: dict[str, Any] = {"data": data, "root": root, "valid": valid, "test": test, "image_size": image_size}
     with own_defaults(place):
@@ -125,14 +131,17 @@ def train(
     with folder.locked(), own_defaults(place):
         before = read_config(folder) if folder.holds_run() else None
         used = chosen(None if before is None else before["recipe"])
+        refuse_too_large(used, splits, classes, players, place)
+        threads = choose_threads(threads, before)
         described = fingerprint.describe(splits, **sources) | {"classes": classes}
-        config = make_config(seed, used, described, players)
+        config = make_config(seed, threads, used, described, players)
         if before is not None:
             refuse_changes(folder.path, before, config)
-        with own_randomness(seed, place, used.deterministic):
+        with own_threads(threads), own_randomness(seed, place, used.deterministic):
             game = make_game(used, splits, classes, players, place)
             config["data"]["scale"] = {"name": game.scale.name, **game.scale.state()}
-            run = Run(game, used, folder.path, seed, config["data"], splits=splits)
+            own = own_roles(config["players"])
+            run = Run(game, used, folder.path, seed, config["data"], [], splits, threads, own)
             play = _Play(run, game, splits, folder, place)
             board = Board() if used.tensorboard else None
             fit = Fit(play, folder, play.cadence(), place, None if on_epoch is None else _asking(on_epoch, run), board)
@@ -147,6 +156,7 @@ def train(
                 fit.play(progress)
             best, entry = _best_run(run, folder, game)
             if not folder.is_finished():
+                best.export(folder.path / "generator.safetensors")
                 _write_result(best, entry, fit, folder, place)
     if progress and is_live():
         say(summary(folder))
@@ -166,7 +176,7 @@ class _Play:
             self.averaged = MovingAverage(game.generator, recipe.averaging)
             run.game = replace(game, generator=self.averaged.module)
         self.step = make_step(game, recipe, device)
-        self.batches = Batches(splits.train, recipe.batch_size, run.seed, device, game.scale)
+        self.batches = Batches(splits.train, recipe.batch_size, run.seed, device, game.scale, recipe.flip)
         self.updates_per_epoch = max(1, self.batches.per_epoch // recipe.k)
         self.statistics = game.objective.statistics
         self.describe = game.objective.describe
@@ -180,6 +190,7 @@ class _Play:
             checkpoint_every=self.recipe.checkpoint_every,
             checkpoint_seconds=self.recipe.checkpoint_seconds,
             patience=self.recipe.patience,
+            keep_every=self.recipe.keep_every,
         )
 
     def update(self, number: int) -> None:
@@ -205,23 +216,11 @@ class _Play:
             with forked_randomness(self.device):  # of a generator with dropout
                 self.averaged.recompute_statistics(self._passes())
         if last or epoch % self.recipe.samples_every == 0:
-            pictures.save_png(self.folder.samples(epoch), *_picture(self.run))
+            self.run.save_picture(self.folder.samples(epoch))
         if not last and epoch % self.recipe.evaluate_every != 0:
             return {"log_likelihood": None, "sigma": None, "spread": None}
         self.fit.check_finite()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # Young generators lie at the edge of the grid of sigmas.
-            window = self.run.window()
-        assert window.sigma is not None
-        assert isinstance(window.samples, Tensor)
-        valid = self.run.density_images(self.splits.valid)
-        density = window.log_density(valid, window.sigma)
-        of_data = health.spread(valid)
-        return {
-            "log_likelihood": density.double().mean().item(),
-            "sigma": window.sigma,
-            "spread": health.spread(window.samples) / of_data if of_data > 0 else None,  # where images are all alike
-        }
+        return self.run.validation()
 
     def _passes(self) -> Iterator[tuple[Tensor, ...]]:
         """Batches of the generator's inputs as in training, always the same."""
@@ -237,21 +236,11 @@ class _Play:
             yield tuple(tensor.to(self.device) for tensor in inputs)
 
 
-def _picture(run: Run) -> tuple[Tensor, int | None]:
-    """Samples, and how many make a row; of a conditional run a row is a class, and a column a noise vector."""
-    classes = run.game.classes
-    if not classes:
-        return run.sample(_PICTURES, run.seed), None
-    noise = run.noise(_PICTURES_OF_A_CLASS, run.seed).repeat(classes, 1)
-    labels = torch.arange(classes).repeat_interleave(_PICTURES_OF_A_CLASS)
-    return run.generate(noise, labels), _PICTURES_OF_A_CLASS
-
-
 def _best_run(run: Run, folder: RunFolder, game: Game) -> tuple[Run, dict[str, Any]]:
     """The run with the weights of its best checkpoint, or of the last if that is damaged; and that epoch's entry."""
     states = folder.read_checkpoints()
     name = "best" if "best" in states else "last"
-    load_weights(folder, name, game.generator, game.discriminator)
+    load_weights(folder, name, states[name], game.generator, game.discriminator)
     best = replace(run, game=replace(game, generator=game.generator.eval(), discriminator=game.discriminator.eval()))
     return best, states[name][1]["history"][-1]
 
@@ -275,8 +264,11 @@ def _write_result(run: Run, entry: Mapping[str, Any], fit: Fit, folder: RunFolde
             "n_test": estimate.n_test,
             "n_samples": estimate.n_samples,
             "protocol": "Parzen window on samples of the best validation epoch; sigma from the validation split's "
-            f"first {SIGMA_POINTS} images; mean and standard error over the test split, in nats",
-            "splits": run.splits.protocol if run.splits is not None else None,
+            f"first {SIGMA_POINTS} images ({run.recipe.sigma}); mean and standard error over the test split, in nats",
+            "reference_log_likelihood": run.reference_log_likelihood(),
+            "spread": entry["spread"],
+            "splits": run.splits.protocol,
+            "threads": run.threads,
             "validation_log_likelihood": entry["log_likelihood"],
             "best_epoch": entry["epoch"],
             "epochs": len(fit.history),

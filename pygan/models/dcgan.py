@@ -106,6 +106,15 @@ class DCGANDiscriminator(nn.Module):
         return logits if self.labels is None else logits + (features * self.labels(labels)).sum(1)
 
 
+def fits_dcgan(shape: Sequence[int]) -> bool:
+    """Return whether there are players for images of this shape (C, H, W)."""
+    try:
+        _sides(shape)
+    except ValueError:
+        return False
+    return True
+
+
 def _sides(shape: Sequence[int]) -> tuple[int, int]:
     """Return the side of the smallest maps and how often it is doubled; ValueError if no doubling gives the image's."""
     _, height, width = shape

@@ -1,0 +1,79 @@
+"""Threads and processes: how many a run uses, and how threads wait for each other.
+
+By default the OpenMP runtime lets threads spin for milliseconds while they wait. Beside another busy process each then
+burns the time that the thread it waits for needs, and two threads take ten times as long as one.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["check_threads", "choose_threads", "own_threads", "passive_waiting", "refuse_many_processes"]
+
+_CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # by which the user says how threads wait
+
+
+@contextmanager
+def passive_waiting() -> Iterator[None]:
+    """An OpenMP runtime that is loaded inside lets waiting threads sleep, unless the user's environment has a choice.
+
+    The runtime reads the environment once, when it is loaded, and the environment is as before afterwards. Where torch
+    was imported earlier, its runtime is loaded, and nothing changes.
+    """
+    if "torch" in sys.modules or any(name in os.environ for name in _CHOICES):
+        yield
+        return
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    try:
+        yield
+    finally:
+        os.environ.pop("OMP_WAIT_POLICY", None)
+
+
+@contextmanager
+def own_threads(threads: int) -> Iterator[None]:
+    """Let torch and the kernels use so many threads of the CPU inside, and as many as before afterwards."""
+    import torch  # here, because `passive_waiting` comes before it
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def choose_threads(asked: int | None, before: Mapping[str, Any] | None) -> int:
+    """Return the threads of a run: those asked for, else those that it was begun with, else as many as torch uses.
+
+    It is said where a run goes on with another number than it was begun with (`before`, what config.toml held).
+    """
+    import torch
+
+    from pygan._terminal import say
+
+    begun = None if before is None else before.get("threads")
+    if asked is not None and begun not in (None, asked):
+        say(f"train: the run was begun with threads={begun} and goes on with {asked}: the last bits may differ")
+    return asked or begun or torch.get_num_threads()
+
+
+def check_threads(threads: Any) -> int | None:
+    """Return what `pygan.train` got as `threads`; TypeError or ValueError unless it is None or at least 1."""
+    from pygan.settings import value_of_type
+
+    if threads is not None and (threads := value_of_type("train: threads", threads, int)) < 1:
+        raise ValueError(f"train: threads must be at least 1, got {threads}")
+    return threads
+
+
+def refuse_many_processes() -> None:
+    """Raise RuntimeError in one of several processes that torchrun has started: each would train the same run."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count.isdecimal() and int(count) > 1:
+        raise RuntimeError(
+            f"train: trains in one process, and this is one of WORLD_SIZE={count}, as torchrun starts them; each would "
+            "train the same run in a folder of its own. Start it without torchrun, or unset WORLD_SIZE"
+        )

@@ -1,0 +1,66 @@
+"""Generators to take away: what is in the file, and that it makes the images that the run makes."""
+
+import json
+
+import pytest
+import safetensors
+import safetensors.torch
+import tiny
+import torch
+
+from pygan.export import load_generator
+from pygan.folder import DamagedError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return tiny.run(tmp_path_factory.mktemp("export") / "run", averaging=0.9)
+
+
+def test_the_run_folder_has_the_generator_that_was_judged(run):
+    path = run.path / "generator.safetensors"
+    state = safetensors.torch.load_file(path)
+    assert state.keys() == run.generator.state_dict().keys()
+    assert all(torch.equal(state[name], tensor) for name, tensor in run.generator.state_dict().items())
+    with safetensors.safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["pygan"])
+    assert (about["shape"], about["noise"], about["noise_size"]) == ([1, 4, 4], "uniform", 4)
+    assert about["recipe"] == json.loads(json.dumps(run.recipe.flat()))
+
+
+def test_it_makes_the_images_of_the_run_without_its_folder(run, tmp_path):
+    path = run.export(tmp_path / "far" / "generator.safetensors")
+    noise = run.noise(5, seed=1)
+    assert torch.equal(load_generator(path)(noise), run.generate(noise))
+
+
+def test_a_generator_of_the_users_own(tmp_path):
+    def mine() -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Sigmoid())
+
+    run = tiny.run(tmp_path / "run", generator=mine())
+    path = run.path / "generator.safetensors"
+    with pytest.raises(ValueError, match="pass one as generator="):
+        load_generator(path)
+    noise = run.noise(5, seed=1)
+    assert torch.equal(load_generator(path, mine())(noise), run.generate(noise))
+
+
+def test_torch_export(run, tmp_path):
+    path = run.export(tmp_path / "generator.pt2")
+    noise = run.noise(5, seed=1)
+    torch.testing.assert_close(torch.export.load(path).module()(noise), run.generate(noise))
+
+
+def test_onnx(run, tmp_path):
+    pytest.importorskip("onnxscript", reason="ONNX files need the packages onnx and onnxscript")
+    onnx = pytest.importorskip("onnx", reason="ONNX files need the packages onnx and onnxscript")
+    onnx.checker.check_model(run.export(tmp_path / "generator.onnx"))
+
+
+def test_other_suffixes_and_damaged_files_are_refused(run, tmp_path):
+    with pytest.raises(ValueError, match=r"path must end in \.safetensors, \.pt2, \.onnx"):
+        run.export(tmp_path / "generator.pkl")
+    (tmp_path / "generator.safetensors").write_bytes(b"no")
+    with pytest.raises(DamagedError, match="Export it again"):
+        load_generator(tmp_path / "generator.safetensors")
