@@ -254,6 +254,7 @@ _PLAIN = Recipe(
     noise="normal",
     noise_size=16,
     lr_decay=1.0,
+    sigma="refined",  # the details of points in the plane are finer than the authors' grid
     evaluate_every=20,
     samples_every=20,
     checkpoint_every=10,

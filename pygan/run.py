@@ -40,7 +40,6 @@ __all__ = [
 ]
 
 SIGMA_POINTS = 1000  # The authors' script chooses sigma on the first 1000 validation points.
-_FEW_VALUES = 8  # in one "image": points in the plane, not pictures
 OWN_PLAYER = "the recipe's"  # in config.toml, where no module of the user's takes the player's place
 _CONFIG = {  # what config.toml must hold
     "seed": int,
@@ -75,9 +74,9 @@ class Run:
         seed: of the run; evaluation draws its samples by it.
         data: what config.toml says of the data.
         history: one dictionary for each epoch: "epoch"; "update"; the objective's statistics, for the logistic ones
-            "d_loss" and "g_loss" (nats), "d_real" = mean D(x) and "d_fake" = mean D(G(z)), for W-GANs "distance"; and,
-            None where the epoch was not evaluated, "log_likelihood" (nats, mean over the validation split), its
-            "sigma", and "spread" (standard deviation of the samples over that of the data).
+            "d_loss" and "g_loss" (nats), "d_real" = mean D(x) and "d_fake" = mean D(G(z)), for others see
+            docs/training.md; and, None where the epoch was not evaluated, "log_likelihood" (nats, mean over the
+            validation split), its "sigma", and "spread" (standard deviation of the samples over that of the data).
         threads: of the CPU, that it was trained with.
         own_players: "generator" and "discriminator", where modules of the user's take the places of the recipe's.
     """
@@ -166,9 +165,7 @@ class Run:
     def window(self) -> ParzenWindow:
         """Return the Parzen window on `evaluation_samples` samples; sigma is from the first 1000 validation images.
 
-        The grid of sigmas is the authors', 0.1 to 1; with the setting `sigma="refined"`, and for points of few values, a
-        finer search goes beyond it. Samples of more than 512 MiB in all are not kept, but drawn again, piece by piece,
-        whenever they are needed.
+        Samples of more than 512 MiB in all are not kept, but drawn again, piece by piece, whenever they are needed.
         """
         return self._window(self.recipe.evaluation_samples, self.splits.valid)
 
@@ -192,7 +189,7 @@ class Run:
         train, valid, test = self.splits.train, self.splits.valid, self.splits.test
         drawn = torch.randperm(len(train), generator=_source(self.seed))[: self.recipe.evaluation_samples]
         rows = [self.density_images(split) for split in (train[drawn], valid, test)]
-        return result_rows(*rows, refine=self._refines)
+        return result_rows(*rows, refine=self.recipe.sigma == "refined")
 
     def validation(self) -> dict[str, float | None]:
         """Return what an epoch's entry in the history says of samples: "log_likelihood", "sigma" and "spread"."""
@@ -270,12 +267,7 @@ class Run:
         samples = _Samples(self, n, self._labels(labels, n, None))
         small = n * math.prod(self.shape) * 4 <= WINDOW_BYTES
         window = ParzenWindow(torch.cat(list(samples)) if small else samples)
-        return window.fit(self.density_images(valid[:SIGMA_POINTS]), refine=self._refines)
-
-    @property
-    def _refines(self) -> bool:
-        """Whether sigma is looked for between and beyond the authors' grid: clusters of points are narrower than it."""
-        return self.recipe.sigma == "refined" or math.prod(self.shape) <= _FEW_VALUES
+        return window.fit(self.density_images(valid[:SIGMA_POINTS]), refine=self.recipe.sigma == "refined")
 
     def _picture(self) -> tuple[Tensor, int | None]:
         """Samples, and how many make a row; of a conditional run a row is a class, and a column a noise vector."""

@@ -482,22 +482,3 @@ def test_no_checkpoint_holds_a_nan(tmp_path):
     tensors, progress = RunFolder(tmp_path / "run").read_checkpoint("last")
     assert len(progress["history"]) == 2
     assert all(tensor.isfinite().all() for tensor in tensors.values() if tensor.is_floating_point())
-
-
-@pytest.mark.filterwarnings("ignore:the best bandwidth")
-@pytest.mark.parametrize(("values", "finest"), [(2, 0.02), (16, 0.1)])
-def test_points_of_few_values_have_a_finer_grid_of_bandwidths(values, finest, tmp_path):
-    """Ten times finer than a blob of .01 would let the best epoch be chosen by a blur."""
-
-    class Blob(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.centre = nn.Parameter(torch.full((values,), 0.5))
-
-        def forward(self, noise):
-            return (self.centre + 0.01 * noise[:, :values]).clamp(0, 1)
-
-    data = 0.5 + 0.01 * torch.randn(60, 1, 1, values, generator=torch.Generator().manual_seed(0))
-    run = tiny.run(tmp_path / "run", data, generator=Blob(), noise_size=values, generator_lr=1e-6, epochs=1)
-    assert run.history[0]["sigma"] <= finest
-    assert (run.history[0]["sigma"] == pytest.approx(0.1)) == (values == 16)

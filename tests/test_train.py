@@ -192,7 +192,7 @@ def test_a_nan_between_looks_names_its_update(tmp_path):
 
 
 def entry(**values):
-    healthy = {"epoch": 5, "d_loss": 0.6, "g_loss": 0.8, "d_real": 0.6, "d_fake": 0.4, "spread": None}
+    healthy = {"epoch": 5, "update": 100, "d_loss": 0.6, "g_loss": 0.8, "d_real": 0.6, "d_fake": 0.4, "spread": None}
     return {**healthy, **values}
 
 
