@@ -4,7 +4,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from pygan.evaluate import (
     Classifier,
@@ -13,6 +12,8 @@ from pygan.evaluate import (
     kernel_distance,
     train_classifier,
 )
+
+save_file = pytest.importorskip("safetensors.torch").save_file
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,14 @@
 import json
 
 import pytest
-import safetensors
-import safetensors.torch
 import tiny
 import torch
 
 from pygan.export import load_generator
 from pygan.folder import DamagedError
+
+safetensors = pytest.importorskip("safetensors")
+pytest.importorskip("safetensors.torch")
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,7 @@ def test_torch_export(run, tmp_path):
     torch.testing.assert_close(torch.export.load(path).module()(noise), run.generate(noise))
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_onnx(run, tmp_path):
     pytest.importorskip("onnxscript", reason="ONNX files need the packages onnx and onnxscript")
     onnx = pytest.importorskip("onnx", reason="ONNX files need the packages onnx and onnxscript")

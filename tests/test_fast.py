@@ -189,7 +189,7 @@ def test_many_updates_are_those_of_the_plain_step_and_go_on_after_a_kill(
     optimizer, precision, updates, gradient_penalty
 ):
     """200 updates; the generator's average, which takes no part in them, is followed beside each."""
-    rate = {"momentum": 0.02, "adam": 0.001}[optimizer]
+    rate = {"momentum": 0.02, "adam": 0.001, "rmsprop": 0.001}[optimizer]
     chosen = recipe(
         optimizer=optimizer,
         precision=precision,

@@ -5,7 +5,6 @@ import math
 import pytest
 import tiny
 import torch
-from PIL import Image
 
 import pygan
 from pygan import health
@@ -16,6 +15,8 @@ from pygan.fit import Fit
 from pygan.folder import RunFolder
 from pygan.run import summary
 from pygan.train import _Play
+
+Image = pytest.importorskip("PIL.Image")
 
 CPU = torch.device("cpu")
 

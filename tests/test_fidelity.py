@@ -4,12 +4,13 @@ import hashlib
 import sys
 import types
 
-import pooch
 import pytest
 import torch
 
 from pygan.data.files import Remote
 from pygan.evaluate import InceptionDistances, fidelity, inception_distances
+
+pooch = pytest.importorskip("pooch")
 
 IMAGES = torch.randint(0, 256, (5, 3, 6, 6), dtype=torch.uint8)
 
@@ -35,7 +36,9 @@ def calls(monkeypatch):
 def weights(monkeypatch, tmp_path):
     """A data root with a file in place of the published weights."""
     content = b"weights"
-    remote = Remote("weights.pth", hashlib.sha256(content).hexdigest(), ("https://example.invalid/weights.pth",))
+    remote = Remote(
+        "weights.pth", hashlib.sha256(content).hexdigest(), ("https://example.invalid/weights.pth",), 1 << 20
+    )
     monkeypatch.setattr(fidelity, "_WEIGHTS", remote)
     path = tmp_path / "inception" / remote.name
     path.parent.mkdir()

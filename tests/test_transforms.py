@@ -160,6 +160,7 @@ def test_export_of_the_losses() -> None:
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_onnx() -> None:
     pytest.importorskip("onnxscript", reason="needs onnxscript")
     layers, x = model("auto"), torch.randn(6, 4)
