@@ -54,8 +54,7 @@ def run(words: Sequence[str]) -> None:
     if options.dry_run:
         _print_plan(plan(**chosen, **settings))
         return
-    own = {"out": options.out, "resume": options.resume, "threads": options.threads, "progress": not options.quiet}
-    trained = train(**chosen, **own, **settings)
+    trained = train(**chosen, out=options.out, resume=options.resume, progress=not options.quiet, **settings)
     folder = RunFolder(trained.path)
     if options.quiet or not is_terminal(sys.stderr):  # otherwise train() has said it
         print(summary(folder))
@@ -79,7 +78,6 @@ def parser(recipe: Recipe | None = None) -> Parser:
     of.option("--root", **_LATER, **ROOT)
     of.option("--valid", **_LATER, metavar="PATH", help="images to use as the validation split")
     of.option("--test", **_LATER, metavar="PATH", help="images to use as the test split")
-    of.option("--threads", type=count, metavar="N", help="threads of the CPU (default: as many as torch uses)")
     of.option("--dry-run", action="store_true", help="say sizes, memory and expected time, and write nothing")
     of.option("--quiet", action="store_true", help="do not say how far the run is")
     values = {} if recipe is None else recipe.flat()

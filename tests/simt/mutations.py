@@ -75,7 +75,7 @@ MUTATIONS = {
         ("elements before the first are written", "if (i >= first && i < last)", "if (i < last)", "asan"),
         ("one element too many", "if (i >= first && i < last)", "if (i >= first && i <= last)", "asan"),
         ("offset of the mask left out", "drop(x[i - first]", "drop(x[i]", "asan"),
-        ("the last counters are omitted", "(last + kDropoutGroup - 1) / kDropoutGroup", "last / kDropoutGroup"),
+        ("the last counters are omitted", "end = ceil_div(last, kDropoutGroup)", "end = last / kDropoutGroup"),
         (
             "starts at the wrong counter",
             "first / kDropoutGroup * kDropoutLanes",
@@ -327,8 +327,6 @@ MUTATIONS = {
         ("fused: later values are left out", "k < op.d; k += kDepth", "k < op.d && k == 0; k += kDepth"),
         ("fused: rows of a thread overlap", "points[row + i * kRowStep]", "points[row + i]"),
         ("fused: columns of a thread overlap", "samples[column + j * kLanes]", "samples[column + j]"),
-        ("fused: rounding errors are lost", "lost += value - (next - total)", "lost += 0 * (next - total)"),
-        ("fused: infinity minus infinity", "total < infinity<T>() ? total + lost : total", "total + lost"),
         ("fused: NaN loses the minimum", "b < a || b != b ? b : a", "b < a ? b : a"),
         (
             "fused: the fold gives away what it should keep",
@@ -437,6 +435,11 @@ MUTATIONS = {
         ),
         ("fused: the default stream", "reinterpret_cast<cudaStream_t>(stream)", "cudaStream_t(nullptr)"),
         ("fused: launch error not looked at", 'check_launch("parzen fused_kernel")', "(void)0"),
+    )
+    + in_file(
+        "../common/sum.h",
+        ("fused: rounding errors are lost", "lost += value - (next - total)", "lost += 0 * (next - total)"),
+        ("fused: infinity minus infinity", "total < static_cast<T>(HUGE_VAL) ? total + lost : total", "total + lost"),
     )
     + in_file(
         "parzen_math.h",
