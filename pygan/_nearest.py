@@ -61,6 +61,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """
     names = {_name(candidate): candidate for candidate in known}
     word = _name(word)
+    if word in names:  # but for capitals
+        return f"; did you mean {names[word]!r}?"
     meant = [names[name] for name in _MEANINGS.get(word, ()) if name in names]
     parts = [candidate for name, candidate in names.items() if word in name.split("_")]
     if not meant and 0 < len(parts) <= 3:

@@ -36,7 +36,7 @@ def measure(epoch):
         "d_fake": torch.sigmoid(logits_fake).mean().item(),
         "d_loss": pygan.ops.discriminator_loss(logits_real, logits_fake).item(),
         "g_loss": pygan.ops.generator_loss(logits_fake).item(),
-        "spread": spread(fake) / spread(real),
+        "spread": spread([fake]) / spread([real]),
     }
 
 
