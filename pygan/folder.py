@@ -57,6 +57,10 @@ class RunFolder:
             self.path = Path(path).expanduser()
         except RuntimeError:
             raise ValueError(f"{path} names no folder: there is no such user") from None
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError:  # safetensors reads and writes no such file
+            raise ValueError(f"the name of a run folder must be UTF-8, got {os.fsencode(self.path)!r}") from None
         self._made = made
 
     @contextmanager

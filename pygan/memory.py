@@ -22,6 +22,7 @@ WINDOW_BYTES = 512 << 20  # of samples that an evaluation keeps; more are drawn 
 _FLOAT = 4  # bytes
 _OPTIMISER = 2  # numbers for each parameter: Adam's; momentum has one
 _COPIES = 2  # of the state of a run while a checkpoint is written: the tensors, and the file's bytes
+_SHARE = 0.9  # of what is free at the start; other processes go on allocating
 _SLACK = 200 << 20  # libraries, their workspaces, the strips of the Parzen window
 _SIZES = (512, 384, 256, 192, 128, 96, 64, 48, 32, 28, 16)  # sides that are tried
 
@@ -128,7 +129,7 @@ def _lacking(need: Need, device: torch.device) -> tuple[str, Mapping[str, int], 
         host |= need.on_device
     for place, parts in ((device, need.on_device), (torch.device("cpu"), host)):
         free = free_bytes(place) if place.type == "cuda" or parts is host else None
-        if free is not None and sum(parts.values()) + _SLACK > free:
+        if free is not None and sum(parts.values()) + _SLACK > _SHARE * free:
             return str(place), parts, free
     return None
 

@@ -244,6 +244,21 @@ def _switched(before: Any, kind: type[Any]) -> Any:
 
 _TO_THE_PLATEAU: dict[str, Any] = {"epochs": 2500, "patience": 100}  # The authors' file has no stopping criterion.
 
+_CONVOLUTIONAL = Recipe(  # Radford, Metz and Chintala 2016 (arXiv 1511.06434)
+    epochs=25,
+    batch_size=128,
+    updates="alternating",
+    objective=NonSaturating(),
+    model=DCGAN(),
+    pixels="signed",
+    noise="unit_uniform",
+    optimizer=AdamSettings(),
+    generator_lr=2e-4,
+    discriminator_lr=2e-4,
+    lr_decay=1.0,
+    samples_every=1,
+)
+
 # What the recipes "wgan", "wgan_gp" and "relativistic" share: plain nets with a linear output, and alternating updates.
 _PLAIN = Recipe(
     epochs=300,
@@ -287,21 +302,7 @@ RECIPES: dict[str, Recipe] = {
     "conditional2014": Recipe(  # Mirza and Osindero 2014 (arXiv 1411.1784), which gives no length: patience has it
         name="conditional2014", epochs=300, patience=50, model=ConditionalMLP(), lr_decay=1.00004
     ),
-    "dcgan": Recipe(  # Radford, Metz and Chintala 2016 (arXiv 1511.06434)
-        name="dcgan",
-        epochs=25,
-        batch_size=128,
-        updates="alternating",
-        objective=NonSaturating(),
-        model=DCGAN(),
-        pixels="signed",
-        noise="unit_uniform",
-        optimizer=AdamSettings(),
-        generator_lr=2e-4,
-        discriminator_lr=2e-4,
-        lr_decay=1.0,
-        samples_every=1,
-    ),
+    "dcgan": replace(_CONVOLUTIONAL, name="dcgan"),
     "wgan": replace(
         _PLAIN,
         name="wgan",
@@ -330,22 +331,8 @@ RECIPES: dict[str, Recipe] = {
         discriminator_lr=5e-4,
         averaging=0.999,
     ),
-    "pictures": Recipe(  # our own: an eighth of dcgan's maps, for a CPU, and long enough for few pictures
-        name="pictures",
-        epochs=25,
-        least_updates=2000,
-        batch_size=64,
-        updates="alternating",
-        objective=NonSaturating(),
-        model=DCGAN(channels=16),
-        pixels="signed",
-        noise="unit_uniform",
-        optimizer=AdamSettings(),
-        generator_lr=2e-4,
-        discriminator_lr=2e-4,
-        lr_decay=1.0,
-        evaluate_every=2,
-        samples_every=1,
+    "pictures": replace(  # our own: an eighth of dcgan's maps, for a CPU, and long enough for few pictures
+        _CONVOLUTIONAL, name="pictures", least_updates=2000, batch_size=64, model=DCGAN(channels=16), evaluate_every=2
     ),
 }
 

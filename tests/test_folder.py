@@ -544,3 +544,11 @@ BOTH = ("best", "last")
 
 def test_damage_is_named_or_harmless(trained):
     assert check_damage(trained, range(150)) > 100
+
+
+def test_a_name_that_is_not_utf8_is_refused_before_anything_is_made(tmp_path):
+    """Its checkpoints could be written but not read."""
+    for name in (b"\xff", b"runs/\xe9t\xe9"):
+        with pytest.raises(ValueError, match=r"the name of a run folder must be UTF-8, got b'.*\\x"):
+            tiny.run(Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)))
+    assert list(tmp_path.iterdir()) == []

@@ -75,7 +75,7 @@ def test_a_run_that_cannot_fit_is_refused_with_a_size_that_would(tmp_path, monke
         CPU,
     )
     enough_for_32 = sum(need.on_device.values()) + sum(need.on_host.values()) + memory._SLACK + 2**20
-    monkeypatch.setattr(memory, "free_bytes", lambda device: enough_for_32)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: int(enough_for_32 / memory._SHARE))
     refused = r"images of 1x64x64 need about \d+ MiB of memory on cpu, and \d+ MiB is free \(checkpoint .*image_size=32"
     with pytest.raises(RuntimeError, match=refused):
         tiny.run(tmp_path / "run", images, **settings)
