@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from pygan.optim import Rates
-from pygan.step import PlainStep, Source
+from pygan.step import NextBatch, PlainStep
 
 __all__ = ["ALGORITHMS", "alternating", "simultaneous"]
 
 
-def alternating(play: PlainStep, real: Source, rates: Rates) -> Tensor:
+def alternating(play: PlainStep, real: NextBatch, rates: Rates) -> Tensor:
     """Algorithm 1 of the paper: k updates of the discriminator, then one of the generator, each on fresh noise."""
     objective = play.game.objective
     for _ in range(play.recipe.k):
@@ -29,7 +29,7 @@ def alternating(play: PlainStep, real: Source, rates: Rates) -> Tensor:
     return objective.row(d_loss, g_loss, judged.real_logits, judged.fake_logits)
 
 
-def simultaneous(play: PlainStep, real: Source, rates: Rates) -> Tensor:
+def simultaneous(play: PlainStep, real: NextBatch, rates: Rates) -> Tensor:
     """The released code: both gradients at the same parameters, from one batch of samples and one set of masks."""
     objective = play.game.objective
     batch = real()
@@ -43,7 +43,7 @@ def simultaneous(play: PlainStep, real: Source, rates: Rates) -> Tensor:
     return objective.row(d_loss, g_loss, judged.real_logits, judged.fake_logits)
 
 
-ALGORITHMS: dict[str, Callable[[PlainStep, Source, Rates], Tensor]] = {
+ALGORITHMS: dict[str, Callable[[PlainStep, NextBatch, Rates], Tensor]] = {
     "alternating": alternating,
     "simultaneous": simultaneous,
 }

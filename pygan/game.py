@@ -49,9 +49,9 @@ class Game:
     scale: Scale
     classes: int = 0
 
-    def draw_noise(self, n: int, source: torch.Generator | None = None, device: torch.device | None = None) -> Tensor:
-        """Return noise [n, noise_size] from `source`, or from torch's default generator of the device."""
-        return draw_noise(self.noise, n, self.noise_size, device=device, source=source)
+    def draw_noise(self, n: int, random: torch.Generator | None = None, device: torch.device | None = None) -> Tensor:
+        """Return noise [n, noise_size] from `random`, or from torch's default generator of the device."""
+        return draw_noise(self.noise, n, self.noise_size, device=device, random=random)
 
     def generate(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images [n, C, H, W] in `scale` from noise [n, noise_size]; labels [n] if the game is conditional."""
@@ -78,27 +78,27 @@ class Game:
         return Judged(real, fakes, self.judge(real, labels), self.judge(fakes, labels))
 
     @torch.no_grad()
-    def sample(self, n: int, labels: Tensor | None = None, source: torch.Generator | None = None) -> Tensor:
+    def sample(self, n: int, labels: Tensor | None = None, random: torch.Generator | None = None) -> Tensor:
         """Return n samples [n, C, H, W] in `scale`, float32, on the generator's device; it is in eval mode meanwhile.
 
         See `sample_pieces`.
         """
-        pieces = list(self.sample_pieces(n, labels, source))
+        pieces = list(self.sample_pieces(n, labels, random))
         if not pieces:
             return torch.empty(0, *self.shape, device=self._device())
         return torch.cat(pieces)
 
     @torch.no_grad()
     def sample_pieces(
-        self, n: int, labels: Tensor | None = None, source: torch.Generator | None = None
+        self, n: int, labels: Tensor | None = None, random: torch.Generator | None = None
     ) -> Iterator[Tensor]:
         """Yield the samples of `sample` in pieces of at most 1000, and fewer of large images.
 
-        The noise is drawn on the CPU, from `source` or torch's default generator, so that every device gets the same.
+        The noise is drawn on the CPU, from `random` or torch's default generator, so that every device gets the same.
         Labels default to the classes in turn, 0, 1, 2, ...
         """
         device = self._device()
-        noise = self.draw_noise(n, source).to(device)
+        noise = self.draw_noise(n, random).to(device)
         if self.classes and labels is None:
             labels = torch.arange(n) % self.classes
         inputs = [noise] if labels is None else [noise, labels.to(device)]

@@ -12,13 +12,13 @@ Draw = Callable[[Tensor, torch.Generator | None], object]
 
 
 def _within(bound: float) -> Draw:
-    return lambda out, source: out.uniform_(-bound, bound, generator=source)
+    return lambda out, random: out.uniform_(-bound, bound, generator=random)
 
 
 # Each fills a tensor in place, from a torch generator or (None) torch's default one.
 NOISES: dict[str, Draw] = {
     "uniform": _within(math.sqrt(3)),  # mean 0, variance 1: the 2014 code's
-    "normal": lambda out, source: out.normal_(generator=source),
+    "normal": lambda out, random: out.normal_(generator=random),
     "unit_uniform": _within(1.0),  # U(-1, 1): DCGAN's
 }
 
@@ -29,12 +29,12 @@ def draw_noise(
     size: int,
     *,
     device: torch.device | str | None = None,
-    source: torch.Generator | None = None,
+    random: torch.Generator | None = None,
 ) -> Tensor:
     """Return n noise vectors [n, size], float32, from one of `NOISES`.
 
-    They are drawn from `source`, or from torch's default generator of the device.
+    They are drawn from `random`, or from torch's default generator of the device.
     """
     noise = torch.empty(n, size, device=device)
-    NOISES[distribution](noise, source)
+    NOISES[distribution](noise, random)
     return noise

@@ -81,8 +81,8 @@ def plan(
         TypeError, ValueError: as `pygan.train`.
         RuntimeError: the run needs more memory than is free; nothing was allocated.
     """
-    place = find_device(device)
-    with own_defaults(place):
+    device = find_device(device)
+    with own_defaults(device):
         splits = pygan.data.load(data, root=root, valid=valid, test=test, image_size=image_size, seed=seed)
         used = find_recipe(recipe, settings, splits, conditional=conditional)
         classes = len(splits.classes or ()) if conditional else 0
@@ -90,14 +90,14 @@ def plan(
             makers = used.model.make_generator, used.model.make_discriminator
             players = makers[0](splits.shape, used.noise_size, classes), makers[1](splits.shape, classes)
         parameters = _count(players[0]), _count(players[1])
-        refuse_too_large(used, splits, classes, {"generator": None, "discriminator": None}, place)
+        refuse_too_large(used, splits, classes, {"generator": None, "discriminator": None}, device)
         count = check_threads(threads) or torch.get_num_threads()
-        with own_threads(count), own_randomness(seed, place, used.deterministic), warnings.catch_warnings():
+        with own_threads(count), own_randomness(seed, device, used.deterministic), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # Untrained generators lie at the edge of the grid of sigmas.
-            game = make_game(used, splits, classes, {"generator": None, "discriminator": None}, place)
-            batches = Batches(splits.train, used.batch_size, seed, place, game.scale)
+            game = make_game(used, splits, classes, {"generator": None, "discriminator": None}, device)
+            batches = Batches(splits.train, used.batch_size, seed, device, game.scale)
             updates = max(1, batches.per_epoch // used.k)
-            step = make_step(game, used, place)
+            step = make_step(game, used, device)
             step(batches, used.rates(0, updates))  # the first one is slower
             step.statistics()
             done, start = 0, time.perf_counter()
@@ -112,7 +112,7 @@ def plan(
             window = run.window()
             window.log_density(run.density_images(splits.valid))
             evaluation_seconds = time.perf_counter() - start
-            machine = hardware(place)  # with its threads
+            machine = hardware(device)  # with its threads
     return Plan(
         protocol=splits.protocol,
         sizes=(len(splits.train), len(splits.valid), len(splits.test)),
@@ -122,7 +122,7 @@ def plan(
         epoch_seconds=updates * update_seconds,
         updates_per_epoch=updates,
         evaluation_seconds=evaluation_seconds,
-        memory=_peak(place),
+        memory=_peak(device),
         hardware=machine,
     )
 

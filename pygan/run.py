@@ -144,7 +144,7 @@ class Run:
 
     def noise(self, n: int, seed: int | None = None) -> Tensor:
         """Return noise [n, noise_size], float32 on the CPU: the same for the same seed, new for None."""
-        return self.game.draw_noise(n, _source(seed))
+        return self.game.draw_noise(n, _random(seed))
 
     @torch.no_grad()
     def generate(self, noise: Tensor, labels: Any = None) -> Tensor:
@@ -187,7 +187,7 @@ class Run:
         one image; samples that are all alike score no better.
         """
         train, valid, test = self.splits.train, self.splits.valid, self.splits.test
-        drawn = torch.randperm(len(train), generator=_source(self.seed))[: self.recipe.evaluation_samples]
+        drawn = torch.randperm(len(train), generator=_random(self.seed))[: self.recipe.evaluation_samples]
         rows = [self.density_images(split) for split in (train[drawn], valid, test)]
         return result_rows(*rows, refine=self.recipe.sigma == "refined")
 
@@ -279,7 +279,7 @@ class Run:
         return self.generate(noise, labels), _PICTURES_OF_A_CLASS
 
     def _sample(self, n: int, seed: int | None, labels: Any = None) -> Tensor:
-        return self.game.sample(n, self._labels(labels, n, None), _source(seed))
+        return self.game.sample(n, self._labels(labels, n, None), _random(seed))
 
     def _pictures(self, images: Tensor) -> Tensor:
         return self.game.scale.invert(images)
@@ -321,7 +321,7 @@ class _Samples:
 
     def __iter__(self) -> Iterator[Tensor]:
         run = self._run
-        pieces = run.game.sample_pieces(self._n, self._labels, _source(run.seed))
+        pieces = run.game.sample_pieces(self._n, self._labels, _random(run.seed))
         return (run.game.scale.invert(piece) if run.game.scale.exact else piece for piece in pieces)
 
 
@@ -486,7 +486,7 @@ def recipe_of(settings: Mapping[str, Any], version: int) -> Recipe:
     return Recipe().with_settings(**kept, discriminator_loss_scale="half")
 
 
-def _source(seed: int | None) -> torch.Generator | None:
+def _random(seed: int | None) -> torch.Generator | None:
     return None if seed is None else torch.Generator().manual_seed(seed)
 
 

@@ -16,9 +16,9 @@ from pygan.optim import Optimizer, Rates, trainable, with_prefix
 if TYPE_CHECKING:
     from pygan.recipes import Recipe
 
-__all__ = ["BaseStep", "PlainStep", "Rows", "Source", "Step"]
+__all__ = ["BaseStep", "NextBatch", "PlainStep", "StatisticsRows", "Step"]
 
-Source = Callable[[], Batch]  # the next batch of real images, in the game's pixel scale, on the players' device
+NextBatch = Callable[[], Batch]  # the next batch of real images, in the game's pixel scale, on the players' device
 
 
 class Step(Protocol):
@@ -47,7 +47,7 @@ class Step(Protocol):
         """Take over what another step's `state_dict` held."""
 
 
-class Rows:
+class StatisticsRows:
     """The rows of `Step.statistics` as they come; they stay on the device until they are asked for."""
 
     def __init__(self, width: int) -> None:
@@ -78,13 +78,13 @@ class BaseStep:
     ) -> None:
         self.game, self.recipe, self.device = game, recipe, device
         self.g_optimizer, self.d_optimizer = optimizers
-        self._rows = Rows(len(game.objective.statistics))
+        self._rows = StatisticsRows(len(game.objective.statistics))
 
     def __call__(self, real: Batches, rates: Rates) -> None:
         """See `Step`."""
         self._rows.append(self.iterate(real, rates))
 
-    def iterate(self, real: Source, rates: Rates) -> Tensor:
+    def iterate(self, real: NextBatch, rates: Rates) -> Tensor:
         """One iteration -> its row of statistics, on the device. A CUDA graph may capture it."""
         raise NotImplementedError
 
@@ -129,7 +129,7 @@ class PlainStep(BaseStep):
         super().__init__(game, recipe, optimizers, device)
         self._algorithm = algorithm
 
-    def iterate(self, real: Source, rates: Rates) -> Tensor:
+    def iterate(self, real: NextBatch, rates: Rates) -> Tensor:
         """One iteration -> its row of statistics, on the device. A CUDA graph may capture it."""
         return self._algorithm(self, real, rates)
 
@@ -185,7 +185,7 @@ class PlainStep(BaseStep):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
 
 
-Algorithm = Callable[[PlainStep, Source, Rates], Tensor]
+Algorithm = Callable[[PlainStep, NextBatch, Rates], Tensor]
 
 
 def _gradients(loss: Tensor, player: nn.Module, retain_graph: bool = False) -> Sequence[Tensor]:

@@ -114,9 +114,9 @@ def train(
         if not isinstance(player, nn.Module | None):
             raise TypeError(f"train: {role} must be a torch.nn.Module or None, got {type(player).__name__}")
     threads = check_threads(threads)
-    place = find_device(device)
+    device = find_device(device)
     sources: dict[str, Any] = {"data": data, "root": root, "valid": valid, "test": test, "image_size": image_size}
-    with own_defaults(place):
+    with own_defaults(device):
         splits = pygan.data.load(**sources, seed=seed)
     fingerprint.refuse_leak(splits)
     classes = _classes(splits) if conditional else 0
@@ -128,23 +128,23 @@ def train(
     if not resume:
         chosen(None)  # A mistyped setting is to be found before a folder is made.
     folder = choose_folder(out, splits.name, resume)
-    with folder.locked(), own_defaults(place):
+    with folder.locked(), own_defaults(device):
         before = read_config(folder) if folder.holds_run() else None
         used = chosen(None if before is None else before["recipe"])
-        refuse_too_large(used, splits, classes, players, place)
+        refuse_too_large(used, splits, classes, players, device)
         threads = choose_threads(threads, before)
         described = fingerprint.describe(splits, **sources) | {"classes": classes}
         config = make_config(seed, threads, used, described, players)
         if before is not None:
             refuse_changes(folder.path, before, config)
-        with own_threads(threads), own_randomness(seed, place, used.deterministic):
-            game = make_game(used, splits, classes, players, place)
+        with own_threads(threads), own_randomness(seed, device, used.deterministic):
+            game = make_game(used, splits, classes, players, device)
             config["data"]["scale"] = {"name": game.scale.name, **game.scale.state()}
             own = own_roles(config["players"])
             run = Run(game, used, folder.path, seed, config["data"], [], splits, threads, own)
-            play = _Play(run, game, splits, folder, place)
+            play = _Play(run, game, splits, folder, device)
             board = Board() if used.tensorboard else None
-            fit = Fit(play, folder, play.cadence(), place, None if on_epoch is None else _asking(on_epoch, run), board)
+            fit = Fit(play, folder, play.cadence(), device, None if on_epoch is None else _asking(on_epoch, run), board)
             fit.restore(longer=before is not None and used.epochs > before["recipe"].epochs)
             run.history, play.fit = fit.history, fit
             folder.write_config(config)  # From here on the folder holds a run; what cannot begin leaves none.
@@ -157,7 +157,7 @@ def train(
             best, entry = _best_run(run, folder, game)
             if not folder.is_finished():
                 best.export(folder.path / "generator.safetensors")
-                _write_result(best, entry, fit, folder, place)
+                _write_result(best, entry, fit, folder, device)
     if progress and is_live():
         say(summary(folder))
     return best

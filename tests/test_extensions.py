@@ -23,7 +23,7 @@ from pygan.optim import OPTIMIZERS, Momentum, OptimizerSettings, Rates
 from pygan.recipes import RECIPES, known_settings
 from pygan.run import Run
 from pygan.settings import AT_LEAST_ONE, POSITIVE, setting
-from pygan.step import Source as Images
+from pygan.step import NextBatch as Images
 
 CPU = torch.device("cpu")
 

@@ -70,7 +70,7 @@ def test_noise_comes_from_the_source_or_else_from_torchs_generator(distribution)
 
 def test_sampling_repeats_itself_and_leaves_the_mode_alone():
     game = small()
-    first, again = (game.sample(2500, source=torch.Generator().manual_seed(4)) for _ in range(2))
+    first, again = (game.sample(2500, random=torch.Generator().manual_seed(4)) for _ in range(2))
     assert first.shape == (2500, *SHAPE)
     assert torch.equal(first, again)
     assert not first.requires_grad
@@ -80,7 +80,7 @@ def test_sampling_repeats_itself_and_leaves_the_mode_alone():
 
 def test_samples_are_those_of_one_pass_in_eval_mode():
     game = small(nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Sigmoid()))
-    samples = game.sample(1500, source=torch.Generator().manual_seed(4))
+    samples = game.sample(1500, random=torch.Generator().manual_seed(4))
     with torch.no_grad():
         expected = game.generator.eval()(game.draw_noise(1500, torch.Generator().manual_seed(4)))
     torch.testing.assert_close(samples, expected.view(-1, *SHAPE))

@@ -28,7 +28,7 @@ from pygan.nn import Maxout
 from pygan.objectives import NonSaturating, Saturating
 from pygan.ops.dropout import draw_seed, drop_into
 from pygan.optim import Momentum, Optimizer, Rates
-from pygan.step import BaseStep, Source
+from pygan.step import BaseStep, NextBatch
 
 if TYPE_CHECKING:
     from pygan.recipes import Recipe
@@ -90,7 +90,7 @@ class FusedStep(BaseStep):
         self._update = self._alternating if ALGORITHMS[recipe.updates] is alternating else self._simultaneous
 
     @torch.no_grad()
-    def iterate(self, real: Source, rates: Rates) -> Tensor:
+    def iterate(self, real: NextBatch, rates: Rates) -> Tensor:
         """One iteration -> its row of statistics, on the device. A CUDA graph may capture it."""
         return self._update(real, rates)
 
@@ -104,7 +104,7 @@ class FusedStep(BaseStep):
         super().load_state_dict(state)
         self.reload()
 
-    def _alternating(self, real: Source, rates: Rates) -> Tensor:
+    def _alternating(self, real: NextBatch, rates: Rates) -> Tensor:
         """`pygan.algorithm.alternating`."""
         judge, painter = self._judge, self._painter
         for _ in range(self.recipe.k):
@@ -122,7 +122,7 @@ class FusedStep(BaseStep):
         painter.update(painter.gradients(painted, image_gradient), rates.generator_lr, rates.momentum)
         return self._objective.row(d_loss, g_loss, *judged.logits.chunk(2))
 
-    def _simultaneous(self, real: Source, rates: Rates) -> Tensor:
+    def _simultaneous(self, real: NextBatch, rates: Rates) -> Tensor:
         """`pygan.algorithm.simultaneous`: both gradients at the same parameters, from one backward pass through D."""
         judge, painter = self._judge, self._painter
         images, painted = real().images.flatten(1), painter.forward(self.noise())

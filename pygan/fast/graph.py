@@ -18,7 +18,7 @@ from torch import Tensor
 from pygan._terminal import warn
 from pygan.batches import Batches
 from pygan.optim import Rates
-from pygan.step import BaseStep, Rows
+from pygan.step import BaseStep, StatisticsRows
 
 __all__ = ["GraphStep", "capture"]
 
@@ -61,7 +61,7 @@ class GraphStep:
         self._rates = torch.zeros(len(Rates._fields), device=device)
         self._indices: Tensor | None = None  # [k, batch]
         self._row = torch.zeros(width, dtype=torch.float64, device=device)
-        self._rows = Rows(width)
+        self._rows = StatisticsRows(width)
         self._replay: Callable[[], None] | None = None
         self._source: Batches | None = None  # whose images the graph reads
         self._uncaptured = 0  # iterations since the last reason not to replay
