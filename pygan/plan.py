@@ -86,16 +86,12 @@ def plan(
         splits = pygan.data.load(data, root=root, valid=valid, test=test, image_size=image_size, seed=seed)
         used = find_recipe(recipe, settings, splits, conditional=conditional)
         classes = len(splits.classes or ()) if conditional else 0
-        with torch.device("meta"):
-            makers = used.model.make_generator, used.model.make_discriminator
-            players = makers[0](splits.shape, used.noise_size, classes), makers[1](splits.shape, classes)
-        parameters = _count(players[0]), _count(players[1])
         refuse_too_large(used, splits, classes, {"generator": None, "discriminator": None}, device)
         count = check_threads(threads) or torch.get_num_threads()
         with own_threads(count), own_randomness(seed, device, used.deterministic), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # Untrained generators lie at the edge of the grid of sigmas.
             game = make_game(used, splits, classes, {"generator": None, "discriminator": None}, device)
-            batches = Batches(splits.train, used.batch_size, seed, device, game.scale)
+            batches = Batches(splits.train, used.batch_size, seed, device, game.scale, used.flip)
             updates = max(1, batches.per_epoch // used.k)
             step = make_step(game, used, device)
             step(batches, used.rates(0, updates))  # the first one is slower
@@ -118,7 +114,7 @@ def plan(
         sizes=(len(splits.train), len(splits.valid), len(splits.test)),
         shape=splits.shape,
         recipe=used,
-        parameters=parameters,
+        parameters=(_count(game.generator), _count(game.discriminator)),
         epoch_seconds=updates * update_seconds,
         updates_per_epoch=updates,
         evaluation_seconds=evaluation_seconds,
