@@ -85,7 +85,7 @@ def plan(
     with own_defaults(device):
         splits = pygan.data.load(data, root=root, valid=valid, test=test, image_size=image_size, seed=seed)
         used = find_recipe(recipe, settings, splits, conditional=conditional)
-        classes = len(splits.classes or ()) if conditional else 0
+        classes = splits.class_count() if conditional else 0
         refuse_too_large(used, splits, classes, {"generator": None, "discriminator": None}, device)
         count = check_threads(threads) or torch.get_num_threads()
         with own_threads(count), own_randomness(seed, device, used.deterministic), warnings.catch_warnings():

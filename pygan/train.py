@@ -119,7 +119,7 @@ def train(
     with own_defaults(device):
         splits = pygan.data.load(**sources, seed=seed)
     fingerprint.refuse_leak(splits)
-    classes = _classes(splits) if conditional else 0
+    classes = splits.class_count() if conditional else 0
     changes = settings if epochs is None else {**settings, "epochs": epochs}
 
     def chosen(before: Recipe | None) -> Recipe:
@@ -280,10 +280,3 @@ def _write_result(run: Run, entry: Mapping[str, Any], fit: Fit, folder: RunFolde
             "recipe": run.recipe.flat(),
         }
     )
-
-
-def _classes(splits: Splits) -> int:
-    """The number of classes of the data; ValueError if they have no labels."""
-    if splits.classes is None or splits.train.labels is None:
-        raise ValueError(f"conditional=True needs labels, and {splits.name!r} has none")
-    return len(splits.classes)

@@ -642,6 +642,12 @@ def test_dry_run_refuses_what_does_not_fit_before_it_allocates(call, monkeypatch
     assert re.match(r"pygan: error: train: images of 1x8x8 need about \d+ MiB of memory on cpu, and 1 MiB is free", err)
 
 
+def test_dry_run_refuses_what_train_refuses(call):
+    code, out, err = call("train", "swiss_roll", "--conditional", "--dry-run")
+    assert (code, out) == (1, "")
+    assert "needs labels, and 'swiss_roll' has none" in err
+
+
 def test_sample_writes_arrays_with_labels_and_single_pictures(call, trained, tmp_path):
     images = load(trained).sample(11, seed=5)
     words = ["sample", trained, "-n", "11", "--seed", "5", "--device", "cpu", "-o"]

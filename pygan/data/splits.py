@@ -39,6 +39,12 @@ class Splits:
         _, channels, height, width = self.train.images.shape
         return channels, height, width
 
+    def class_count(self) -> int:
+        """Return the number of classes, for a conditional game; ValueError if there are no labels."""
+        if self.classes is None or self.train.labels is None:
+            raise ValueError(f"conditional=True needs labels, and {self.name!r} has none")
+        return len(self.classes)
+
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(getattr(self, split)):,} {split}" for split in ("train", "valid", "test"))
         classes = "" if self.classes is None else f" in {len(self.classes)} classes"
