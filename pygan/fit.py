@@ -233,10 +233,12 @@ class Fit:
         return {n: t / (within + 1) for n, t in zip(self.learner.statistics, self.totals, strict=True)}
 
     def _line(self, means: Mapping[str, Any]) -> tuple[str, str, str]:
-        """What `Progress` shows: the epoch, its means, the last log-likelihood."""
+        """What `Progress` shows: the epoch, its means, the last log-likelihood and spread."""
         epoch = (self.update - 1) // self.cadence.updates_per_epoch + 1
-        judged = [past["log_likelihood"] for past in self.history if past.get("log_likelihood") is not None]
-        score = f"{judged[-1]:.0f} nats" if judged else ""
+        judged = [past for past in self.history if past.get("log_likelihood") is not None]
+        score = f"{judged[-1]['log_likelihood']:.0f} nats" if judged else ""
+        if judged and judged[-1].get("spread") is not None:
+            score += f", spread {judged[-1]['spread']:.2f}"
         return f"epoch {epoch}/{self.cadence.epochs}", self.learner.describe(means), score
 
     def tensors(self) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from pygan._session import find_device, hardware, own_defaults, own_randomness
 from pygan._threads import check_threads, own_threads
 from pygan.batches import Batches
 from pygan.data import Data
+from pygan.data.files import no_downloads
 from pygan.fast import make_step
 from pygan.game import make_game
 from pygan.memory import refuse_too_large
@@ -75,14 +76,15 @@ def plan(
     threads: int | None = None,
     **settings: Any,
 ) -> Plan:
-    """Return what `pygan.train` with the same arguments would do, and write nothing.
+    """Return what `pygan.train` with the same arguments would do. Nothing is written and nothing is downloaded.
 
     Raises:
         TypeError, ValueError: as `pygan.train`.
+        FileNotFoundError: the data set is not on this machine yet.
         RuntimeError: the run needs more memory than is free; nothing was allocated.
     """
     device = find_device(device)
-    with own_defaults(device):
+    with own_defaults(device), no_downloads():
         splits = pygan.data.load(data, root=root, valid=valid, test=test, image_size=image_size, seed=seed)
         used = find_recipe(recipe, settings, splits, conditional=conditional)
         classes = splits.class_count() if conditional else 0

@@ -10,10 +10,11 @@ from typing import Any, get_origin
 import pygan.data
 from pygan._terminal import is_terminal
 from pygan.commands.parser import DEVICE, ROOT, Parser, choice, count, path, sizes
+from pygan.data.files import no_downloads
 from pygan.folder import RunFolder
 from pygan.plan import Plan, plan
 from pygan.progress import duration
-from pygan.recipes import RECIPES, KnownSetting, Recipe, default_recipe, known_settings, named_recipe
+from pygan.recipes import RECIPES, KnownSetting, Recipe, default_recipe, find_recipe, known_settings, named_recipe
 from pygan.run import FORMAT, OWN_PLAYER, recipe_of, summary
 from pygan.settings import value_of_type
 from pygan.train import train
@@ -35,7 +36,8 @@ examples:
   pygan train mnist --dry-run          sizes, memory and time; writes nothing
   pygan train mnist --resume           go on with the last run on mnist
 """
-_OF_CONFIG = ("data", "root", "valid", "test", "image_size", "conditional", "seed", "threads")
+_OF_DATA = ("data", "root", "valid", "test", "image_size", "seed")
+_OF_CONFIG = (*_OF_DATA, "conditional", "threads")
 _LATER: dict[str, Any] = {"default": argparse.SUPPRESS}  # where it is not given, the options hold no such name
 _DEFAULTS = {"data": "digits", "seed": 0, "conditional": False}
 
@@ -44,10 +46,7 @@ def run(words: Sequence[str]) -> None:
     """Run the command."""
     if {"-h", "--help"} & set(words):
         asked = parser().parse([word for word in words if word not in ("-h", "--help")])
-        chosen, settings = _arguments(asked)
-        recipe = chosen["recipe"] or default_recipe(Path(chosen["data"]).stem, conditional=chosen["conditional"])
-        found = recipe if isinstance(recipe, Recipe) else named_recipe(recipe)
-        parser(found.with_settings(**settings)).print_help()
+        parser(_recipe_to_run(*_arguments(asked))).print_help()
         return
     options = parser().parse(words)
     chosen, settings = _arguments(options)
@@ -84,12 +83,23 @@ def parser(recipe: Recipe | None = None) -> Parser:
     name = "the recipe" if recipe is None else recipe.name
     group = of.add_argument_group(
         "settings",
-        f"Any of them changes the recipe. In brackets: the value in\n"
-        f"{name}, or - where it has no such setting.\nLearning rates are lower for large pictures.",
+        f"Any of them changes the recipe. In brackets: the value in\n{name}, or - where it has no such setting.",
     )
     for setting, known in known_settings().items():
         _add_setting(of, group, setting, known, values)
     return of
+
+
+def _recipe_to_run(chosen: Mapping[str, Any], settings: Mapping[str, Any]) -> Recipe:
+    """The recipe that would run, fitted to the data; of data that cannot be read here, as it stands."""
+    recipe, conditional = chosen["recipe"], chosen["conditional"]
+    try:
+        with no_downloads():
+            splits = pygan.data.load(**{name: chosen[name] for name in _OF_DATA if name in chosen})
+    except (OSError, TypeError, ValueError):
+        recipe = recipe or default_recipe(Path(chosen["data"]).stem, conditional=conditional)
+        return (recipe if isinstance(recipe, Recipe) else named_recipe(recipe)).with_settings(**settings)
+    return find_recipe(recipe, settings, splits, conditional=conditional)
 
 
 def _add_setting(of: Parser, group: Any, name: str, known: KnownSetting, values: Mapping[str, Any]) -> None:
