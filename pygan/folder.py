@@ -200,16 +200,18 @@ class RunFolder:
         path = self.checkpoint_path(name)
         return checkpoint.read(path, _REMEDY.get(name, _REMEDY["best"])) if path.exists() else None
 
-    def read_checkpoints(self) -> dict[str, Checkpoint]:
-        """Return every checkpoint that there is and that can be read, by name.
+    def read_checkpoints(self, known: Mapping[str, Checkpoint] | None = None) -> dict[str, Checkpoint]:
+        """Return "last" and "best", as far as they exist and can be read, and those that are `known` already.
 
-        A damaged one is left out with a UserWarning that says what is lost, as long as there is another.
+        A damaged checkpoint is left out with a UserWarning that says what is lost, as long as there is another.
 
         Raises:
             DamagedError: no checkpoint can be read, and one is damaged.
         """
-        found, errors = {}, {}
+        found, errors = dict(known or {}), {}
         for name in CHECKPOINTS:
+            if name in found:
+                continue
             try:
                 if (state := self.read_checkpoint(name)) is not None:
                     found[name] = state

@@ -112,21 +112,16 @@ def _shorter_and_shorter(epoch: str, times: str, means: str, score: str) -> Iter
 
 def introduce(run: "Run") -> None:
     """Say what is about to be trained, and what the log-likelihoods that will be shown can be compared with."""
-    from pygan.evaluate.references import training_data_row
-
     recipe, splits = run.recipe, run.splits
     shape = " x ".join(map(str, splits.shape))
     say(
         f"pygan: {splits.name}, {len(splits.train):,} training images of {shape}; recipe {recipe.name}, "
         f"{recipe.epochs} epochs; run folder {run.path}"
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # The edge of the grid matters for results, not here.
-        train, valid = (run.density_images(part) for part in (splits.train, splits.valid))
-        estimate = training_data_row(train, valid, n_samples=recipe.evaluation_samples, seed=run.seed)
+    score = run.reference_log_likelihood("valid")["training images"]
     say(
         "pygan: nats are the mean log-likelihood of validation images under a Parzen window on samples: higher is "
-        f"better, and training images in place of samples score {estimate:.0f}; spread is how much the samples vary, "
+        f"better, and training images in place of samples score {score:.0f}; spread is how much the samples vary, "
         "1 is as much as the data"
     )
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -180,15 +180,15 @@ class Run:
         """
         return self.window().score(self.density_images(self.splits.test))
 
-    def reference_log_likelihood(self) -> dict[str, float]:
-        """Return what `log_likelihood` is with other images in place of samples, in nats.
+    def reference_log_likelihood(self, split: Literal["valid", "test"] = "test") -> dict[str, float]:
+        """Return the log-likelihood of a split, as a run is judged, with other images in place of the samples, in nats.
 
         "training images": as many of them as there are samples, or all; a good generator comes near. "their mean": that
         one image; samples that are all alike score no better.
         """
-        train, valid, test = self.splits.train, self.splits.valid, self.splits.test
+        train, valid, judged = self.splits.train, self.splits.valid, getattr(self.splits, split)
         drawn = torch.randperm(len(train), generator=_random(self.seed))[: self.recipe.evaluation_samples]
-        rows = [self.density_images(split) for split in (train[drawn], valid, test)]
+        rows = [self.density_images(batch) for batch in (train[drawn], valid, judged)]
         return result_rows(*rows, refine=self.recipe.sigma == "refined")
 
     def validation(self) -> dict[str, float | None]:
@@ -361,7 +361,7 @@ def load(
     if state is None:
         raise FileNotFoundError(f"load: {folder.path} has no checkpoint {checkpoint!r} yet")
     load_weights(folder, checkpoint, state, generator, discriminator)
-    states = folder.read_checkpoints()
+    states = folder.read_checkpoints({checkpoint: state})
     for name, (_, progress) in states.items():
         check_tables(progress, {"history": list[dict[str, Any]]}, folder.checkpoint_path(name))
     history = max((progress["history"] for _, progress in states.values()), key=len)
@@ -464,6 +464,9 @@ def _beside(result: Mapping[str, Any]) -> str:
     if isinstance(rows, Mapping) and rows:
         scores = ", ".join(f"{name} {score:.1f}" for name, score in rows.items() if isinstance(score, int | float))
         lines.append(f"In place of samples, under the same window: {scores}. Compare with these, not across data sets.")
+        best = rows.get("training images")
+        if isinstance(best, int | float) and (result["log_likelihood"] or -math.inf) > best:
+            lines.append("A score above that of the training images is no praise: blurred samples reach it too.")
     spread = result.get("spread")
     if isinstance(spread, int | float):
         lines.append(f"The samples vary {spread:.2f} times as much as the data.")

@@ -7,6 +7,7 @@ the best generator. The updates themselves, Algorithm 1 of the paper among them,
 import math
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from pygan.checkpoint import Part
 from pygan.data import Data, Splits, fingerprint
 from pygan.fast import make_step
 from pygan.fit import Cadence, Fit
-from pygan.folder import RunFolder, choose_folder
+from pygan.folder import DamagedError, RunFolder, choose_folder
 from pygan.game import Game, make_game
 from pygan.memory import refuse_too_large
 from pygan.optim import MovingAverage
@@ -212,12 +213,14 @@ class _Play:
 
     def end_epoch(self, epoch: int, last: bool) -> dict[str, Any]:
         """Evaluate on the validation split, and draw samples, from noise that is always the same."""
-        if self.averaged is not None:
+        drawn = last or epoch % self.recipe.samples_every == 0
+        judged = last or epoch % self.recipe.evaluate_every == 0
+        if self.averaged is not None and (drawn or judged):
             with forked_randomness(self.device):  # of a generator with dropout
                 self.averaged.recompute_statistics(self._passes())
-        if last or epoch % self.recipe.samples_every == 0:
+        if drawn:
             self.run.save_picture(self.folder.samples(epoch))
-        if not last and epoch % self.recipe.evaluate_every != 0:
+        if not judged:
             return {"log_likelihood": None, "sigma": None, "spread": None}
         self.fit.check_finite()
         return self.run.validation()
@@ -238,11 +241,14 @@ class _Play:
 
 def _best_run(run: Run, folder: RunFolder, game: Game) -> tuple[Run, dict[str, Any]]:
     """The run with the weights of its best checkpoint, or of the last if that is damaged; and that epoch's entry."""
-    states = folder.read_checkpoints()
-    name = "best" if "best" in states else "last"
-    load_weights(folder, name, states[name], game.generator, game.discriminator)
+    name, state = "best", None
+    with suppress(DamagedError):
+        state = folder.read_checkpoint(name)
+    if state is None:
+        (name, state), *_ = folder.read_checkpoints().items()
+    load_weights(folder, name, state, game.generator, game.discriminator)
     best = replace(run, game=replace(game, generator=game.generator.eval(), discriminator=game.discriminator.eval()))
-    return best, states[name][1]["history"][-1]
+    return best, state[1]["history"][-1]
 
 
 def _asking(on_epoch: Callable[[Run], object], run: Run) -> Callable[[], object]:

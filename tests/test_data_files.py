@@ -418,6 +418,9 @@ def test_npz(tmp_path):
         np.testing.assert_array_equal(found, images)
         assert (targets is None) == (not names)
         assert targets is None or (targets == labels).all()
+    alone = arrays.read_npz(write(tmp_path / "x.npz", compressed(arr_0=images)))  # numpy.savez("x.npz", images)
+    np.testing.assert_array_equal(alone[0], images)
+    assert alone[1] is None
 
 
 def zipped(content, name="images.npy"):

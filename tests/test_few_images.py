@@ -122,6 +122,9 @@ def test_the_result_has_what_it_is_read_beside(tmp_path):
     text = summary(RunFolder(run.path))
     assert f"training images {rows['training images']:.1f}, their mean {rows['their mean']:.1f}" in text
     assert ("much alike" in text) == (result["spread"] < health.LEAST_SPREAD)
+    for above, flatters in ((-1, False), (1, True)):
+        RunFolder(run.path).write_result({**result, "log_likelihood": rows["training images"] + above})
+        assert ("is no praise" in summary(RunFolder(run.path))) == flatters
 
 
 def test_large_samples_are_judged_in_pieces_with_the_same_result(tmp_path, monkeypatch):
