@@ -1,7 +1,7 @@
 """Threads and processes: how many a run uses, and how threads wait for each other.
 
-By default the OpenMP runtime lets threads spin for milliseconds while they wait. Beside another busy process each then
-burns the time that the thread it waits for needs, and two threads take ten times as long as one.
+By default, threads of the OpenMP runtime spin for milliseconds while they wait. Beside another busy process they then
+use up the time that the thread they wait for needs, and two threads take ten times as long as one.
 """
 
 import os
@@ -45,10 +45,11 @@ def own_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def choose_threads(asked: int | None, before: Mapping[str, Any] | None) -> int:
-    """Return the threads of a run: those asked for, else those that it was begun with, else as many as torch uses.
+def choose_threads(asked: int | None, before: Mapping[str, Any] | None, small: bool = False) -> int:
+    """Return the threads of a run: those asked for, or those that it was begun with, or as many as torch uses.
 
-    It is said where a run goes on with another number than it was begun with (`before`, what config.toml held).
+    A small game gets one, since more would only wait for each other. A message tells where a run continues with another
+    number than it was begun with (`before`, what config.toml held).
     """
     import torch
 
@@ -57,7 +58,7 @@ def choose_threads(asked: int | None, before: Mapping[str, Any] | None) -> int:
     begun = None if before is None else before.get("threads")
     if asked is not None and begun not in (None, asked):
         say(f"train: the run was begun with threads={begun} and goes on with {asked}: the last bits may differ")
-    return asked or begun or torch.get_num_threads()
+    return asked or begun or (1 if small else torch.get_num_threads())
 
 
 def check_threads(threads: Any) -> int | None:

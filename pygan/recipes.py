@@ -332,7 +332,13 @@ RECIPES: dict[str, Recipe] = {
         averaging=0.999,
     ),
     "pictures": replace(  # our own: an eighth of dcgan's maps, for a CPU, and long enough for few pictures
-        _CONVOLUTIONAL, name="pictures", least_updates=2000, batch_size=64, model=DCGAN(channels=16), evaluate_every=2
+        _CONVOLUTIONAL,
+        name="pictures",
+        least_updates=2000,
+        batch_size=64,
+        model=DCGAN(channels=16),
+        averaging=0.99,
+        evaluate_every=2,
     ),
 }
 

@@ -28,7 +28,7 @@ from pygan.fast import make_step
 from pygan.fit import Cadence, Fit
 from pygan.folder import DamagedError, RunFolder, choose_folder
 from pygan.game import Game, make_game
-from pygan.memory import refuse_too_large
+from pygan.memory import fits_one_core, refuse_too_large
 from pygan.optim import MovingAverage
 from pygan.progress import introduce, is_live
 from pygan.recipes import Recipe, find_recipe
@@ -47,7 +47,7 @@ from pygan.tensorboard import Board
 
 __all__ = ["train"]
 
-_SAMPLES_FOR_STATISTICS = 5000  # that the averaged generator's batch norm is measured on
+_SAMPLES_FOR_STATISTICS = 2000  # that the averaged generator's batch norm is measured on
 
 
 def train(
@@ -90,8 +90,8 @@ def train(
             If it returns False, the run ends there, properly. If it raises, the run is saved first.
         conditional: train p(x given c): both players also get the label of each image. The data must have labels.
         image_size: side in pixels of the squares that images are brought to; see `pygan.data.load`.
-        threads: of the CPU. None is as many as torch uses or, on resuming, as the run was begun with: another number
-            may change the last bits.
+        threads: of the CPU. None: as many as torch uses, but one for nets so small that more do not help. A resumed run
+            uses the number that it was begun with, since another one may change the last bits.
         **settings: any setting of `Recipe`: k, batch_size, objective, noise, precision, ...
 
     Returns:
@@ -133,7 +133,7 @@ def train(
         before = read_config(folder) if folder.holds_run() else None
         used = chosen(None if before is None else before["recipe"])
         refuse_too_large(used, splits, classes, players, device)
-        threads = choose_threads(threads, before)
+        threads = choose_threads(threads, before, fits_one_core(used, splits, classes, players))
         described = fingerprint.describe(splits, **sources) | {"classes": classes}
         config = make_config(seed, threads, used, described, players)
         if before is not None:

@@ -56,6 +56,19 @@ def test_a_resumed_run_has_the_threads_that_it_was_begun_with(tmp_path, capsys):
     assert choose_threads(None, {}) == torch.get_num_threads()  # a run from before threads were kept
 
 
+def test_small_nets_use_one_thread(tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert tiny.run(tmp_path / "small").threads == 1
+        assert tiny.run(tmp_path / "large", generator_hidden=(8, 400_000), epochs=1).threads == 2
+        own = torch.nn.Linear(4, 16)
+        torch.nn.init.zeros_(own.weight), torch.nn.init.constant_(own.bias, 0.5)
+        assert tiny.run(tmp_path / "own", generator=own).threads == 2  # its activations are not known
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize(("threads", "error"), [(0, ValueError), (1.5, TypeError), (True, TypeError)])
 def test_impossible_threads_are_refused(tmp_path, threads, error):
     with pytest.raises(error, match="threads must be"):

@@ -72,7 +72,9 @@ def parser(recipe: Recipe | None = None) -> Parser:
     of.option("--conditional", **_LATER, action="store_true", help="train p(x given class); DATA must have labels")
     of.option("--image-size", **_LATER, type=count, metavar="N", help="crop and resize pictures to N x N pixels")
     of.option("--device", **DEVICE)
-    of.option("--threads", **_LATER, type=count, metavar="N", help="threads of the CPU (default: torch's own choice)")
+    of.option(
+        "--threads", **_LATER, type=count, metavar="N", help="threads of the CPU (default: torch's; 1 for small nets)"
+    )
     of.option("--seed", **_LATER, type=int, metavar="N", help="of everything random (default: 0)")
     of.option("--root", **_LATER, **ROOT)
     of.option("--valid", **_LATER, metavar="PATH", help="images to use as the validation split")
