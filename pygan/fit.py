@@ -268,7 +268,7 @@ class Fit:
         for name, (_, progress) in states.items():
             progress.setdefault("stopped", None)  # version 0.1 had no such thing
             if isinstance(progress.get("best"), float):  # as it was in version 0.1
-                progress["best"] = [2.0, progress["best"]]
+                progress["best"] = [float(value) for value in health.rank({"log_likelihood": progress["best"]})]
             check_tables(progress, _PROGRESS, self.folder.checkpoint_path(name))
         if not states:
             return

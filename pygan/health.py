@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 LEAST_SPREAD = 0.3  # of samples over that of the data; below it they are much alike, and their log-likelihood flatters
-_LEVELS = (LEAST_SPREAD, 0.6)  # an epoch that reaches one more is better; MNIST comes to .97, digits to .83
+_LEVELS = (LEAST_SPREAD, 0.6, 0.8)  # an epoch that reaches one more is better; MNIST comes to .97, digits to .83
 _GRACE = 500  # updates in which a generator may learn to vary
 
 
@@ -81,16 +81,16 @@ def diagnose(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def rank(entry: Mapping[str, Any]) -> tuple[int, float]:
-    """Return what makes one epoch better than another: whether its samples vary enough, then the log-likelihood.
+    """Return what makes one epoch better than another: samples that vary as the data do, then the log-likelihood.
 
-    Parzen windows prefer a blurred mean to sharp samples that vary, so that the log-likelihood alone would choose it.
+    The log-likelihood alone would choose blurred samples, because a Parzen window prefers them to sharp ones.
 
     Args:
         entry: the history's entry of an epoch that was evaluated. Without a "spread", only "log_likelihood" counts.
     """
     varied = entry.get("spread")
-    level = len(_LEVELS) if varied is None else sum(varied >= least for least in _LEVELS)
-    return level, entry["log_likelihood"]
+    likeness = 1.0 if varied is None else min(varied, 1 / varied) if varied > 0 else 0.0
+    return sum(likeness >= least for least in _LEVELS), entry["log_likelihood"]
 
 
 def spread(pieces: Iterable[Tensor]) -> float:

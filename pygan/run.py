@@ -466,7 +466,7 @@ def _beside(result: Mapping[str, Any]) -> str:
         lines.append(f"In place of samples, under the same window: {scores}. Compare with these, not across data sets.")
         best = rows.get("training images")
         if isinstance(best, int | float) and (result["log_likelihood"] or -math.inf) > best:
-            lines.append("A score above that of the training images is no praise: blurred samples reach it too.")
+            lines.append("A score above that of the training images is no success: blurred samples reach it too.")
     spread = result.get("spread")
     if isinstance(spread, int | float):
         lines.append(f"The samples vary {spread:.2f} times as much as the data.")
