@@ -463,7 +463,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_with_130(tmp_path):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert out == ""
-    assert "go on with: pygan train --out run --epochs 100000" in err
+    assert "resume with: pygan train --out run --epochs 100000" in err
     assert err.endswith(" --resume\n")
     assert (tmp_path / "run" / "checkpoints" / "last.safetensors").exists()
 
@@ -613,7 +613,7 @@ def test_config_reads_back_what_a_run_wrote(call, tmp_path, trained, monkeypatch
         ("k = ", "Invalid value"),
         ("seed = 1", "it must have a table [recipe], as `pygan recipes NAME` prints it"),
         ("[recipe]\nname = 'x'\nlr = 3", "unknown setting 'lr'; did you mean"),
-        ("[recipe]\n[players]\ngenerator = 'my.Net'", "it is of a run with a generator of its user's own"),
+        ("[recipe]\n[players]\ngenerator = 'my.Net'", "its run used a generator that the user supplied"),
     ],
 )
 def test_a_config_that_is_none_is_named(call, tmp_path, text, answer):

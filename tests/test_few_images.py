@@ -125,7 +125,7 @@ def test_the_result_has_what_it_is_read_beside(tmp_path):
     assert ("much alike" in text) == (result["spread"] < health.LEAST_SPREAD)
     for above, flatters in ((-1, False), (1, True)):
         RunFolder(run.path).write_result({**result, "log_likelihood": rows["training images"] + above})
-        assert ("is no success" in summary(RunFolder(run.path))) == flatters
+        assert ("is not a success" in summary(RunFolder(run.path))) == flatters
 
 
 def test_large_samples_are_judged_in_pieces_with_the_same_result(tmp_path, monkeypatch):

@@ -113,7 +113,7 @@ def test_a_warning_points_at_the_first_line_that_is_not_ours(tmp_path):
 def test_one_of_several_processes_is_refused(tmp_path, monkeypatch, size):
     monkeypatch.setenv("WORLD_SIZE", size)
     with pytest.raises(
-        RuntimeError, match=rf"trains in one process, and this is one of WORLD_SIZE={size}, as torchrun"
+        RuntimeError, match=rf"a run uses one process, but this is one of WORLD_SIZE={size}, as torchrun"
     ):
         train(tiny.images(), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -219,7 +219,7 @@ def test_a_finished_run_is_returned_as_it_is(tmp_path):
             {"discriminator": nn.Sequential(nn.Flatten(), nn.Linear(16, 1))},
             'discriminator was "the recipe\'s" in .*Seq',
         ),
-        ({"data": tiny.images(seed=1)}, "data must be .* in .*run was begun with: other images in train, valid, test$"),
+        ({"data": tiny.images(seed=1)}, "data must be .* of the run in .*run: other images in train, valid, test$"),
     ],
 )
 def test_a_changed_setting_is_refused_by_name(tmp_path, settings, message):
@@ -239,7 +239,7 @@ def test_a_changed_split_is_refused_by_name(tmp_path):
         ({"test": zeros[:2].float()}, "test"),
         ({name: images.view(-1, 1, 2, 8) for name, images in given.items()}, "train, valid, test"),
     ):
-        with pytest.raises(ValueError, match=f"was begun with: other images in {names}$"):
+        with pytest.raises(ValueError, match=rf"of the run in .*: other images in {names}$"):
             tiny.run(tmp_path / "run", **{**given, **changed}, resume=True)
     tiny.run(tmp_path / "run", **given, resume=True)
 

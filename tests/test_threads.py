@@ -52,7 +52,7 @@ def test_a_resumed_run_has_the_threads_that_it_was_begun_with(tmp_path, capsys):
     assert tiny.run(tmp_path / "run", epochs=3, resume=True).threads == begun
     assert capsys.readouterr().err == ""
     assert choose_threads(begun + 1, {"threads": begun}) == begun + 1
-    assert f"begun with threads={begun} and goes on with {begun + 1}" in capsys.readouterr().err
+    assert f"started with threads={begun} and continues with {begun + 1}" in capsys.readouterr().err
     assert choose_threads(None, {}) == torch.get_num_threads()  # a run from before threads were kept
 
 

@@ -127,6 +127,6 @@ def verify(path: Path, sha256: str) -> None:
     found = pooch.file_hash(str(path), alg="sha256")
     if found != sha256:
         raise ValueError(
-            f"{path}: expected sha256 {sha256}, got {found}: a damaged or another file; replace it, or delete it and "
-            "it will be downloaded"
+            f"{path}: expected sha256 {sha256}, got {found}: the file is damaged, or another one; replace it, or "
+            "delete it to have it downloaded again"
         )

@@ -147,7 +147,7 @@ class DCGAN(Model):
     )
     discriminator_norm: Literal["batch", "none"] = setting(
         "batch",
-        "none leaves batch norm out of the discriminator, as penalties on its slope need it",
+        "none: no batch norm in the discriminator, as penalties on its slope require",
         player="discriminator",
     )
 
