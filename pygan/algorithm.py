@@ -30,7 +30,7 @@ def alternating(play: PlainStep, real: NextBatch, rates: Rates) -> Tensor:
 
 
 def simultaneous(play: PlainStep, real: NextBatch, rates: Rates) -> Tensor:
-    """The authors' code: both gradients at the same parameters, with one batch of samples and one set of dropout masks."""
+    """The authors' code: both gradients at the same parameters, with one batch of samples and one set of masks."""
     objective = play.game.objective
     batch = real()
     judged = play.judge_both(batch, play.samples(batch.labels))

@@ -15,8 +15,7 @@ class Batches:
 
     With `flip`, half of the images of each epoch, chosen at random, are mirrored left to right.
 
-    All of this depends only on (seed, epoch). So the number of used batches is all that has to be stored for a run to be
-    resumed.
+    All of this depends only on (seed, epoch). So a run can be resumed if the number of used batches is stored.
 
     Args:
         data: images, uint8 or float32 in [0, 1], with or without labels; they are kept on the device.
