@@ -28,7 +28,7 @@ def damaged(path: Path, wrong: object, remedy: str) -> DamagedError:
 def replace_file(path: Path, content: bytes) -> None:
     """Replace a file atomically: after a crash at any moment it has either the old or the new content.
 
-    The content is written to a temporary file in the same folder, which is flushed to the disk and renamed. It is created
+    The content goes to a temporary file in the same folder, which is flushed to the disk and renamed. It is created
     exclusively, with a random name, so that nobody can put a symbolic link in its place. If anything fails, as when the
     disk is full, it is removed.
 

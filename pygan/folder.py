@@ -4,7 +4,8 @@
     runs/mnist/log.jsonl                one line for each epoch
     runs/mnist/samples/0005.png         samples after epoch 5, always from the same noise
     runs/mnist/checkpoints/             last.safetensors and best.safetensors
-    runs/mnist/generator.safetensors    the generator that was judged, to take away; written at the end
+    runs/mnist/generator.safetensors    the generator that was evaluated, for use elsewhere; written at the end
+    runs/mnist/README.md                a model card that describes it; written at the end
     runs/mnist/result.json              what the run led to; written at the end
 
 Files are replaced as a whole: written beside, flushed to the disk, renamed. Whoever reads a folder whose run was

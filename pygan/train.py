@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import pygan.data
 from pygan import health
+from pygan._files import replace_file
 from pygan._session import find_device, forked_randomness, hardware, own_defaults, own_randomness
 from pygan._terminal import say
 from pygan._threads import check_threads, choose_threads, own_threads, refuse_many_processes
@@ -24,6 +25,7 @@ from pygan._version import __version__
 from pygan.batches import Batches
 from pygan.checkpoint import Part
 from pygan.data import Data, Splits, fingerprint
+from pygan.export import model_card
 from pygan.fast import make_step
 from pygan.fit import Cadence, Fit
 from pygan.folder import DamagedError, RunFolder, choose_folder
@@ -159,6 +161,7 @@ def train(
             if not folder.is_finished():
                 best.export(folder.path / "generator.safetensors")
                 _write_result(best, entry, fit, folder, device)
+                replace_file(folder.path / "README.md", model_card(best, folder.read_result() or {}).encode())
     if progress and is_live():
         say(summary(folder))
     return best

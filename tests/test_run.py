@@ -287,7 +287,8 @@ def test_what_the_folder_holds(tmp_path):
     run = tiny.run(tmp_path / "run", epochs=4, samples_every=3, evaluate_every=3, seed=5)
     path = run.path
     assert sorted(file.name for file in path.iterdir()) == [
-        ".lock", "checkpoints", "config.toml", "generator.safetensors", "log.jsonl", "result.json", "samples",
+        ".lock", "README.md", "checkpoints", "config.toml", "generator.safetensors", "log.jsonl", "result.json",
+        "samples",
     ]  # fmt: skip
     assert sorted(file.name for file in (path / "samples").iterdir()) == ["0003.png", "0004.png"]
     config = tomllib.loads((path / "config.toml").read_text("utf-8"))
