@@ -85,7 +85,7 @@ def test_every_setting_has_its_flag_and_its_help(call):
 def test_no_command_shows_the_help_and_fails(call):
     code, out, _ = call()
     assert code == 2
-    assert "train, and say" in out
+    assert "train a generator and evaluate it" in out
 
 
 def test_version(call):
@@ -657,7 +657,7 @@ def test_dry_run_refuses_what_train_refuses(call):
 def test_neither_a_dry_run_nor_help_downloads(call, tmp_path, monkeypatch):
     monkeypatch.delenv("PYGAN_DATA", raising=False)
     monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / name)
-    monkeypatch.setattr(pooch, "retrieve", lambda *_: 1 / 0)
+    monkeypatch.setattr(pooch, "retrieve", lambda *_, **__: 1 / 0)
     code, out, err = call("train", "olivetti", "--dry-run")
     assert (code, out) == (1, "")
     assert err.startswith("pygan: error: olivetti is not on this machine yet; a training downloads it to ")
