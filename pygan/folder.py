@@ -245,7 +245,7 @@ def check_tables(tables: Mapping[str, Any], kinds: Mapping[str, Any], path: Path
 
     Args:
         tables: the content.
-        kinds: "name" or "table.name" -> type; tables come before their entries. `list[T]` and `dict[str, T]` are checked
+        kinds: "name" or "table.name" -> type, tables before their entries. `list[T]` and `dict[str, T]` are checked
             entry by entry; `float` also accepts an int.
         path: the file.
 
