@@ -110,18 +110,17 @@ def _shorter_and_shorter(epoch: str, times: str, means: str, score: str) -> Iter
     return ([word for word in words if word] for words in versions)
 
 
-def introduce(run: "Run") -> None:
-    """Print what will be trained, and a score to compare the log-likelihoods of the run with."""
+def introduce(run: "Run", reference: float) -> None:
+    """Print what will be trained, and what training images score in place of samples: `reference`, in nats."""
     recipe, splits = run.recipe, run.splits
     shape = " x ".join(map(str, splits.shape))
     say(
         f"pygan: {splits.name}, {len(splits.train):,} training images of {shape}; recipe {recipe.name}, "
         f"{recipe.epochs} epochs; run folder {run.path}"
     )
-    score = run.reference_log_likelihood("valid")["training images"]
     say(
         "pygan: nats are the mean log-likelihood of validation images under a Parzen window on samples: higher is "
-        f"better, and training images in place of samples score {score:.0f}; spread is how much the samples vary, "
+        f"better, and training images in place of samples score {reference:.0f}; spread is how much the samples vary, "
         "1 is as much as the data"
     )
 

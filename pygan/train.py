@@ -9,6 +9,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ def train(
             if not (fit.finished and folder.is_finished()):
                 folder.write_result(None)
                 if progress:
-                    introduce(run)
+                    introduce(run, play.reference)
                 fit.play(progress)
             best, entry = _best_run(run, folder, game)
             if not folder.is_finished():
@@ -223,9 +224,14 @@ class _Play:
         if drawn:
             self.run.save_picture(self.folder.samples(epoch))
         if not judged:
-            return {"log_likelihood": None, "sigma": None, "spread": None}
+            return {"log_likelihood": None, "sigma": None, "spread": None, "reference": None}
         self.fit.check_finite()
-        return self.run.validation()
+        return {**self.run.validation(), "reference": self.reference}
+
+    @cached_property
+    def reference(self) -> float:
+        """The log-likelihood of the validation split with training images in place of samples."""
+        return self.run.reference_log_likelihood("valid")["training images"]
 
     def _passes(self) -> Iterator[tuple[Tensor, ...]]:
         """Batches of the generator's inputs as in training, always the same."""
