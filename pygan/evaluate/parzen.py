@@ -98,9 +98,9 @@ class ParzenWindow:
     def log_density(self, x: Rows, sigma: float | Sequence[float] | Tensor | None = None) -> Tensor:
         """Normalised log p(x) in nats: [n] for one sigma, [S, n] for S sigmas in one pass over the distances.
 
-        x is [n, ...] with d values per row, like the samples, and in any form that samples may have. Without
-        `sigma`, that of the window is used. The result is on the device of the samples. It is float64 if x or the samples
-        are float64 or the samples come in several chunks, else float32.
+        x is [n, ...] with d values per row, like the samples, and in any form that samples may have. Without `sigma`,
+        that of the window is used. The result is on the device of the samples: float64 if x or the samples are float64
+        or the samples come in several chunks, else float32.
         """
         sigma = self._own_sigma("log_density") if sigma is None else sigma
         sigmas = torch.as_tensor(sigma, dtype=torch.float64)
