@@ -425,9 +425,9 @@ def test_empty() -> None:
 
 def gradients(x: Tensor, samples: Tensor, sigmas, impl: str) -> tuple[Tensor, ...]:
     x, samples = x.clone().requires_grad_(), samples.clone().requires_grad_()
-    sigmas = torch.tensor(sigmas, dtype=x.dtype, requires_grad=True)
+    sigmas = torch.tensor(sigmas, dtype=x.dtype, device=x.device, requires_grad=True)
     values = parzen_logsumexp(x, samples, sigmas, impl=impl)
-    weight = torch.linspace(1, 2, values.numel(), dtype=values.dtype).view_as(values)
+    weight = torch.linspace(1, 2, values.numel(), dtype=values.dtype, device=x.device).view_as(values)
     return torch.autograd.grad((values * weight).sum(), (x, samples, sigmas))
 
 

@@ -354,5 +354,6 @@ def dtype_code(tensor: Tensor) -> int:
 def place(tensor: Tensor) -> tuple[int, int, int]:
     """(device, stream, threads): the last three arguments of every native call."""
     if tensor.is_cuda:
-        return tensor.get_device(), torch.cuda.current_stream(tensor.device).cuda_stream, 1
+        device = tensor.get_device()
+        return device, torch._C._cuda_getCurrentRawStream(device), 1  # as torch's own compiler finds the stream
     return -1, 0, torch.get_num_threads()

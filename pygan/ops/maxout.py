@@ -173,7 +173,7 @@ def _maxout(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Ten
     units, pieces, _ = weight.shape
     matrix, offset = weight.flatten(0, 1).t(), None if bias is None else bias.flatten()
     y, index = _maxout_fake(x, weight, bias)
-    strip = len(x) if x.is_cuda else max(256, _STRIP_BYTES // max(1, units * pieces * x.element_size()))
+    strip = max(1, len(x)) if x.is_cuda else max(256, _STRIP_BYTES // max(1, units * pieces * x.element_size()))
     z = x.new_empty(min(strip, len(x)), units * pieces)
     for begin in range(0, len(x), strip):
         part = x[begin : begin + strip]
