@@ -14,6 +14,16 @@ constexpr int kThreads = 256;
 constexpr std::int64_t kMaxBlocks = 1024;
 constexpr int kInFlight = 4;  // logits that a thread loads before it needs the first
 
+// Of softplus in float, plain additions in double lose nothing that float could hold.
+template <class C>
+struct ThreadSum {
+  double total;
+  __device__ void add(double value) { total += value; }
+  __device__ double value() const { return total; }
+};
+template <>
+struct ThreadSum<double> : Sum<double> {};
+
 // This thread's part of the term's mean, from a sum of unit * softplus; writes its gradients too.
 template <class T>
 __device__ double part_of_mean(const LossTerm& term, double unit) {
@@ -22,7 +32,7 @@ __device__ double part_of_mean(const LossTerm& term, double unit) {
   T* gradient = static_cast<T*>(term.gradient);
   const C sign = static_cast<C>(term.sign);
   const C slope_scale = static_cast<C>(static_cast<double>(term.sign * term.weight) / static_cast<double>(term.size));
-  Sum<double> sum = {0, 0};
+  ThreadSum<C> sum = {};
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   for (std::int64_t begin = first; begin < term.size; begin += kInFlight * stride) {

@@ -24,7 +24,7 @@ __all__ = ["Precision", "parzen_logsumexp"]
 Precision = Literal["split", "float32", "tf32"]
 
 # Of a block of samples, moved to their mean, and of the buffer of inner products: both are to stay in cache.
-_BYTES = {"cpu": (8 << 20, 5 << 19), "cuda": (32 << 20, 25 << 20)}
+_BYTES = {"cpu": (8 << 20, 5 << 19), "cuda": (32 << 20, 64 << 20)}
 _FUSED_BELOW = 256  # values of a row
 _HALF_SCALE = 256.0  # keeps the low parts of float16 pairs above its smallest numbers
 
@@ -121,12 +121,12 @@ class _Pairs:
             block = self.samples[left : left + columns]
             samples, sample_norms = self._move(block, moved_samples)
             sample_norms = sample_norms.to(samples.dtype)
-            right = _products.prepare(_halves(samples, self.split, 1) if self.halves else samples)
+            right = _products.prepare(_halves(samples, self.split, 0) if self.halves else samples)
             for top in range(0, n, rows):
                 strip = self.x[top : top + rows]
                 x, x_norms = self._move(strip, moved_x)
                 out = buffer[: len(x) * len(samples)].view(len(x), len(samples))
-                products = _products.inner(_halves(x, self.split, 2) if self.halves else x, right, out)
+                products = _products.inner(_halves(x, self.split, 1) if self.halves else x, right, out)
                 native = _core.ParzenTile(
                     address(strip),
                     address(block),
@@ -198,8 +198,9 @@ def _good(sigmas: Tensor) -> Tensor:
 def _halves(rows: Tensor, split: bool, low_section: int) -> Tensor:
     """`rows` [n, d], contiguous, as float16 times _HALF_SCALE: the user's switches for TF32 do not reach such products.
 
-    Split in two, a number is high + low: the rows become (high, low, high) or (high, high, low), and the product of one
-    with the other is that of all but low . low. What exceeds float16 becomes infinite and then goes through differences.
+    Split in two, a number is high + low: the rows become (low, high, high) or (high, low, high), and the product of one
+    with the other is that of all but low . low. Tensor cores cut off what a sum cannot hold, so the small terms come
+    first. What exceeds float16 becomes infinite and then goes through differences.
     """
     (n, d), sections = rows.shape, 3 if split else 1
     halves = rows.new_empty(n, sections * d, dtype=torch.float16)
