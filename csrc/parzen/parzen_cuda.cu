@@ -93,11 +93,10 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) norms[blockIdx.x] = norm;
 }
 
-// Writes each number of `moved` [n, d], times `unit`, as float16: high, and what it leaves behind, low. A row of `halves`
-// has `sections` parts of d numbers; number `low_section` holds low, the others high.
-__global__ void __launch_bounds__(kThreads)
-    split_kernel(const float* moved, std::int64_t size, std::int64_t d, float unit, int sections, int low_section,
-                 float16* halves) {
+// Writes each number of `moved` [n, d], times `unit`, as float16: high, and what it leaves behind, low. A row of
+// `halves` has `sections` parts of d numbers; number `low_section` holds low, the others high.
+__global__ void __launch_bounds__(kThreads) split_kernel(const float* moved, std::int64_t size, std::int64_t d,
+                                                         float unit, int sections, int low_section, float16* halves) {
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < size; i += stride) {
     const float value = moved[i] * unit;
