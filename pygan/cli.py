@@ -1,4 +1,4 @@
-"""The command line, `pygan COMMAND`: what the commands have in common. Each command is a file; `COMMANDS` has them."""
+"""The command line, `pygan COMMAND`: what all commands share. Each command is a file; `COMMANDS` lists them."""
 
 import os
 import shlex
@@ -18,7 +18,7 @@ __all__ = ["COMMANDS", "Command", "main"]
 
 
 class Command(NamedTuple):
-    """What a command does with the words after its name, and one line about it."""
+    """The function that gets the words after the command's name, and one line about the command."""
 
     run: Callable[[Sequence[str]], None]
     summary: str
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(stop.code or 0)
         except KeyboardInterrupt as interrupt:
             if isinstance(interrupt, Interrupted):
-                say(f"pygan: {interrupt.done}; go on with: {_to_resume(words, str(interrupt.path))}")
+                say(f"pygan: {interrupt.done}; resume with: {_to_resume(words, str(interrupt.path))}")
             else:
                 say("pygan: interrupted")
             return 130
@@ -100,7 +100,7 @@ def _help() -> str:
 
 
 def _to_resume(words: Sequence[str], path: str | None = None) -> str:
-    """The command that goes on from the last checkpoint: the same one with --resume, and with --out if it had none."""
+    """The command that continues from the last checkpoint: the same with --resume, and with --out if it had none."""
     resume = [] if any(word.split("=")[0] == "--resume" for word in words) else ["--resume"]
     named = path is None or any(word.split("=")[0] == "--out" for word in words)
     out = [] if path is None or named else ["--out", path]

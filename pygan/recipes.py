@@ -54,14 +54,14 @@ class Recipe(Settings):
     """
 
     name: str = setting("custom", "name of the recipe that the settings started from")
-    epochs: int = setting(250, "passes over the training images, at most", AT_LEAST_ONE)
+    epochs: int = setting(250, "maximal number of passes over the training images", AT_LEAST_ONE)
     patience: int = setting(
         0, "stop when the validation log-likelihood has not risen for so many epochs; 0 = never", NOT_NEGATIVE
     )
     least_updates: int = setting(
-        0, "iterations at least: of few images there are more epochs, unless epochs are given", NOT_NEGATIVE
+        0, "minimum of iterations: few images get more epochs, unless epochs is given", NOT_NEGATIVE
     )
-    batch_size: int = setting(100, "images, and samples, in one update of a player", AT_LEAST_ONE)
+    batch_size: int = setting(100, "real images, and as many samples, in one update", AT_LEAST_ONE)
 
     updates: str = setting(
         "simultaneous",
@@ -95,16 +95,18 @@ class Recipe(Settings):
     lr_decay: float = setting(1.000004, "both rates are divided by this after each update", AT_LEAST_ONE)
     lr_floor: float = setting(1e-6, "the division stops at this rate", NOT_NEGATIVE)
     lr_anneal: Literal["none", "linear", "cosine"] = setting(
-        "none", "how both rates fall, on top, to zero at the end of the run's epochs"
+        "none", "how both rates additionally fall to zero until the last epoch"
     )
     averaging: float = setting(
-        0.0, "decay an update of the generator's average, which is then what is judged and kept; 0 = off", BELOW_ONE
+        0.0,
+        "decay per update of the generator's averaged weights, which are then evaluated; 0 = off",
+        BELOW_ONE,
     )
 
     precision: Literal["float32", "bf16"] = setting(
         "float32", "of the matrix products; weights, losses and evaluation stay float32"
     )
-    step: Literal["auto", "plain"] = setting("auto", "auto: the fastest that applies; plain: the reference, in torch")
+    step: Literal["auto", "plain"] = setting("auto", "auto: the fastest step for a game; plain: the reference")
     deterministic: bool = setting(False, "use deterministic algorithms only (CUDA; the CPU's always are)")
 
     evaluate_every: int = setting(5, "epochs between evaluations on the validation split", AT_LEAST_ONE)
@@ -114,7 +116,7 @@ class Recipe(Settings):
     )
     samples_every: int = setting(5, "epochs between pictures of samples", AT_LEAST_ONE)
     checkpoint_every: int = setting(1, "epochs between checkpoints", AT_LEAST_ONE)
-    keep_every: int = setting(0, "epochs between checkpoints that are kept for good; 0 = none", NOT_NEGATIVE)
+    keep_every: int = setting(0, "epochs between checkpoints that are kept permanently; 0 = none", NOT_NEGATIVE)
     checkpoint_seconds: float = setting(60.0, "seconds after which a checkpoint is made within an epoch", POSITIVE)
     tensorboard: bool = setting(False, "also write TensorBoard files (needs the extra 'tensorboard')")
 
@@ -332,7 +334,13 @@ RECIPES: dict[str, Recipe] = {
         averaging=0.999,
     ),
     "pictures": replace(  # our own: an eighth of dcgan's maps, for a CPU, and long enough for few pictures
-        _CONVOLUTIONAL, name="pictures", least_updates=2000, batch_size=64, model=DCGAN(channels=16), evaluate_every=2
+        _CONVOLUTIONAL,
+        name="pictures",
+        least_updates=2000,
+        batch_size=64,
+        model=DCGAN(channels=16),
+        averaging=0.99,
+        evaluate_every=2,
     ),
 }
 

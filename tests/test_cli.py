@@ -13,6 +13,7 @@ import warnings
 from dataclasses import fields
 
 import numpy as np
+import pooch
 import pytest
 import torch
 
@@ -462,7 +463,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_with_130(tmp_path):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert out == ""
-    assert "go on with: pygan train --out run --epochs 100000" in err
+    assert "resume with: pygan train --out run --epochs 100000" in err
     assert err.endswith(" --resume\n")
     assert (tmp_path / "run" / "checkpoints" / "last.safetensors").exists()
 
@@ -571,9 +572,14 @@ def test_torchrun_is_refused(call, monkeypatch, tmp_path):
         (["mnist"], f"[{RECIPES['code2014'].epochs}]", "[5]", "[0.5]"),
         (["mnist", "--recipe", "averaged"], f"[{RECIPES['averaged'].epochs}]", "[5]", "[0.5]"),
         (["--recipe", "digits", "--epochs", "7", "--optimizer", "momentum"], "[7]", "[3]", "[0.5]"),
+        (["pictures.npy"], "[400]", "[-]", "[-]"),  # 320 of them, in batches of 64
     ],
 )
-def test_help_shows_the_values_of_the_recipe_that_would_run(call, words, epochs, pieces, momentum):
+def test_help_shows_the_values_of_the_recipe_that_would_run(
+    call, tmp_path, monkeypatch, words, epochs, pieces, momentum
+):
+    monkeypatch.chdir(tmp_path)
+    np.save("pictures.npy", np.random.default_rng(0).integers(256, size=(400, 30, 41), dtype=np.uint8))
     code, out, _ = call("train", *words, "--help")
     assert code == 0
     values = {name: re.search(rf"  --{name} [^\[]*(\[[^\]]*\])", out)[1] for name in ("epochs", "pieces", "momentum")}
@@ -607,7 +613,7 @@ def test_config_reads_back_what_a_run_wrote(call, tmp_path, trained, monkeypatch
         ("k = ", "Invalid value"),
         ("seed = 1", "it must have a table [recipe], as `pygan recipes NAME` prints it"),
         ("[recipe]\nname = 'x'\nlr = 3", "unknown setting 'lr'; did you mean"),
-        ("[recipe]\n[players]\ngenerator = 'my.Net'", "it is of a run with a generator of its user's own"),
+        ("[recipe]\n[players]\ngenerator = 'my.Net'", "its run used a generator that the user supplied"),
     ],
 )
 def test_a_config_that_is_none_is_named(call, tmp_path, text, answer):
@@ -646,6 +652,18 @@ def test_dry_run_refuses_what_train_refuses(call):
     code, out, err = call("train", "swiss_roll", "--conditional", "--dry-run")
     assert (code, out) == (1, "")
     assert "needs labels, and 'swiss_roll' has none" in err
+
+
+def test_neither_a_dry_run_nor_help_downloads(call, tmp_path, monkeypatch):
+    monkeypatch.delenv("PYGAN_DATA", raising=False)
+    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / name)
+    monkeypatch.setattr(pooch, "retrieve", lambda *_: 1 / 0)
+    code, out, err = call("train", "olivetti", "--dry-run")
+    assert (code, out) == (1, "")
+    assert err.startswith("pygan: error: olivetti is not on this machine yet; a training downloads it to ")
+    assert "\n  digits, or - where" in call("train", "olivetti", "--help")[1]
+    with pytest.raises(ZeroDivisionError):
+        call("train", "olivetti")
 
 
 def test_sample_writes_arrays_with_labels_and_single_pictures(call, trained, tmp_path):

@@ -59,9 +59,10 @@ def entry(spread: float | None, score: float, update: int = 1000) -> dict[str, o
 
 
 def test_an_epoch_whose_samples_are_alike_is_not_the_best():
-    epochs = [entry(0.05, 2900.0), entry(0.4, 99.0), entry(0.8, 10.0), entry(0.9, 20.0), entry(None, 15.0)]
-    order = [99.0, 10.0, 15.0, 20.0]
-    assert [epoch["log_likelihood"] for epoch in sorted(epochs, key=health.rank)] == [2900.0, *order]
+    spreads = {0.0: 2950.0, 0.05: 2900.0, 0.4: 99.0, 0.7: 783.0, 0.8: 10.0, 1.2: 20.0, 1.3: 700.0, None: 15.0}
+    epochs = [entry(spread, score) for spread, score in spreads.items()]
+    order = [2900.0, 2950.0, 99.0, 700.0, 783.0, 10.0, 15.0, 20.0]
+    assert [epoch["log_likelihood"] for epoch in sorted(epochs, key=health.rank)] == order
 
 
 def test_the_best_checkpoint_is_one_whose_samples_vary(tmp_path, monkeypatch):
@@ -94,7 +95,7 @@ def test_a_score_of_version_0_1_is_taken_over(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Fit, "restore", restore)
         tiny.run(tmp_path / "run", resume=True)
-    assert seen == [[2.0, 12.5]]
+    assert seen == [[3.0, 12.5]]
 
 
 @pytest.mark.parametrize(("spread", "update", "warns"), [(0.2, 500, True), (0.2, 499, False), (0.4, 900, False)])
@@ -122,6 +123,9 @@ def test_the_result_has_what_it_is_read_beside(tmp_path):
     text = summary(RunFolder(run.path))
     assert f"training images {rows['training images']:.1f}, their mean {rows['their mean']:.1f}" in text
     assert ("much alike" in text) == (result["spread"] < health.LEAST_SPREAD)
+    for above, flatters in ((-1, False), (1, True)):
+        RunFolder(run.path).write_result({**result, "log_likelihood": rows["training images"] + above})
+        assert ("is not a success" in summary(RunFolder(run.path))) == flatters
 
 
 def test_large_samples_are_judged_in_pieces_with_the_same_result(tmp_path, monkeypatch):
