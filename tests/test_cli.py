@@ -112,7 +112,7 @@ def other(name):
     if isinstance(value, tuple):
         value = (7, 9, 11)
     elif isinstance(value, str):
-        value = next((choice for choice in known.choices if choice != value), value)
+        value = next((choice for choice in known.choices or (f"{value}x",) if choice != value), value)
     else:
         value = value + 3 if isinstance(value, int) else value + 0.0001
     return value, [f"--{name}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
