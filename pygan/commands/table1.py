@@ -16,12 +16,12 @@ Train what Table 1 of the paper needs, judge it by the authors' protocol, and
 print the table: the published rows, ours, and what training images score in
 place of samples. Given again, it goes on where it was interrupted.
 
-The whole of it takes hours on a GPU. TFD is given to researchers by application
-only; without its file the table says so.
+The whole of it takes hours on a GPU. TFD is given to researchers only, on
+application; without its file the table says so.
 
 examples:
   pygan table1                         everything, two seeds
-  pygan table1 --budget 30             a short version of 30 minutes, marked as one
+  pygan table1 --budget 30             a short version, marked as one
   pygan table1 --data mnist --recipes code2014,paper2014 --precision bf16
   pygan table1 --run runs/mnist --run runs/mnist-2     runs that are finished
 """
