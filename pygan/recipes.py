@@ -384,7 +384,8 @@ _DEFAULTS = {
     "mnist": "code2014",
     "cifar10": "cifar2014",
     "tfd": "tfd2014",
-}  # Of other data: "pictures" or, of small or odd ones, "digits".
+}  # Of points: "relativistic". Of other data: "pictures" or, of small or odd ones, "digits".
+_POINT_NUMBERS = 2  # in a point of a line or plane
 _MNIST_NUMBERS = 784  # in an image; of larger ones, fully connected nets learn little more than the mean from few
 _CONDITIONAL_DEFAULTS = {"mnist": "conditional2014"}  # Of other data: "dcgan".
 
@@ -452,6 +453,8 @@ def default_recipe(data: str, shape: Sequence[int] | None = None, conditional: b
     """
     if conditional:
         return _CONDITIONAL_DEFAULTS.get(data, "dcgan")
+    if shape is not None and math.prod(shape) <= _POINT_NUMBERS:
+        return "relativistic"
     larger = shape is not None and math.prod(shape) > _MNIST_NUMBERS
     return _DEFAULTS.get(data, "pictures" if shape is not None and larger and fits_dcgan(shape) else "digits")
 

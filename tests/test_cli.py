@@ -180,7 +180,7 @@ def test_the_other_options_reach_train(call, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["trian"], "'trian' is none of train, sample, evaluate, table1, recipes, info; did you mean 'train'?"),
+        (["trian"], "'trian' is none of train, sample, evaluate, figure, table1, recipes, info; did you mean 'train'?"),
         (["train", "--batchsize", "5"], "unknown argument --batchsize; did you mean '--batch-size'?"),
         (["train", "--epoch=5"], "unknown argument --epoch=5; did you mean '--epochs'?"),
         (["train", "digits", "mnist"], "unknown argument mnist"),
