@@ -387,7 +387,8 @@ def test_captured_on_a_gpu(settings, step):
     for wrapped in (True, False):
         game = new_game(chosen)
         game.generator.to(device), game.discriminator.to(device)
-        inner = (FusedStep if step == "auto" else PlainStep)(game, chosen, device)
+        inner = make_step(game, chosen, device)
+        inner = inner._step if isinstance(inner, graph.GraphStep) else inner
         tested = graph.GraphStep(inner, chosen.k, device) if wrapped else inner
         real = Batches(image_batches(chosen).data, chosen.batch_size, 0, device, Unit())
         torch.manual_seed(5)
