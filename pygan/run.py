@@ -99,7 +99,9 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Return HTML for notebooks: the text of `repr`, and samples, which are always the same."""
-        picture = pictures.png(pictures.grid(self.sample(_SHOWN, self.seed)))
+        points = pictures.is_plottable(self.shape)
+        samples = self.sample(_POINTS if points else _SHOWN, self.seed)
+        picture = pictures.points_png(samples) if points else pictures.png(pictures.grid(samples))
         source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
         return f'<p>{html.escape(repr(self))}</p><img alt="samples" src="{source}">'
 
