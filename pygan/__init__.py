@@ -11,7 +11,7 @@ from pkgutil import extend_path
 
 __path__ = extend_path(__path__, __name__)
 
-from pygan import data, export, figures, nn, ops, theory
+from pygan import data, export, figures, inference, nn, ops, semi_supervised, theory
 from pygan._build import build_info
 from pygan._version import __version__
 from pygan.evaluate import ParzenEstimate, ParzenWindow
@@ -30,9 +30,11 @@ __all__ = [
     "data",
     "export",
     "figures",
+    "inference",
     "load",
     "nn",
     "ops",
+    "semi_supervised",
     "theory",
     "train",
 ]
