@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FewLabels", "few_label_curve", "few_label_curves"]
 
-_PENALTIES = (1e-3, 1e-2, 1e-1)  # values of C that are tried
+_PENALTIES = (0.1, 1.0, 10.0)  # values of C that are tried
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def few_label_curve(
 ) -> list[FewLabels]:
     """Return the test accuracy of a linear SVM for each number of labels.
 
-    Each feature is standardised by the labelled points. The penalty C is that of .001, .01 and .1 which does best on
+    Each feature is standardised by the labelled points. The penalty C is that of .1, 1 and 10 which does best on
     one fifth of the labelled points after training on the others; then all of them train the classifier.
 
     Args:
@@ -152,7 +152,7 @@ def _accuracy(points: Tensor, labels: Tensor, test_points: Tensor, test_labels: 
     held = len(known) // 5
 
     def fitted(begin: int, penalty: float) -> LinearSVC:
-        return LinearSVC(C=penalty, dual=False, random_state=0).fit(seen[begin:], known[begin:])
+        return LinearSVC(C=penalty, tol=1e-2, max_iter=10_000, random_state=0).fit(seen[begin:], known[begin:])
 
     best = max(_PENALTIES, key=lambda penalty: fitted(held, penalty).score(seen[:held], known[:held]))
     return float(fitted(0, best).score(asked, wanted))
