@@ -27,7 +27,7 @@ examples:
   pygan latent interpolate runs/mnist --spherical
   pygan latent walk runs/mnist --rows 5 --steps 12
   pygan sample runs/mnist -n 64 --seed 0        shows the samples 0..63 of seed 0
-  pygan latent arithmetic runs/mnist --plus 3,17,25 --minus 8,9,40 --plus 1,2,33
+  pygan latent arithmetic runs/mnist --plus 3,17 --minus 8,9 --plus 1,2
 """
 _NEIGHBOURS = 9  # the sum itself is the first
 _MOST = 10_000  # samples of a seed that --plus and --minus can name
