@@ -11,7 +11,7 @@ from pkgutil import extend_path
 
 __path__ = extend_path(__path__, __name__)
 
-from pygan import data, export, figures, nn, ops, theory
+from pygan import data, export, figures, inference, latent, nn, ops, semi_supervised, theory
 from pygan._build import build_info
 from pygan._version import __version__
 from pygan.evaluate import ParzenEstimate, ParzenWindow
@@ -31,9 +31,12 @@ __all__ = [
     "data",
     "export",
     "figures",
+    "inference",
+    "latent",
     "load",
     "nn",
     "ops",
+    "semi_supervised",
     "table1",
     "theory",
     "train",
