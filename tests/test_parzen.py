@@ -336,7 +336,7 @@ def test_only_cuda_and_only_short_rows_are_fused() -> None:
     before = parzen._FUSED_BELOW
     with parzen.fused_below(65):
         assert not parzen._is_fused(torch.empty(3, 64))
-    assert parzen._FUSED_BELOW == before
+    assert before == parzen._FUSED_BELOW
 
 
 # ---- the ends of the range ------------------------------------------------------------------------------------------

@@ -276,8 +276,8 @@ def _maxout_grad_weight_fake(grad: Tensor, x: Tensor, index: Tensor, pieces: int
 
 
 # Fewest pieces at which visiting only the winning rows beats the dense product, (input, weight gradient), measured with
-# benchmarks/maxout.py --routes: on one CPU with torch 2.13, and on an H100, whose tensor cores make the dense product of
-# half-precision numbers the faster one at any number of pieces (benchmarks/results/h100.md).
+# benchmarks/maxout.py --routes: on one CPU with torch 2.13, and on an H100 (benchmarks/results/h100.md), whose tensor
+# cores make the dense product of half-precision numbers the faster one at any number of pieces that was tried.
 _NEVER = MAX_PIECES + 1
 _FEWEST_PIECES = {
     ("avx512", torch.float32): (2, 2),

@@ -23,8 +23,8 @@ __all__ = ["Precision", "parzen_logsumexp"]
 
 Precision = Literal["split", "float32", "tf32"]
 
-# Of a block of samples, moved to their mean, and of the buffer of inner products. On the CPU both are to stay in cache; on
-# CUDA few launches matter more (benchmarks/results/h100.md).
+# Bytes of a block of samples, moved to their mean, and of the buffer of inner products. On the CPU both are to stay in
+# cache; on CUDA few launches matter more (benchmarks/results/h100.md).
 _BYTES = {"cpu": (8 << 20, 5 << 19), "cuda": (32 << 20, 64 << 20)}
 _FUSED_BELOW = 80  # values of a row, below which the fused kernel is the faster way on CUDA, measured on an H100
 _HALF_SCALE = 256.0  # keeps the low parts of float16 pairs above its smallest numbers
