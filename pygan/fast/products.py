@@ -1,8 +1,8 @@
 """The three matrix products of a linear layer, by the library that is fastest at them.
 
-On the CPU that is oneDNN for bfloat16 and, on AMD processors, for float32 (see pygan/ops/_products.py). Elsewhere, and where
-oneDNN is missing, torch's ordinary functions are used, which call MKL on x86: on an Intel Xeon the whole float32 step took
-21.3 ms with MKL and 25.4 ms with oneDNN.
+On the CPU that is oneDNN for bfloat16 and, on AMD processors, for float32 (see pygan/ops/_products.py). Elsewhere, and
+where oneDNN is missing, torch's ordinary functions are used, which call MKL on x86: on an Intel Xeon the whole float32
+step took 21.3 ms with MKL and 25.4 ms with oneDNN.
 """
 
 from typing import Literal
