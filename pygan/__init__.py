@@ -11,12 +11,13 @@ from pkgutil import extend_path
 
 __path__ = extend_path(__path__, __name__)
 
-from pygan import data, export, figures, nn, ops, theory
+from pygan import data, export, figures, inference, latent, nn, ops, semi_supervised, theory
 from pygan._build import build_info
 from pygan._version import __version__
 from pygan.evaluate import ParzenEstimate, ParzenWindow
 from pygan.recipes import RECIPES, Recipe
 from pygan.run import Run, load
+from pygan.table1 import table1
 from pygan.train import train
 
 __all__ = [
@@ -30,9 +31,13 @@ __all__ = [
     "data",
     "export",
     "figures",
+    "inference",
+    "latent",
     "load",
     "nn",
     "ops",
+    "semi_supervised",
+    "table1",
     "theory",
     "train",
 ]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pygan._files import damaged, replace_file, require_regular
 
-__all__ = ["Checkpoint", "Part", "plain_state", "read", "state_of", "take_over", "write"]
+__all__ = ["Checkpoint", "Part", "digest", "plain_state", "read", "state_of", "take_over", "write"]
 
 Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and progress
 
@@ -116,7 +116,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]
         for name, tensor in tensors.items()
     }
     text = json.dumps(progress)
-    replace_file(path, safetensors.torch.save(copies, {"progress": text, "sha256": _digest(copies, text)}))
+    replace_file(path, safetensors.torch.save(copies, {"progress": text, "sha256": digest(copies, text)}))
 
 
 def read(path: Path, remedy: str) -> Checkpoint:
@@ -149,7 +149,7 @@ def _read(path: Path) -> Checkpoint:
         raise ValueError(error) from None
     if metadata.keys() not in ({"progress"}, {"progress", "sha256"}):
         raise ValueError(f"its metadata must be progress and sha256, got {', '.join(metadata) or 'none'}")
-    if "sha256" in metadata and metadata["sha256"] != _digest(tensors, metadata["progress"]):
+    if "sha256" in metadata and metadata["sha256"] != digest(tensors, metadata["progress"]):
         raise ValueError("its content does not have the checksum that was stored with it")
     try:
         progress = json.loads(metadata["progress"])
@@ -160,13 +160,13 @@ def _read(path: Path) -> Checkpoint:
     return tensors, progress
 
 
-def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+def digest(tensors: Mapping[str, Tensor], text: str) -> str:
     """Return the sha256 of a checkpoint: progress, names, dtypes, shapes and numbers."""
-    digest = hashlib.sha256(text.encode())
+    running = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        running.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        running.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return running.hexdigest()
 
 
 def _slot(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pygan
 from pygan._nearest import nearest
 from pygan._terminal import escape_unprintable, is_terminal, say
-from pygan.commands import evaluate, info, sample, train
+from pygan.commands import evaluate, figure, info, latent, sample, table1, train
 from pygan.commands.wording import on_the_command_line
 from pygan.fit import Interrupted
 
@@ -28,6 +28,9 @@ COMMANDS = {
     "train": Command(train.run, train.SUMMARY),
     "sample": Command(sample.run, sample.SUMMARY),
     "evaluate": Command(evaluate.run, evaluate.SUMMARY),
+    "latent": Command(latent.run, latent.SUMMARY),
+    "figure": Command(figure.run, figure.SUMMARY),
+    "table1": Command(table1.run, table1.SUMMARY),
     "recipes": Command(info.recipes, info.RECIPES_SUMMARY),
     "info": Command(info.info, info.INFO_SUMMARY),
 }
@@ -100,7 +103,12 @@ def _help() -> str:
 
 
 def _to_resume(words: Sequence[str], path: str | None = None) -> str:
-    """The command that continues from the last checkpoint: the same with --resume, and with --out if it had none."""
+    """The command that continues from the last checkpoint: the same one.
+
+    `train` also needs --resume, and --out if it had none.
+    """
+    if words[0] != "train":
+        return shlex.join(["pygan", *words])
     resume = [] if any(word.split("=")[0] == "--resume" for word in words) else ["--resume"]
     named = path is None or any(word.split("=")[0] == "--out" for word in words)
     out = [] if path is None or named else ["--out", path]

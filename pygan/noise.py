@@ -6,9 +6,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["NOISES", "draw_noise"]
+__all__ = ["NOISES", "clamp_noise", "draw_noise"]
 
 Draw = Callable[[Tensor, torch.Generator | None], object]
+
+
+_BOUNDS = {"uniform": math.sqrt(3), "unit_uniform": 1.0}  # of those that have one
 
 
 def _within(bound: float) -> Draw:
@@ -17,9 +20,9 @@ def _within(bound: float) -> Draw:
 
 # Each fills a tensor in place, from a torch generator or (None) torch's default one.
 NOISES: dict[str, Draw] = {
-    "uniform": _within(math.sqrt(3)),  # mean 0, variance 1: the 2014 code's
+    "uniform": _within(_BOUNDS["uniform"]),  # mean 0, variance 1: the 2014 code's
     "normal": lambda out, random: out.normal_(generator=random),
-    "unit_uniform": _within(1.0),  # U(-1, 1): DCGAN's
+    "unit_uniform": _within(_BOUNDS["unit_uniform"]),  # U(-1, 1): DCGAN's
 }
 
 
@@ -38,3 +41,9 @@ def draw_noise(
     noise = torch.empty(n, size, device=device)
     NOISES[distribution](noise, random)
     return noise
+
+
+def clamp_noise(distribution: str, noise: Tensor) -> Tensor:
+    """Return the nearest noise that the distribution can give: within its bound, if it has one."""
+    bound = _BOUNDS.get(distribution)
+    return noise if bound is None else noise.clamp(-bound, bound)

@@ -4,7 +4,7 @@ import base64
 import html
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from pygan.data import Batch, Splits, as_float, fingerprint
 from pygan.data.scaling import SCALES
 from pygan.evaluate import ParzenEstimate, ParzenWindow
 from pygan.evaluate.references import result_rows
+from pygan.features import hidden_layers
 from pygan.folder import RunFolder, check_tables
 from pygan.game import Game, evaluating
 from pygan.memory import WINDOW_BYTES
@@ -57,6 +58,7 @@ _CONFIG = {  # what config.toml must hold
 _PICTURES = 64  # samples in a picture
 _PICTURES_OF_A_CLASS = 10
 _POINTS = 2000  # in a plot
+_AT_ONCE = 1000  # images in one pass
 _SHOWN = 36  # samples in a notebook
 _RESULT = {"log_likelihood": float | None, "standard_error": float | None, "best_epoch": int, "epochs": int}
 FORMAT = 2  # of config.toml
@@ -100,7 +102,9 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Return HTML for notebooks: the text of `repr`, and samples, which are always the same."""
-        picture = pictures.png(pictures.grid(self.sample(_SHOWN, self.seed)))
+        points = pictures.is_plottable(self.shape)
+        samples = self.sample(_POINTS if points else _SHOWN, self.seed)
+        picture = pictures.points_png(samples) if points else pictures.png(pictures.grid(samples))
         source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
         return f'<p>{html.escape(repr(self))}</p><img alt="samples" src="{source}">'
 
@@ -162,6 +166,25 @@ class Run:
         seen = self.game.scale.apply(as_float(images.to(device)))
         with evaluating(self.discriminator):
             return self.game.judge(seen, self._labels(labels, len(images), device))
+
+    @torch.no_grad()
+    def features(self, images: Tensor, layers: Sequence[int] | None = None, pool: int = 4) -> Tensor:
+        """Return the discriminator's hidden layers as features for a classifier, flattened side by side: [n, F], CPU.
+
+        As in Radford et al. 2016 (arXiv 1511.06434, section 5.1), maps of more than `pool` x `pool` pixels are brought
+        to that size by taking the maximum over parts of them. Dropout and noise are off.
+
+        Args:
+            images: [n, C, H, W], n >= 1, uint8 or float32 in [0, 1].
+            layers: which hidden layers, counted from 0; negative ones from the last, -1. None is all of them.
+            pool: side of the maps, at least 1.
+
+        Raises:
+            ValueError: no such layer; a discriminator of the user's own without an attribute `hidden` that has its
+                hidden layers in order (an `nn.Sequential`, an `nn.ModuleList` or a list).
+        """
+        pieces = [hidden_layers(self.game, piece, layers, pool).cpu() for piece in images.split(_AT_ONCE)]
+        return torch.cat(pieces)
 
     def window(self) -> ParzenWindow:
         """Return the Parzen window on `evaluation_samples` samples; sigma is from the first 1000 validation images.
@@ -437,6 +460,12 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
 def read_config(folder: RunFolder) -> dict[str, Any]:
     """Return the settings at the start of the run: "seed", the `Recipe` "recipe", tables "data" and "players"."""
     config = folder.read_config()
+    if "task" in config:
+        task = config["task"]
+        raise ValueError(
+            f"{folder.path} holds what pygan.{task} has trained, and no game; pygan.{task}.train returns it, with "
+            "the same arguments, out= and resume=True"
+        )
     check_tables(config, _CONFIG, folder.path / "config.toml")
     try:
         recipe = recipe_of(config["recipe"], config.get("format", 1))

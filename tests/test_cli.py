@@ -13,7 +13,6 @@ import warnings
 from dataclasses import fields
 
 import numpy as np
-import pooch
 import pytest
 import torch
 
@@ -27,6 +26,7 @@ from pygan.recipes import RECIPES, every_part, known_settings
 from pygan.run import load
 
 Image = pytest.importorskip("PIL.Image")
+pooch = pytest.importorskip("pooch")
 
 SMALL = ["--generator-hidden", "8", "--discriminator_hidden=8", "--pieces", "2", "--evaluation-samples", "50"]
 
@@ -113,7 +113,7 @@ def other(name):
     if isinstance(value, tuple):
         value = (7, 9, 11)
     elif isinstance(value, str):
-        value = next((choice for choice in known.choices if choice != value), value)
+        value = next((choice for choice in known.choices or (f"{value}x",) if choice != value), value)
     else:
         value = value + 3 if isinstance(value, int) else value + 0.0001
     return value, [f"--{name}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
@@ -181,7 +181,10 @@ def test_the_other_options_reach_train(call, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["trian"], "'trian' is none of train, sample, evaluate, recipes, info; did you mean 'train'?"),
+        (
+            ["trian"],
+            "'trian' is none of train, sample, evaluate, latent, figure, table1, recipes, info; did you mean 'train'?",
+        ),
         (["train", "--batchsize", "5"], "unknown argument --batchsize; did you mean '--batch-size'?"),
         (["train", "--epoch=5"], "unknown argument --epoch=5; did you mean '--epochs'?"),
         (["train", "digits", "mnist"], "unknown argument mnist"),

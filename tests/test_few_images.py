@@ -1,5 +1,7 @@
 """Few images: how long a run is, what it mirrors, which epoch is its best, and what its result is read beside."""
 
+import base64
+import io
 import math
 
 import pytest
@@ -7,7 +9,7 @@ import tiny
 import torch
 
 import pygan
-from pygan import health
+from pygan import cli, health
 from pygan.batches import Batches
 from pygan.data import Batch
 from pygan.data.scaling import Unit
@@ -179,5 +181,15 @@ def test_a_loaded_run_reads_its_splits_when_they_are_asked_for(tmp_path):
 @pytest.mark.parametrize("numbers", [1, 2])
 def test_points_are_plotted(tmp_path, numbers):
     run = tiny.run(tmp_path / "run", torch.rand(60, numbers), samples_every=1, sigma="refined")
-    with Image.open(run.path / "samples" / "0002.png") as picture:
-        assert picture.size == (500, 500)
+    assert cli.main(["sample", str(run.path), "-n", "30", "-o", str(tmp_path / "samples.png")]) == 0
+    shown = base64.b64decode(run._repr_html_().split("base64,")[1].split('"')[0])
+    for picture in (run.path / "samples" / "0002.png", tmp_path / "samples.png", io.BytesIO(shown)):
+        with Image.open(picture) as opened:
+            assert opened.size == (500, 500)
+
+
+def test_a_named_density_trains_on_a_recipe_for_points(tmp_path):
+    few = {"epochs": 1, "batch_size": 5000, "evaluation_samples": 500, "progress": False}
+    run = pygan.train("gaussian", out=tmp_path / "run", **few)
+    assert (run.recipe.name, run.recipe.sigma, run.recipe.pixels) == ("relativistic", "refined", "standard")
+    assert 0 < run.history[-1]["sigma"] < 0.1  # the density's own standard deviation is 1/26 of the box

@@ -4,6 +4,7 @@
 * modes found: `gaussian_modes`, `stacked_digit_modes`, `class_modes`;
 * nearest neighbours: `precision_recall`, `density_coverage`, `two_sample_test`, `nearest`;
 * a classifier trained here: `train_classifier`, `classifier_distances`;
+* features, by a linear classifier with few labels: `few_label_curve`, `few_label_curves`;
 * FID and KID by torch-fidelity: `inception_distances`.
 
 docs/evaluation.md and docs/evaluation_beyond_parzen.md say what each number means, and when it misleads.
@@ -13,6 +14,7 @@ from importlib import import_module
 
 from pygan.evaluate.classifier import Classifier, classifier_distances, train_classifier
 from pygan.evaluate.distances import frechet_distance, kernel_distance
+from pygan.evaluate.few_labels import FewLabels, few_label_curve, few_label_curves
 from pygan.evaluate.modes import ModeCoverage, class_modes, gaussian_modes, stacked_digit_modes
 from pygan.evaluate.neighbours import (
     DensityCoverage,
@@ -20,6 +22,7 @@ from pygan.evaluate.neighbours import (
     TwoSampleTest,
     density_coverage,
     nearest,
+    nearest_neighbour_accuracy,
     precision_recall,
     two_sample_test,
 )
@@ -30,6 +33,7 @@ __all__ = [
     "PAPER_SIGMAS",
     "Classifier",
     "DensityCoverage",
+    "FewLabels",
     "InceptionDistances",
     "ModeCoverage",
     "ParzenEstimate",
@@ -39,11 +43,14 @@ __all__ = [
     "class_modes",
     "classifier_distances",
     "density_coverage",
+    "few_label_curve",
+    "few_label_curves",
     "frechet_distance",
     "gaussian_modes",
     "inception_distances",
     "kernel_distance",
     "nearest",
+    "nearest_neighbour_accuracy",
     "precision_recall",
     "reference_rows",
     "stacked_digit_modes",

@@ -21,6 +21,7 @@ __all__ = [
     "TwoSampleTest",
     "density_coverage",
     "nearest",
+    "nearest_neighbour_accuracy",
     "precision_recall",
     "two_sample_test",
 ]
@@ -170,6 +171,27 @@ def two_sample_test(real: Tensor, fake: Tensor) -> TwoSampleTest:
         to_real = torch.minimum(to_real, square.amin(0))
     shares = [float((own < other).double().mean()) for own, other in ((of_real, to_fake), (of_fake, to_real))]
     return TwoSampleTest(sum(shares) / 2, *shares)
+
+
+def nearest_neighbour_accuracy(points: Tensor, labels: Tensor, references: Tensor, reference_labels: Tensor) -> float:
+    """Return the share of points, in [0, 1], whose nearest reference has their label.
+
+    It is how Donahue et al. 2017 (arXiv 1605.09782, table 2) judge inferred noise, beside pixels.
+
+    Args:
+        points: floats [n, ...], such as the noise inferred from the test images.
+        labels: int64 [n].
+        references: floats [m, ...] with as many values per point, such as the noise inferred from the training images.
+        reference_labels: int64 [m].
+
+    Raises:
+        TypeError, ValueError: as in `nearest`; ValueError for labels of another number than points.
+    """
+    for name, given, of in (("labels", labels, points), ("reference_labels", reference_labels, references)):
+        if given.shape != of.shape[:1]:
+            raise ValueError(f"nearest_neighbour_accuracy: {name} must have shape [{len(of)}], got {list(given.shape)}")
+    _, indices = nearest(points, references)
+    return float((reference_labels[indices[:, 0].to(reference_labels.device)] == labels).double().mean())
 
 
 def _radii(op: str, name: str, points: Tensor, k: int) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pygan.evaluate.parzen import ParzenEstimate, ParzenWindow
 
-__all__ = ["CAVEAT", "reference_rows", "result_rows"]
+__all__ = ["CAVEAT", "centroids", "reference_rows", "result_rows", "training_samples"]
 
 CAVEAT = (
     "A Parzen-window estimate is neither the likelihood nor a measure of how samples look: on MNIST the training data "
@@ -30,15 +30,26 @@ def reference_rows(
         "training data" and "k-means centroids" (scikit-learn's MiniBatchKMeans), each with its estimate in nats. Read
         them with CAVEAT.
     """
+    rows = {
+        "training data": training_samples(train, n_samples=n_samples, seed=seed),
+        "k-means centroids": centroids(train, n_samples=n_samples, seed=seed),
+    }
+    return {name: ParzenWindow(samples).fit(valid).score(test) for name, samples in rows.items()}
+
+
+def training_samples(train: Tensor, *, n_samples: int = 10_000, seed: int = 0) -> Tensor:
+    """Return the training examples [n, d] that stand for samples in `reference_rows`. Args: see there."""
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    return train.flatten(1)[order[: min(n_samples, len(train))].to(train.device)]
+
+
+def centroids(train: Tensor, *, n_samples: int = 10_000, seed: int = 0) -> Tensor:
+    """Return the k-means centroids [n, d] that stand for samples in `reference_rows`. Args: see there."""
     from sklearn.cluster import MiniBatchKMeans
 
     count = min(n_samples, len(train))
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    drawn = train.flatten(1)[order[:count].to(train.device)]
     means = MiniBatchKMeans(count, init="random", n_init=1, batch_size=2 * count, max_iter=10, random_state=seed)
-    centroids = torch.as_tensor(means.fit(train.flatten(1).cpu().numpy()).cluster_centers_).to(train)
-    rows = {"training data": drawn, "k-means centroids": centroids}
-    return {name: ParzenWindow(samples).fit(valid).score(test) for name, samples in rows.items()}
+    return torch.as_tensor(means.fit(train.flatten(1).cpu().numpy()).cluster_centers_).to(train)
 
 
 def result_rows(train: Tensor, valid: Tensor, judged: Tensor, *, refine: bool = False) -> dict[str, float]:

@@ -35,7 +35,10 @@ class Model(Settings):
         raise NotImplementedError
 
     def make_discriminator(self, shape: Sequence[int], classes: int = 0) -> nn.Module:
-        """Return the discriminator: images [n, C, H, W] (and labels [n], if `classes` > 0) -> logits [n]."""
+        """Return the discriminator: images [n, C, H, W] (and labels [n], if `classes` > 0) -> logits [n].
+
+        Its attribute `hidden` has its hidden layers in order, those that depend on the image alone: `Run.features`.
+        """
         raise NotImplementedError
 
     def rate_scale(self, shape: Sequence[int]) -> float:

@@ -97,6 +97,11 @@ class ConditionalDiscriminator(nn.Module):
         self.output = nn.Linear(joint, 1)
         start_uniform(self, init_range)
 
+    @property
+    def hidden(self) -> list[nn.Module]:
+        """The hidden layers that do not depend on the label."""
+        return [self.image]
+
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Images [n, C, H, W] and labels [n] -> logits [n] of D(x)."""
         label = one_hot(labels, self.classes).to(images.dtype)

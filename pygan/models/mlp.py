@@ -55,6 +55,11 @@ class PlainDiscriminator(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(nn.Flatten(), *_layers([math.prod(shape), *hidden, 1], leak), nn.Flatten(0))
 
+    @property
+    def hidden(self) -> list[nn.Module]:
+        """The hidden layers, each with its nonlinearity."""
+        return [layer for layer in self.layers if isinstance(layer, nn.LeakyReLU)]
+
     def forward(self, images: Tensor) -> Tensor:
         """Images [n, C, H, W] -> logits [n]."""
         return self.layers(images)

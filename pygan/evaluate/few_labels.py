@@ -1,0 +1,158 @@
+"""How good are features? A linear classifier on them, trained with few labels and with many.
+
+    curves = few_label_curves(run)                         # of a run on data with labels
+    curves["discriminator"][0].accuracy                    # with 10 labels for each class
+    few_label_curve(features, labels, test_features, test_labels)      # of any features
+
+The classifier is scikit-learn's linear L2-SVM, as in Radford et al. 2016 (arXiv 1511.06434, section 5).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pygan._session import forked_randomness
+from pygan.data.splits import as_float
+from pygan.ops._checks import check_dtype, check_shape, check_tensor
+
+if TYPE_CHECKING:
+    from pygan.data import Batch
+    from pygan.run import Run
+
+__all__ = ["FewLabels", "few_label_curve", "few_label_curves"]
+
+_PENALTIES = (0.1, 1.0, 10.0)  # values of C that are tried
+
+
+@dataclass(frozen=True)
+class FewLabels:
+    """The accuracy of a linear classifier with so many labels.
+
+    Attributes:
+        per_class: labels of each class.
+        accuracy: share of the test points that are classified rightly, in [0, 1]; mean over the draws of labels.
+        deviation: standard deviation over the draws; 0 for one draw.
+    """
+
+    per_class: int
+    accuracy: float
+    deviation: float
+
+
+def few_label_curve(
+    features: Tensor,
+    labels: Tensor,
+    test_features: Tensor,
+    test_labels: Tensor,
+    per_class: Sequence[int] = (10, 100, 1000),
+    draws: int = 3,
+    seed: int = 0,
+) -> list[FewLabels]:
+    """Return the test accuracy of a linear SVM for each number of labels.
+
+    Each feature is standardised by the labelled points. The penalty C is that of .1, 1 and 10 which does best on
+    one fifth of the labelled points after training on the others; then all of them train the classifier.
+
+    Args:
+        features: floats [n, F].
+        labels: int64 [n].
+        test_features: floats [m, F].
+        test_labels: int64 [m].
+        per_class: labels of each class, drawn at random; each at least 5, and no more than there are.
+        draws: of the labels, at least 1.
+        seed: of the draws.
+
+    Raises:
+        TypeError: features that are not a tensor of floats.
+        ValueError: wrong shapes, or a number of labels or draws that cannot be.
+    """
+    op = "few_label_curve"
+    for name, points, given in (("features", features, labels), ("test_features", test_features, test_labels)):
+        check_tensor(op, name, points)
+        check_dtype(op, name, points)
+        check_shape(op, name, points, f"[{len(given)}, F]", points.ndim == 2 and len(points) == len(given) > 0)
+    width = features.shape[1]
+    check_shape(op, "test_features", test_features, f"[m, {width}]", test_features.shape[1] == width)
+    least = int(labels.unique(return_counts=True)[1].min())
+    if draws < 1:
+        raise ValueError(f"{op}: draws must be at least 1, got {draws}")
+    for count in per_class:
+        if not 5 <= count <= least:
+            raise ValueError(f"{op}: per_class must be in 5..{least}, the points of the smallest class, got {count}")
+    random = torch.Generator().manual_seed(seed)
+    curve = []
+    for count in per_class:
+        scores = []
+        for _ in range(draws):
+            drawn = _draw(labels, count, random)
+            scores.append(_accuracy(features[drawn], labels[drawn], test_features, test_labels))
+        curve.append(FewLabels(count, statistics.fmean(scores), statistics.stdev(scores) if draws > 1 else 0.0))
+    return curve
+
+
+def few_label_curves(
+    run: Run, per_class: Sequence[int] = (10, 100, 1000), draws: int = 3, seed: int = 0
+) -> dict[str, list[FewLabels]]:
+    """Return the curves of three kinds of features of a run's images, with the labels of its data.
+
+    Args:
+        run: on data with labels, trained with a model of the recipe's as the discriminator.
+        per_class, draws, seed: see `few_label_curve`.
+
+    Returns:
+        "pixels"; "random weights", the features of the same discriminator before any training, by `seed`; and
+        "discriminator", those of `run.features`.
+
+    Raises:
+        ValueError: no labels, or see `few_label_curve`.
+    """
+    train, test = run.splits.train, run.splits.test
+    labels, test_labels = train.labels, test.labels
+    if labels is None or test_labels is None:
+        raise ValueError("few_label_curves: the data of the run must have labels")
+    with forked_randomness(torch.device("cpu")):
+        torch.manual_seed(seed)
+        untrained = run.recipe.model.make_discriminator(run.shape, run.game.classes).eval()
+    random = replace(run, game=replace(run.game, discriminator=untrained))
+    kept = _draw(labels, max(per_class), torch.Generator().manual_seed(seed))  # no more are needed
+
+    def curve(of: Run | None) -> list[FewLabels]:
+        points = [_points(of, batch) for batch in (train[kept], test)]
+        return few_label_curve(points[0], labels[kept], points[1], test_labels, per_class, draws, seed)
+
+    return {"pixels": curve(None), "random weights": curve(random), "discriminator": curve(run)}
+
+
+def _points(run: Run | None, batch: Batch) -> Tensor:
+    return as_float(batch.images).flatten(1) if run is None else run.features(batch.images)
+
+
+def _draw(labels: Tensor, per_class: int, random: torch.Generator) -> Tensor:
+    """Return the indices of at most so many points of each class, mixed: int64 [n]."""
+    order = torch.randperm(len(labels), generator=random)
+    drawn = [order[labels[order] == label][:per_class] for label in labels.unique()]
+    together = torch.cat(drawn)
+    return together[torch.randperm(len(together), generator=random)]
+
+
+def _accuracy(points: Tensor, labels: Tensor, test_points: Tensor, test_labels: Tensor) -> float:
+    """Return the accuracy on the test points of the SVM whose penalty does best on a fifth of the others."""
+    from sklearn.svm import LinearSVC  # here, because importing scikit-learn takes a second
+
+    deviation, mean = torch.std_mean(points, 0)
+    scale = deviation.clamp_min(1e-6) * points.shape[1] ** 0.5  # a point has a norm of about 1
+    seen, asked = ((x - mean).div(scale).numpy() for x in (points, test_points))
+    known, wanted = labels.numpy(), test_labels.numpy()
+    held = len(known) // 5
+
+    def fitted(begin: int, penalty: float) -> LinearSVC:
+        return LinearSVC(C=penalty, tol=1e-2, max_iter=10_000, random_state=0).fit(seen[begin:], known[begin:])
+
+    best = max(_PENALTIES, key=lambda penalty: fitted(held, penalty).score(seen[:held], known[:held]))
+    return float(fitted(0, best).score(asked, wanted))

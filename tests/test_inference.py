@@ -1,0 +1,103 @@
+"""Learned inference: an encoder that inverts a fixed generator, and gradient steps from there."""
+
+import dataclasses
+
+import pytest
+import tiny
+import torch
+
+from pygan import inference
+from pygan.evaluate import nearest_neighbour_accuracy
+from pygan.noise import clamp_noise, draw_noise
+
+SHORT = {"epochs": 2, "updates_per_epoch": 10, "batch_size": 16, "hidden": (16,), "progress": False, "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run whose generator is steep enough to be inverted."""
+    trained = tiny.run(tmp_path_factory.mktemp("run") / "run", epochs=1, noise_size=2)
+    with torch.no_grad():
+        for parameter in trained.generator.parameters():
+            parameter.normal_(generator=torch.Generator().manual_seed(len(parameter)))
+    return trained
+
+
+def test_the_encoder_finds_the_noise(run, tmp_path):
+    before = [parameter.clone() for parameter in run.generator.parameters()]
+    encoder = inference.train(run, out=tmp_path, **{**SHORT, "epochs": 10, "updates_per_epoch": 100, "hidden": (64,)})
+    assert encoder.history[-1]["z_error"] < 0.3 < encoder.history[0]["z_error"]
+    assert all(map(torch.equal, before, run.generator.parameters()))  # it is fixed
+
+    noise = run.noise(200, seed=5)
+    images = run.generate(noise)
+    found = encoder.encode(images)
+    assert (found - noise).square().mean() < 0.4  # the noise has a variance of 1
+    torch.testing.assert_close(encoder(images), found)
+
+    mean = images.mean(0, keepdim=True)
+    error = encoder.reconstruction_error(images)
+    assert error < 0.5 * (images - mean).square().mean()
+    assert error == pytest.approx((run.generate(clamp_noise("uniform", found)) - images).square().mean().item())
+
+
+def test_refinement_comes_nearer(run, tmp_path):
+    encoder = inference.train(run, out=tmp_path, **SHORT)
+    images = run.generate(run.noise(20, seed=5))
+    noise = encoder.refine(images, steps=60)
+    assert noise.abs().max() <= 3**0.5  # what the generator has seen
+    start = clamp_noise("uniform", encoder.encode(images))
+    torch.testing.assert_close(encoder.refine(images, steps=0), start)
+    errors = [(encoder.reconstruct(z) - images).square().flatten(1).mean(1) for z in (start, noise)]
+    assert (errors[1] <= errors[0]).all()
+    assert errors[1].mean() < 0.5 * errors[0].mean()
+    assert encoder.reconstruction_error(images, noise) == pytest.approx(errors[1].mean().item())
+
+
+def test_an_encoder_resumes_bit_for_bit(run, tmp_path, monkeypatch):
+    whole = inference.train(run, out=tmp_path / "whole", **SHORT)
+    update = inference._Learner.update
+
+    def cut(learner, number):
+        update(learner, number)
+        if number == 14:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inference._Learner, "update", cut)
+        with pytest.raises(KeyboardInterrupt):
+            inference.train(run, out=tmp_path / "cut", **SHORT)
+    again = inference.train(run, out=tmp_path / "cut", resume=True, **SHORT)
+    assert all(map(torch.equal, again.parameters(), whole.parameters()))
+
+
+def test_what_cannot_be_is_refused(run, tmp_path):
+    inference.train(run, out=tmp_path, **SHORT)
+    with torch.no_grad():
+        run.generator.output.bias += 1
+    with pytest.raises(ValueError, match=r"generator was .* to resume, it must be the same"):
+        inference.train(run, out=tmp_path, resume=True, **SHORT)
+    with torch.no_grad():
+        run.generator.output.bias -= 1
+    with pytest.raises(TypeError, match=r"run must be a pygan\.Run, got str"):
+        inference.train("runs/mnist", out=tmp_path / "other")
+    with pytest.raises(ValueError, match="must not be conditional"):
+        inference.train(dataclasses.replace(run, game=dataclasses.replace(run.game, classes=3)), out=tmp_path / "other")
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "normal", "unit_uniform"])
+def test_noise_is_clamped_to_what_can_be_drawn(distribution):
+    noise = draw_noise(distribution, 100, 10)
+    assert torch.equal(clamp_noise(distribution, noise), noise)
+    far = clamp_noise(distribution, 10 * noise)
+    assert torch.equal(far, 10 * noise) == (distribution == "normal")
+    assert far.abs().max() >= noise.abs().max()
+
+
+def test_nearest_neighbour_accuracy():
+    points, references = torch.tensor([[0.0], [0.9], [2.0]]), torch.tensor([[0.1], [1.9], [9.0]])
+    labels, of_references = torch.tensor([4, 4, 5]), torch.tensor([4, 5, 4])
+    assert nearest_neighbour_accuracy(points, labels, references, of_references) == pytest.approx(1.0)
+    assert nearest_neighbour_accuracy(points + 1.2, labels, references, of_references) == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match=r"reference_labels must have shape \[3\], got \[2\]"):
+        nearest_neighbour_accuracy(points, labels, references, of_references[:2])
