@@ -205,7 +205,7 @@ class Fit:
     def _best_epoch(self, otherwise: int) -> int:
         """The first of the best epochs, if any was judged."""
         judged = [entry for entry in self.history if entry.get("log_likelihood") is not None]
-        return max(judged, key=health.rank)["epoch"] if judged else otherwise
+        return max(judged, key=lambda entry: health.rank(entry)[:2])["epoch"] if judged else otherwise
 
     def _ask_user(self) -> None:
         if self.on_epoch is None:
