@@ -1,4 +1,4 @@
-"""Checkpoints of anything that has parts: one file of named tensors and of what JSON can hold, with a checksum.
+"""Checkpoints of anything that has parts: one file with named tensors, JSON values and a checksum.
 
 The file is a safetensors file. Its metadata are "progress", as JSON, and "sha256", the checksum of names, dtypes,
 shapes, numbers and progress. Checkpoints from before the checksum have no such entry, and are read without that check.
@@ -36,9 +36,9 @@ class Part(Protocol):
 
 
 def plain_state(part: Part) -> dict[str, Tensor]:
-    """Return the state of a part under the names that it has without `torch.compile`.
+    """Return the state of a part, under the names that it has without `torch.compile`.
 
-    What a module's `get_extra_state` returns is part of it: a tensor as it is, a JSON value as the bytes of its text.
+    The result of a module's `get_extra_state` is included: a tensor unchanged, a JSON value as the bytes of its text.
 
     Raises:
         TypeError: a value is neither a tensor nor a JSON value.
@@ -57,7 +57,7 @@ def state_of(parts: Mapping[str, Part]) -> dict[str, Tensor]:
     """Return the states of all parts, each tensor under "<part>.<name>".
 
     Raises:
-        TypeError: see `plain_state`. Asked for before the first update, it spares an epoch that could not be saved.
+        TypeError: see `plain_state`. Called before the first update, this detects a state that could not be saved.
     """
     named = {}
     for part, of in parts.items():
@@ -69,16 +69,16 @@ def state_of(parts: Mapping[str, Part]) -> dict[str, Tensor]:
 
 
 def take_over(parts: Mapping[str, Part], tensors: Mapping[str, Tensor], what: str) -> None:
-    """Load every part's state from a checkpoint, after a comparison of all names, shapes and dtypes.
+    """Load the state of every part from a checkpoint, after comparing all names, shapes and dtypes.
 
     Args:
-        parts: the parts by name; tensors of other parts are not looked at.
+        parts: the parts by name; tensors of other parts are ignored.
         tensors: as `state_of` returned them, on any device.
         what: the checkpoint, for the message.
 
     Raises:
-        ValueError: the checkpoint lacks a tensor, has another shape or dtype for one, or has one that a part does not
-            know. Nothing has been loaded then.
+        ValueError: a tensor is missing, has another shape or dtype, or is not known to its part. Nothing is loaded
+            then.
     """
     states: dict[str, dict[str, Any]] = {}
     differences = []
@@ -107,7 +107,7 @@ def take_over(parts: Mapping[str, Part], tensors: Mapping[str, Tensor], what: st
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
-    """Replace a checkpoint as a whole. Raises OSError, which names it, where it cannot be written."""
+    """Replace a checkpoint atomically. Raises OSError, which names the file, if it cannot be written."""
     import safetensors.torch  # here, because `import pygan` needs torch and numpy alone
 
     # Copies, because safetensors refuses tensors that share memory, as tied weights do.

@@ -1,4 +1,4 @@
-"""Generators to take away: one file, without the run folder that they come from.
+"""Export of generators: one file that can be used without the run folder.
 
 run.export("generator.safetensors")     # the weights by their plain names, and how to read them
 run.export("generator.pt2")             # torch.export: noise [n, noise_size] -> images [n, C, H, W] in [0, 1]
@@ -56,7 +56,7 @@ images = generator(pygan.noise.draw_noise("{noise}", 16, {noise_size}){labels}) 
 
 
 class Pictures(nn.Module):
-    """A generator whose images are pictures: noise [n, noise_size] (and labels [n]) -> [n, C, H, W] in [0, 1]."""
+    """A generator with its pixel scale inverted: noise [n, noise_size] (and labels [n]) -> [n, C, H, W] in [0, 1]."""
 
     def __init__(self, generator: nn.Module, scale: Scale, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -84,10 +84,10 @@ def load_generator(path: str | Path, generator: nn.Module | None = None) -> Pict
 
     Args:
         path: the file.
-        generator: of a run with a generator of the user's own, a module of the same make; its weights are overwritten.
+        generator: if you trained your own module, a module of the same structure; its weights are overwritten.
 
     Raises:
-        ValueError: the file is damaged, is no such file, or needs `generator`.
+        ValueError: the file is damaged, is of another kind, or needs `generator`.
         OSError: it cannot be read.
     """
     import safetensors
@@ -106,7 +106,7 @@ def load_generator(path: str | Path, generator: nn.Module | None = None) -> Pict
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise damaged(path, error, _REMEDY) from None
     if generator is None:
-        raise ValueError(f"load_generator: {path} is of a generator of the user's own; pass one as generator=")
+        raise ValueError(f"load_generator: {path} has the weights of a user's module; pass one as generator=")
     take_over({"generator": generator}, {f"generator.{name}": t for name, t in tensors.items()}, str(path))
     return Pictures(generator, pixels, shape).eval()
 

@@ -51,7 +51,8 @@ class Learner(Protocol):
     def end_epoch(self, epoch: int, last: bool) -> dict[str, Any]:
         """Return what is added to the entry of the history.
 
-        "log_likelihood" and "spread", where they are not None, decide which epoch is the best, see `health.rank`.
+        "log_likelihood", "spread" and "reference", where they are not None, decide which epoch is the best, see
+        `health.rank`.
         """
 
     def reload(self) -> None:

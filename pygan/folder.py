@@ -1,4 +1,4 @@
-"""The run folder: what is where, and how it is written so that nothing is lost.
+"""The run folder: its files, and how they are written so that nothing is lost.
 
     runs/mnist/config.toml              every setting, the data, the players
     runs/mnist/log.jsonl                one line for each epoch
@@ -8,8 +8,8 @@
     runs/mnist/README.md                a model card that describes it; written at the end
     runs/mnist/result.json              what the run led to; written at the end
 
-Files are replaced as a whole: written beside, flushed to the disk, renamed. Whoever reads a folder whose run was
-killed, at whatever moment, finds the old file or the new one. What the tables hold is the callers' business.
+Files are replaced atomically: written to a temporary file, flushed to the disk, renamed. If a run is killed, at any
+moment, its folder has either the old file or the new one. The callers decide what the tables contain.
 """
 
 import json
@@ -46,11 +46,11 @@ _RESULT_REMEDY = "Delete it: resume=True computes it again from the checkpoints"
 
 
 class RunFolder:
-    """The files of one run: what is where, and how it is written so that nothing is lost.
+    """The files of one run.
 
     Args:
-        path: the folder; a leading ~ stands for the user's home.
-        made: it was made by this process, and for this run.
+        path: the folder; a leading ~ means the user's home.
+        made: whether this process made the folder for this run.
     """
 
     def __init__(self, path: str | Path, made: bool = False) -> None:
@@ -66,12 +66,12 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for as long as this lasts. A killed process holds nothing.
+        """Lock the folder while this context lasts. The lock of a killed process disappears.
 
-        If an error ends this before a run was begun here, the folder is left as it was found.
+        If an error occurs before the run has begun, the folder is left as it was found.
 
         Raises:
-            RuntimeError: another process holds it.
+            RuntimeError: another process has locked it.
             OSError: the folder cannot be made, or its file system has no locks.
         """
         import filelock  # here, as the others below: `import pygan` needs torch and numpy alone
@@ -103,18 +103,18 @@ class RunFolder:
             lock.release()
 
     def _clear(self) -> None:
-        """Take away what a start that failed has left, and the folder if it was made for it."""
+        """Remove what a failed start has left, and the folder if it was made for this run."""
         if not self.holds_run():
             (self.path / ".lock").unlink(missing_ok=True)
             if self._made and not any(self.path.iterdir()):
                 self.path.rmdir()
 
     def holds_run(self) -> bool:
-        """Return whether a run was begun here."""
+        """Return whether a run has begun in this folder."""
         return (self.path / "config.toml").exists()
 
     def is_finished(self) -> bool:
-        """Return whether the run went through to a result that can be read."""
+        """Return whether there is a result that can be read."""
         try:
             return self.read_result() is not None
         except DamagedError:
@@ -165,7 +165,7 @@ class RunFolder:
         return [_json_table(line, path, f"line {n}: ", _LOG_REMEDY) for n, line in enumerate(complete, 1)]
 
     def write_log(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Start the log anew with these lines: what a resumed run remembers."""
+        """Replace the log by these lines, the history of a resumed run."""
         replace_file(self.path / "log.jsonl", "".join(_line(line) for line in lines).encode())
 
     def append_log(self, line: Mapping[str, Any]) -> None:
@@ -183,7 +183,7 @@ class RunFolder:
         return _json_table(read_text(path, _RESULT_REMEDY), path, "", _RESULT_REMEDY)
 
     def write_result(self, result: Mapping[str, Any] | None) -> None:
-        """Store the result, with null for numbers that are not finite; None takes back that of a run that goes on."""
+        """Store the result, with null for numbers that are not finite; None removes it, when a run continues."""
         path = self.path / "result.json"
         if result is None:
             path.unlink(missing_ok=True)
@@ -241,12 +241,12 @@ class RunFolder:
 
 
 def check_tables(tables: Mapping[str, Any], kinds: Mapping[str, Any], path: Path) -> None:
-    """Check what a file holds.
+    """Check the content of a file.
 
     Args:
-        tables: what was read from it.
-        kinds: "name" or "table.name" -> type; a table comes before what is in it. `list[T]` and `dict[str, T]` ask
-            the same of all that is in them, `float` takes an int too, `T | None` says what it says.
+        tables: the content.
+        kinds: "name" or "table.name" -> type, tables before their entries. `list[T]` and `dict[str, T]` are checked
+            entry by entry; `float` also accepts an int.
         path: the file.
 
     Raises:

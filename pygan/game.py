@@ -1,4 +1,4 @@
-"""The game: who plays, from which noise, for which objective, on which pixel scale."""
+"""The game: both players, the noise, the objective and the pixel scale."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -61,7 +61,7 @@ class Game:
     def judge(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the logits [n] of images [n, C, H, W] in `scale`, float32 or float64.
 
-        bfloat16 is for the products, not for the losses and what follows from them.
+        bfloat16 is used for the products only, not for the losses.
         """
         logits = self.discriminator(images, labels) if self.classes else self.discriminator(images)
         return logits.flatten().to(torch.promote_types(logits.dtype, torch.float32))

@@ -80,17 +80,20 @@ def diagnose(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return found
 
 
-def rank(entry: Mapping[str, Any]) -> tuple[int, float]:
+def rank(entry: Mapping[str, Any]) -> tuple[int, float, int]:
     """Return what makes one epoch better than another: samples that vary as the data do, then the log-likelihood.
 
-    The log-likelihood alone would choose blurred samples, because a Parzen window prefers them to sharp ones.
+    The log-likelihood alone would choose blurred samples, because a Parzen window prefers them to sharp ones. So a
+    score above that of training images is no advantage; of epochs with such scores the latest is the best.
 
     Args:
-        entry: the history's entry of an epoch that was evaluated. Without a "spread", only "log_likelihood" counts.
+        entry: the history's entry of an epoch that was evaluated. Without "spread" and "reference" (the score of
+            training images in place of samples), only "log_likelihood" counts.
     """
     varied = entry.get("spread")
     likeness = 1.0 if varied is None else min(varied, 1 / varied) if varied > 0 else 0.0
-    return sum(likeness >= least for least in _LEVELS), entry["log_likelihood"]
+    level, score, most = sum(likeness >= least for least in _LEVELS), entry["log_likelihood"], entry.get("reference")
+    return (level, score, 0) if most is None or score < most else (level, most, entry["update"])
 
 
 def spread(pieces: Iterable[Tensor]) -> float:

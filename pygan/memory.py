@@ -1,4 +1,4 @@
-"""How much memory a run needs and how much there is, so that a run that cannot fit is refused before it begins."""
+"""The memory that a run needs and the memory that is free: a run that cannot fit is refused before it begins."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -30,11 +30,11 @@ _SIZES = (512, 384, 256, 192, 128, 96, 64, 48, 32, 28, 16)  # sides that are tri
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that a run allocates beside the data that were loaded, by what they are for.
+    """Bytes that a run allocates in addition to the loaded data, by purpose.
 
     Attributes:
-        on_device: where the players are.
-        on_host: on the CPU, beside that.
+        on_device: on the device of the players.
+        on_host: on the CPU, in addition.
     """
 
     on_device: Mapping[str, int]
@@ -49,7 +49,7 @@ def estimate(
     players: Mapping[str, nn.Module | None],
     device: torch.device,
 ) -> Need:
-    """Return what a run on images of this shape needs. Nothing of that size is allocated: the players are on "meta".
+    """Return the memory that a run on images of this shape needs. The players are on "meta", so little is allocated.
 
     Args:
         recipe: every setting.
@@ -57,8 +57,8 @@ def estimate(
         shape: (C, H, W) of the images, perhaps others than those of the data.
         classes: number of classes, or 0 for a game that is not conditional.
         players: "generator" and "discriminator", the user's modules, or None for the recipe's. The activations of a
-            user's module are not known, and taken to be as large as its parameters.
-        device: where the players are to be.
+            user's module are not known; they are assumed to be as large as its parameters.
+        device: of the players.
 
     Raises:
         ValueError: the model cannot make images of this shape.
@@ -118,8 +118,8 @@ def refuse_too_large(
 def fits_one_core(recipe: "Recipe", splits: Splits, classes: int, players: Mapping[str, nn.Module | None]) -> bool:
     """Return whether an update is so small that more threads would only wait for each other.
 
-    It is if weights and activations fit into the cache of one core. Modules of the user's are never taken to be small:
-    their activations are not known.
+    This is so if weights and activations fit into the cache of one core. A user's module never counts as small, because
+    its activations are not known.
     """
     if any(player is not None for player in players.values()):
         return False

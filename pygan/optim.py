@@ -48,13 +48,14 @@ class Optimizer(Protocol):
     parameters: dict[str, nn.Parameter]
 
     def step(self, gradients: Sequence[Tensor], lr: float | Tensor, momentum: float | Tensor) -> None:
-        """One update, with one gradient for each parameter, in the parameters' order.
+        """Do one update, with one gradient for each parameter, in the order of the parameters.
 
-        Rates that are tensors, 0-dimensional and on the parameters' device, may change under a captured CUDA graph.
+        Rates may be 0-dimensional tensors on the device of the parameters, so that a captured CUDA graph can use new
+        values.
         """
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The live state tensors by name: "<parameter>.<what it is>". They exist from the start."""
+        """Return the state tensors by name, "<parameter>.<kind>"; not copies. They exist from the start."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Copy the state from another optimiser's `state_dict`."""
@@ -67,11 +68,11 @@ class OptimizerSettings(Settings):
     name: ClassVar[str]
 
     def make(self, module: nn.Module) -> Optimizer:
-        """The update rule for the parameters of one player."""
+        """Return the update rule for the parameters of one player."""
         raise NotImplementedError
 
     def momentum_at(self, epoch: int) -> float:
-        """The `momentum` of `Optimizer.step` in an epoch, counted from 0; 0 where the rule has none."""
+        """Return the `momentum` of `Optimizer.step` in an epoch, counted from 0; 0 if the rule has none."""
         return 0.0
 
 
@@ -241,9 +242,9 @@ def _as_tensor(rates: Sequence[float | Tensor], like: Tensor) -> Tensor:
 class MovingAverage(nn.Module):
     """Exponential average of a module's parameters and buffers, over at most the last quarter of the updates so far.
 
-    Without that limit the weights of the start would stay in the average for several times 1 / (1 - decay) updates.
-    Counters are copied. For batch norm see `recompute_statistics`. torch's AveragedModel would wait for a CUDA device
-    at every update.
+    Without this limit the initial weights would stay in the average for several times 1 / (1 - decay) updates. Counters
+    are copied. For batch norm see `recompute_statistics`. torch's AveragedModel would wait for a CUDA device at every
+    update.
 
     Attributes:
         module: a copy of the module that holds the average.
@@ -271,7 +272,7 @@ class MovingAverage(nn.Module):
         """Replace batch norm's running statistics by their means over these passes, each the inputs of one `forward`.
 
         The average of the statistics of many weights is not the statistics of the average: its variances are too large.
-        Without batch norm nothing is done, and no pass is asked for.
+        Without batch norm nothing is done, and the passes are not evaluated.
         """
         update_bn(([inputs] for inputs in passes), _Unpacked(self.module).train(self.module.training))
 

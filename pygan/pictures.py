@@ -25,8 +25,8 @@ def grid(images: Tensor, columns: int | None = None, enlarge: bool = True) -> Te
         images: [N, C, H, W], N >= 1, uint8 or floats in [0, 1]; values outside are clipped. Other than 1 or 3 channels
             are shown as their mean, in gray.
         columns: images in a row; default: the picture becomes about square.
-        enlarge: small images by a whole factor, smoothly (bicubic): the eye reads an 8x8 digit that way, and does not
-            from 64 squares.
+        enlarge: whether to enlarge small images by a whole factor, smoothly (bicubic), since 8x8 squares are hard to
+            recognise as a digit.
 
     Returns:
         uint8 [rows * height, columns * width, 1 or 3], gaps included.
@@ -63,11 +63,11 @@ def grid(images: Tensor, columns: int | None = None, enlarge: bool = True) -> Te
 def save_png(path: str | Path, images: Tensor, columns: int | None = None, enlarge: bool = True) -> None:
     """Write `grid(images, columns, enlarge)` as a PNG file.
 
-    Who reads `path` meanwhile sees the old picture or the new one.
+    The file is replaced atomically.
 
     Raises:
         TypeError, ValueError: see `grid`.
-        OSError: the file cannot be written; nothing is left beside it.
+        OSError: the file cannot be written; no temporary file is left.
     """
     path = Path(path)
     encoded = png(grid(images, columns, enlarge))
@@ -86,7 +86,7 @@ def png(picture: Tensor) -> bytes:
 
 
 def is_plottable(shape: Sequence[int]) -> bool:
-    """Return whether examples of this shape (C, H, W) are points of a line or a plane, of which cells show nothing."""
+    """Return whether examples of this shape (C, H, W) are points of a line or a plane, which are better plotted."""
     return math.prod(shape) <= 2
 
 

@@ -1,4 +1,4 @@
-"""What a training would be: sizes, parameters, memory, time. A few updates measure it, and nothing is written."""
+"""Forecast of a training: sizes, parameters, memory, time. It is measured on a few updates; nothing is written."""
 
 import resource
 import sys
@@ -30,10 +30,10 @@ _SECONDS = 2.0  # of updates that are measured
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training would be.
+    """Forecast of a training.
 
     Attributes:
-        protocol: what the data are, and how they are split.
+        protocol: a description of the data and their splits.
         sizes: images for training, validation and test.
         shape: (C, H, W) of the images.
         recipe: every setting.
@@ -42,7 +42,7 @@ class Plan:
         updates_per_epoch: of the generator.
         evaluation_seconds: of one evaluation, measured.
         memory: bytes at the peak of this process (on a GPU: of the GPU's memory), measured.
-        hardware: what it was measured on.
+        hardware: the machine on which it was measured.
     """
 
     protocol: str

@@ -1,6 +1,6 @@
-"""How far a run is: a line that is rewritten on a terminal or in a notebook, elsewhere a line for each evaluation.
+"""The progress of a run: on a terminal or in a notebook one line that is rewritten, elsewhere one for each evaluation.
 
-All of it goes to standard error, so that standard output holds results only.
+All of it goes to standard error, so that standard output has only results.
 """
 
 import re
@@ -26,7 +26,7 @@ class Progress:
 
     Args:
         total: updates of the whole run.
-        done: updates before this process took it up.
+        done: updates that were done before this process.
         show: False shows nothing.
     """
 
@@ -63,7 +63,7 @@ class Progress:
         """Rewrite the line.
 
         Args:
-            epoch: how far the run is, "epoch 3/250".
+            epoch: "epoch 3/250".
             means: of the epoch so far, "D(x) 0.58 D loss 0.65 G loss 0.93".
             score: the last log-likelihood and spread, "182 nats, spread 0.83", or nothing.
         """
@@ -83,7 +83,7 @@ class Progress:
         self._bar.refresh()
 
     def report(self, epoch: str, means: str, score: str) -> None:
-        """Write a line about an epoch that was evaluated, where no line can be rewritten."""
+        """Write a line about an epoch that was evaluated, if no line can be rewritten here."""
         if self._lines:
             elapsed, remaining = duration(self._elapsed()), duration(self._remaining())
             say(f"{epoch}: {means} {score}; {elapsed} so far, about {remaining} to go")
@@ -110,18 +110,17 @@ def _shorter_and_shorter(epoch: str, times: str, means: str, score: str) -> Iter
     return ([word for word in words if word] for words in versions)
 
 
-def introduce(run: "Run") -> None:
-    """Say what is about to be trained, and what the log-likelihoods that will be shown can be compared with."""
+def introduce(run: "Run", reference: float) -> None:
+    """Print what will be trained, and what training images score in place of samples: `reference`, in nats."""
     recipe, splits = run.recipe, run.splits
     shape = " x ".join(map(str, splits.shape))
     say(
         f"pygan: {splits.name}, {len(splits.train):,} training images of {shape}; recipe {recipe.name}, "
         f"{recipe.epochs} epochs; run folder {run.path}"
     )
-    score = run.reference_log_likelihood("valid")["training images"]
     say(
         "pygan: nats are the mean log-likelihood of validation images under a Parzen window on samples: higher is "
-        f"better, and training images in place of samples score {score:.0f}; spread is how much the samples vary, "
+        f"better, and training images in place of samples score {reference:.0f}; spread is how much the samples vary, "
         "1 is as much as the data"
     )
 
@@ -132,7 +131,7 @@ def is_live() -> bool:
 
 
 def _tqdm() -> Any:
-    """The progress bar for where we are."""
+    """Return the class of progress bars for a terminal or a notebook."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Without ipywidgets it warns; lines are written then.
         from tqdm.auto import tqdm
@@ -146,7 +145,7 @@ def _is_notebooks(bar: Any) -> bool:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: "48 s", "12 min", "3 h 20 min"."""
+    """Return seconds as text: "48 s", "12 min", "3 h 20 min"."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)

@@ -20,6 +20,7 @@ from pygan.models.dcgan import fits_dcgan
 from pygan.noise import NOISES
 from pygan.objectives import OBJECTIVES, NonSaturating, Objective, Relativistic, Wasserstein, WassersteinPenalty
 from pygan.optim import OPTIMIZERS, AdamSettings, MomentumSettings, OptimizerSettings, Rates, RMSpropSettings
+from pygan.pictures import is_plottable
 from pygan.settings import AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE, Settings, find, setting
 
 __all__ = [
@@ -392,8 +393,7 @@ _DEFAULTS = {
     "mnist": "code2014",
     "cifar10": "cifar2014",
     "tfd": "tfd2014",
-}  # Of points: "relativistic". Of other data: "pictures" or, of small or odd ones, "digits".
-_POINT_NUMBERS = 2  # in a point of a line or plane
+}  # Of other data: see `default_recipe`.
 _MNIST_NUMBERS = 784  # in an image; of larger ones, fully connected nets learn little more than the mean from few
 _CONDITIONAL_DEFAULTS = {"mnist": "conditional2014"}  # Of other data: "dcgan".
 
@@ -461,10 +461,11 @@ def default_recipe(data: str, shape: Sequence[int] | None = None, conditional: b
     """
     if conditional:
         return _CONDITIONAL_DEFAULTS.get(data, "dcgan")
-    if shape is not None and math.prod(shape) <= _POINT_NUMBERS:
+    if data in _DEFAULTS or shape is None:
+        return _DEFAULTS.get(data, "digits")
+    if is_plottable(shape):
         return "relativistic"
-    larger = shape is not None and math.prod(shape) > _MNIST_NUMBERS
-    return _DEFAULTS.get(data, "pictures" if shape is not None and larger and fits_dcgan(shape) else "digits")
+    return "pictures" if math.prod(shape) > _MNIST_NUMBERS and fits_dcgan(shape) else "digits"
 
 
 def named_recipe(name: str) -> Recipe:

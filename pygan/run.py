@@ -78,7 +78,8 @@ class Run:
         history: one dictionary for each epoch: "epoch"; "update"; the objective's statistics, for the logistic ones
             "d_loss" and "g_loss" (nats), "d_real" = mean D(x) and "d_fake" = mean D(G(z)), for others see
             docs/training.md; and, None where the epoch was not evaluated, "log_likelihood" (nats, mean over the
-            validation split), its "sigma", and "spread" (standard deviation of the samples over that of the data).
+            validation split), its "sigma", "spread" (standard deviation of the samples over that of the data), and
+            "reference" (the log-likelihood with training images in place of samples).
         threads: number of CPU threads of the training.
         own_players: "generator" or "discriminator" or both, where the user supplied the module.
     """

@@ -23,7 +23,7 @@ class Board:
         self._make: Callable[..., Any] = SummaryWriter
 
     def open(self, folder: Path, epochs: int) -> None:
-        """Go on after so many epochs; what a run wrote after them, before it was resumed, is taken back."""
+        """Continue after this number of epochs; later entries, from before the run was resumed, are removed."""
         self._writer = self._make(folder / "tensorboard", purge_step=epochs + 1)
 
     def write(self, entry: dict[str, Any]) -> None:

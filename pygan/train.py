@@ -1,7 +1,7 @@
-"""Training: from data and a recipe to a run whose generator has been judged.
+"""Training: from data and a recipe to a run whose generator has been evaluated.
 
-`train` sets the run up, `_Play` is what `pygan.fit.Fit` drives update by update, and `_write_result` judges
-the best generator. The updates themselves, Algorithm 1 of the paper among them, are in `pygan/algorithm.py`.
+`train` prepares the run, `pygan.fit.Fit` trains a `_Play` update by update, and `_write_result` evaluates the best
+generator. The updates themselves, among them Algorithm 1 of the paper, are in `pygan/algorithm.py`.
 """
 
 import math
@@ -9,6 +9,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,39 +73,38 @@ def train(
     threads: int | None = None,
     **settings: Any,
 ) -> Run:
-    """Train a generator and a discriminator against each other, and say how good the generator is.
+    """Train a generator and a discriminator against each other, and evaluate the generator.
 
     Args:
         data: "digits", "mnist", "cifar10", a folder of images, a tensor, an array or a Dataset; see `pygan.data.load`.
         recipe: the name of a recipe ("paper2014", "code2014", "digits", ...), a `Recipe`, or None for the data's own.
         out: the run folder; None makes runs/<data>, runs/<data>-2, ... A folder that holds a run is never overwritten.
-        epochs: passes over the training images; None takes the recipe's.
+        epochs: passes over the training images; None uses the recipe's number.
         device: "auto" (CUDA if there is one, else the CPU) or any torch device.
         seed: at least 0. On the CPU the same seed gives the same bits.
         resume: continue from the last checkpoint in the run folder, or start if there is none. A finished run is
-            returned as it is, unless `epochs` is larger than before. Anything else that is given must be what it was.
-        progress: say on standard error how far the run is: a line that is rewritten on a terminal or in a notebook,
-            elsewhere a line for each evaluation.
-        generator, discriminator: modules of your own in place of the recipe's, trained in place; see `pygan.models`.
+            returned unchanged, unless `epochs` is larger than before. All other arguments must be the same as before.
+        progress: show the progress on standard error: on a terminal or in a notebook as one line that is rewritten,
+            elsewhere as a new line for each evaluation.
+        generator, discriminator: your own modules instead of the recipe's, trained in place; see `pygan.models`.
         valid, test: images to use as these splits.
         root: the folder of data sets; see `pygan.data.load`.
-        on_epoch: called with the run after each epoch; what it draws from torch's generators does not change the run.
-            If it returns False, the run ends there, properly. If it raises, the run is saved first.
+        on_epoch: called with the run after each epoch. Random numbers that it draws from torch's generators do not
+            change the run. If it returns False, the run ends there and is evaluated. If it raises, the run is saved.
         conditional: train p(x given c): both players also get the label of each image. The data must have labels.
-        image_size: side in pixels of the squares that images are brought to; see `pygan.data.load`.
+        image_size: images are cropped and resized to squares with this side, in pixels; see `pygan.data.load`.
         threads: of the CPU. None: as many as torch uses, but one for nets so small that more do not help. A resumed run
             uses the number that it was begun with, since another one may change the last bits.
         **settings: any setting of `Recipe`: k, batch_size, objective, noise, precision, ...
 
     Returns:
-        The run, with the weights that did best on the validation split. `run.path / "result.json"` holds the test
-        log-likelihood; the test split is used once, for that, at the end.
+        The run, with the weights of the best epoch on the validation split. `run.path / "result.json"` holds the test
+        log-likelihood; the test split is used only for that, once, at the end.
 
     Raises:
         TypeError, ValueError: an unknown or impossible setting, unusable data, a folder that holds another run.
-        RuntimeError: there is not enough memory, and the message says what for; another process trains in the folder,
-            another thread trains in this process, the device is not there, or this is one of several processes that
-            torchrun has started.
+        RuntimeError: there is not enough memory (the message says for what), another process trains in the folder,
+            another thread trains in this process, the device does not exist, or torchrun has started several processes.
         pygan.health.NonFiniteError: a NaN or an infinity appeared.
         KeyboardInterrupt: after Ctrl-C, when the run has been saved.
     """
@@ -155,7 +155,7 @@ def train(
             if not (fit.finished and folder.is_finished()):
                 folder.write_result(None)
                 if progress:
-                    introduce(run)
+                    introduce(run, play.reference)
                 fit.play(progress)
             best, entry = _best_run(run, folder, game)
             if not folder.is_finished():
@@ -168,7 +168,7 @@ def train(
 
 
 class _Play:
-    """The game on its way: the step that moves the players, the batches, and what is looked at after an epoch."""
+    """A game that is being trained: the step that updates the players, the batches, and the evaluation of an epoch."""
 
     fit: Fit
 
@@ -187,7 +187,7 @@ class _Play:
         self.take_statistics = self.step.statistics
 
     def cadence(self) -> Cadence:
-        """How long, and how often, in the recipe's words."""
+        """Return the recipe's settings about the length of the run, and how often something is done."""
         return Cadence(
             epochs=self.recipe.epochs,
             updates_per_epoch=self.updates_per_epoch,
@@ -215,7 +215,7 @@ class _Play:
         return health.diagnose(history) | self.game.objective.diagnose(history)
 
     def end_epoch(self, epoch: int, last: bool) -> dict[str, Any]:
-        """Evaluate on the validation split, and draw samples, from noise that is always the same."""
+        """Evaluate on the validation split and write a picture; the noise is always the same."""
         drawn = last or epoch % self.recipe.samples_every == 0
         judged = last or epoch % self.recipe.evaluate_every == 0
         if self.averaged is not None and (drawn or judged):
@@ -224,9 +224,14 @@ class _Play:
         if drawn:
             self.run.save_picture(self.folder.samples(epoch))
         if not judged:
-            return {"log_likelihood": None, "sigma": None, "spread": None}
+            return {"log_likelihood": None, "sigma": None, "spread": None, "reference": None}
         self.fit.check_finite()
-        return self.run.validation()
+        return {**self.run.validation(), "reference": self.reference}
+
+    @cached_property
+    def reference(self) -> float:
+        """The log-likelihood of the validation split with training images in place of samples."""
+        return self.run.reference_log_likelihood("valid")["training images"]
 
     def _passes(self) -> Iterator[tuple[Tensor, ...]]:
         """Batches of the generator's inputs as in training, always the same."""
@@ -260,9 +265,9 @@ def _asking(on_epoch: Callable[[Run], object], run: Run) -> Callable[[], object]
 
 
 def _write_result(run: Run, entry: Mapping[str, Any], fit: Fit, folder: RunFolder, device: torch.device) -> None:
-    """Judge the best generator on the test split, which is used here for the first time, and write the result.
+    """Evaluate the best generator on the test split, which is used here for the first time, and write the result.
 
-    `entry` is the history's of the epoch whose weights these are.
+    `entry` is the entry of the history for the epoch of these weights.
     """
     estimate = run.log_likelihood()
     folder.write_result(

@@ -351,7 +351,7 @@ def test_evaluate_a_run(call, trained):
     code, out, err = call("evaluate", trained)
     result = json.loads((trained / "result.json").read_text())
     assert (code, err) == (0, "")
-    assert "50 samples; published figures are of 10,000 and do not compare" in out
+    assert "50 samples; published figures have 10,000 and are not comparable" in out
     expected = f"{result['log_likelihood']:.2f} +- {result['standard_error']:.2f} nats on 179 test images"
     assert expected in out
     assert f"{result['sigma']:.4f}, chosen on 179 validation images" in out

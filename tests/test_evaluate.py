@@ -141,7 +141,7 @@ def test_own_sigma_is_the_default(draw):
 def test_text_says_when_nothing_compares_and_has_no_nan(draw):
     window = ParzenWindow(draw(500, 2))
     window.sigma = 0.3
-    assert str(window.score(draw(20, 2))).endswith("; published figures are of 10,000 samples and do not compare")
+    assert str(window.score(draw(20, 2))).endswith("; published figures have 10,000 samples and are not comparable")
     assert "compare" not in str(ParzenEstimate(1.0, 0.5, 0.2, 100, 10_000))
     single = window.score(draw(1, 2))
     assert math.isnan(single.standard_error)

@@ -67,6 +67,12 @@ def test_an_epoch_whose_samples_are_alike_is_not_the_best():
     assert [epoch["log_likelihood"] for epoch in sorted(epochs, key=health.rank)] == order
 
 
+def test_of_epochs_that_score_above_training_images_the_latest_is_the_best():
+    scores = {1: 650.0, 2: 500.0, 3: 600.0, 4: 560.0}
+    epochs = [entry(1.0, score, update) | {"reference": 590.0} for update, score in scores.items()]
+    assert [epoch["update"] for epoch in sorted(epochs, key=health.rank)] == [2, 4, 1, 3]
+
+
 def test_the_best_checkpoint_is_one_whose_samples_vary(tmp_path, monkeypatch):
     scores = iter([(0.05, 900.0), (0.5, 1.0), (0.2, 800.0), (0.5, 0.0)])
 
@@ -78,7 +84,7 @@ def test_the_best_checkpoint_is_one_whose_samples_vary(tmp_path, monkeypatch):
     tiny.run(tmp_path / "run", epochs=4)
     folder = RunFolder(tmp_path / "run")
     assert folder.read_result()["best_epoch"] == 2
-    assert folder.read_checkpoint("best")[1]["best"] == [1.0, 1.0]
+    assert folder.read_checkpoint("best")[1]["best"] == [1.0, 1.0, 0.0]
 
 
 def test_a_score_of_version_0_1_is_taken_over(tmp_path):
@@ -97,7 +103,7 @@ def test_a_score_of_version_0_1_is_taken_over(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Fit, "restore", restore)
         tiny.run(tmp_path / "run", resume=True)
-    assert seen == [[3.0, 12.5]]
+    assert seen == [[3.0, 12.5, 0.0]]
 
 
 @pytest.mark.parametrize(("spread", "update", "warns"), [(0.2, 500, True), (0.2, 499, False), (0.4, 900, False)])

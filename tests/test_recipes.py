@@ -12,7 +12,7 @@ from pygan.data import Batch, Splits
 from pygan.models import MaxoutMLP
 from pygan.objectives import OBJECTIVES, NonSaturating, Saturating
 from pygan.optim import AdamSettings, MomentumSettings, Rates
-from pygan.recipes import PARTS, RECIPES, Recipe, find_recipe, known_settings
+from pygan.recipes import PARTS, RECIPES, Recipe, default_recipe, find_recipe, known_settings
 
 
 def fit(recipe=None, data="mnist", pixels=784, images=50_000, before=None, conditional=False, **settings):
@@ -147,6 +147,9 @@ def test_a_named_recipe_is_fitted_to_the_data():
 
 def test_the_default_is_the_datas_own():
     assert fit(None, "digits", 64, 1437).name == fit(None, "faces", 3600, 400).name == "digits"
+    assert fit(None, "points", 2, 400).name == "relativistic"
+    shapes = {(3, 31, 45): "pictures", (3, 7, 300): "digits", (1, 28, 28): "digits", (1, 1, 784): "digits"}
+    assert {shape: default_recipe("faces", shape) for shape in shapes} == shapes
     assert fit(None, "mnist").name == "code2014"
     assert fit(None, "cifar10", 3072).name == "cifar2014"
     assert fit(None, "tfd", 2304).name == "tfd2014"

@@ -64,7 +64,7 @@ def run(words: Sequence[str]) -> None:
         f"log-likelihood  {estimate.mean:.2f} +- {estimate.standard_error:.2f} nats on {estimate.n_test:,} test images"
     )
     few = estimate.n_samples < _PAPER_SAMPLES
-    remark = f"; published figures are of {_PAPER_SAMPLES:,} and do not compare: fewer score lower" if few else ""
+    remark = f"; published figures have {_PAPER_SAMPLES:,} and are not comparable: fewer score lower" if few else ""
     print(f"window          {estimate.n_samples:,} samples{remark}")
     print(f"sigma           {estimate.sigma:.4f}, chosen on {min(SIGMA_POINTS, len(splits.valid)):,} validation images")
     print(f"data            {splits.protocol}")

@@ -30,14 +30,16 @@ _GROUPS = 50  # of samples, drawn with replacement to see what another draw woul
 class ParzenEstimate:
     """Mean log-density of a test set under a Parzen window, in nats.
 
-    Its text says so where there are fewer than the paper's 10,000 samples, for such an estimate compares with no
-    published figure.
+    With fewer samples than the paper's 10,000 it cannot be compared with published figures, and its text says so.
 
-    `standard_error` is the paper's: the standard deviation over test points divided by sqrt(n_test);
-    NaN for a single point. It says nothing
-    about the samples, of which another draw would give another mean: `draws_spread` is the standard deviation of the
-    mean over resampled draws, `choice_spread` the same with the bandwidth chosen anew for each draw on resampled
-    validation points. Both are None unless `ParzenWindow.score` was asked for them.
+    Attributes:
+        mean: mean log-density over the test points.
+        standard_error: as in the paper, the standard deviation over the test points divided by sqrt(n_test); NaN for a
+            single point. It does not include the variation of the samples.
+        sigma: the bandwidth.
+        n_test, n_samples: number of test points and of samples.
+        draws_spread: standard deviation of the mean over resampled draws of the samples; None unless requested.
+        choice_spread: the same, with the bandwidth chosen again for each draw on resampled validation points.
     """
 
     mean: float
@@ -58,7 +60,7 @@ class ParzenEstimate:
         if self.choice_spread is not None:
             text += f", with sigma chosen anew {self.choice_spread:.2f}"
         if self.n_samples < _PAPER_SAMPLES:
-            text += f"; published figures are of {_PAPER_SAMPLES:,} samples and do not compare"
+            text += f"; published figures have {_PAPER_SAMPLES:,} samples and are not comparable"
         return text
 
 
@@ -67,18 +69,18 @@ class ParzenWindow:
 
     Args:
         samples: [N, ...] floats, N >= 1; everything after the first axis is flattened to d values. A tensor, an array,
-            a `numpy.memmap`, or an iterable of such chunks that can be read repeatedly: neither samples nor points
-            need fit in memory. A list of single images is refused: stack them.
-        group: a process group of torch.distributed (such as `torch.distributed.group.WORLD` under torchrun) over whose
-            ranks the samples are shared out. Every rank passes the same samples, reads its own part of them, makes the
-            same calls, and gets the whole answer.
+            a `numpy.memmap`, or an iterable of such chunks that can be read repeatedly, so that samples and points need
+            not fit in memory. A list of single images is refused: stack them.
+        group: a process group of torch.distributed (such as `torch.distributed.group.WORLD` under torchrun). The
+            samples are distributed over its ranks: every rank passes the same samples, reads its own part of them,
+            makes the same calls, and gets the complete result.
 
     Attributes:
         samples: as given. n_samples: N.
         sigma: the bandwidth that `fit` chose, or None; may be set by hand.
 
-    Theis et al. 2015 (arXiv 1511.01844) show that in high dimension this estimate says little about either the true
-    likelihood or the look of the samples: compare it only with estimates made in exactly the same way.
+    Theis et al. 2015 (arXiv 1511.01844) show that in high dimension this estimate says little about the true likelihood
+    or the quality of the samples: compare it only with estimates that were made in exactly the same way.
     """
 
     def __init__(self, samples: Rows, *, group: torch.distributed.ProcessGroup | None = None) -> None:
@@ -96,9 +98,9 @@ class ParzenWindow:
     def log_density(self, x: Rows, sigma: float | Sequence[float] | Tensor | None = None) -> Tensor:
         """Normalised log p(x) in nats: [n] for one sigma, [S, n] for S sigmas in one pass over the distances.
 
-        x is [n, ...] with the samples' number d of values a row, in any form that samples may have. Without `sigma`,
-        the window's own is used. The result is on the samples' device, float32 or, where x or the samples are float64
-        or the samples come in several parts, float64.
+        x is [n, ...] with d values per row, like the samples, and in any form that samples may have. Without `sigma`,
+        that of the window is used. The result is on the device of the samples: float64 if x or the samples are float64
+        or the samples come in several chunks, else float32.
         """
         sigma = self._own_sigma("log_density") if sigma is None else sigma
         sigmas = torch.as_tensor(sigma, dtype=torch.float64)
@@ -108,15 +110,15 @@ class ParzenWindow:
         return density[0] if sigmas.ndim == 0 else density
 
     def score_samples(self, x: Rows) -> Tensor:
-        """Log-density of each point of x [n, ...] at the window's `sigma`, [n], in nats; scikit-learn's name for it."""
+        """Return `log_density(x)`, [n], in nats; this is scikit-learn's name for it."""
         return self.log_density(x)
 
     def fit(self, valid: Rows, sigmas: float | Sequence[float] | Tensor | None = None, *, refine: bool = False) -> Self:
         """Set `sigma` to the bandwidth with the highest mean log-density of `valid` [n, ...]; return self.
 
         `sigmas` is one bandwidth or several. The default grid is the authors' (PAPER_SIGMAS); they used the first 1000
-        validation points. Warns when the best bandwidth lies at the grid's edge, for then a better one may lie outside.
-        `refine=True` looks between the grid's bandwidths and, if need be, beyond its edge, to a part in a thousand.
+        validation points. Warns if the best bandwidth lies at the edge of the grid, since a better one may lie outside.
+        `refine=True` also searches between the bandwidths of the grid and, if necessary, beyond it, to within .1 %.
         """
         grid = PAPER_SIGMAS if sigmas is None else _grid(sigmas)
         points = self._points("valid", valid)

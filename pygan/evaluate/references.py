@@ -23,7 +23,7 @@ def reference_rows(
     Args:
         train, valid, test: [n, ...] floats. As for a model, sigma is chosen on `valid`, from the authors' grid.
         n_samples: how many training examples, drawn without replacement, and how many centroids stand for samples; as
-            many as the model's samples, else the rows do not compare. At most the training examples there are.
+            many as the model's samples, else the rows are not comparable. At most the training examples there are.
         seed: of the draw and of the centroids' start.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What every model is: the settings of an architecture, which make its two players."""
+"""The base class of models: the settings of an architecture, which make its two players."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ __all__ = ["Model"]
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Settings):
-    """The base class of models: an architecture's settings as dataclass fields, a `name`, and a maker for each player.
+    """The base class of models: settings as dataclass fields, a `name`, and a method that makes each player.
 
-    Each field that describes one player says which (`setting(..., player="generator")`). Weights are drawn from
-    torch's default generator.
+    A field that describes only one player is marked by `setting(..., player="generator")` or "discriminator". Weights
+    are drawn from torch's default generator.
     """
 
     name: ClassVar[str]
@@ -42,7 +42,7 @@ class Model(Settings):
         raise NotImplementedError
 
     def rate_scale(self, shape: Sequence[int]) -> float:
-        """Return the factor by which a named recipe's learning rates are fitted to images of shape (C, H, W)."""
+        """Return the factor for the learning rates of a named recipe on images of shape (C, H, W)."""
         return 1.0
 
     def refuse_classes(self, classes: int) -> None:

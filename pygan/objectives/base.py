@@ -1,4 +1,4 @@
-"""What every objective is: the losses of both players from logits, the penalty on D, what is logged, what looks ill."""
+"""The base class of objectives: losses of both players from logits, a penalty on D, what is logged, warnings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ __all__ = ["Judged", "Objective", "slopes", "squared_slopes"]
 
 
 class Judged(NamedTuple):
-    """One pass of the discriminator over a batch: the images as it saw them, and their logits [n]."""
+    """One pass of the discriminator over a batch: its input images, and their logits [n]."""
 
     real: Tensor
     fakes: Tensor
@@ -34,11 +34,11 @@ class Objective(Settings):
     """The numbers of `row`, by the names that history and log give them; "d_loss" and "g_loss" are among them."""
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """What the discriminator minimises, without the penalty: logits [n], [m] -> scalar."""
+        """Return the discriminator's loss without the penalty: logits [n], [m] -> scalar, to be minimised."""
         raise NotImplementedError
 
     def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """What the generator minimises: logits [n] of its samples -> scalar.
+        """Return the generator's loss: logits [n] of its samples -> scalar, to be minimised.
 
         `real_logits` are None unless `compares` is true.
         """
@@ -60,28 +60,28 @@ class Objective(Settings):
         return self.needs_slopes
 
     def penalty(self, judged: Judged, judge: Callable[[Tensor], Tensor]) -> Tensor | None:
-        """What is added to the discriminator's loss: scalar, or None. `judge` maps images to logits [n]."""
+        """Return what is added to the discriminator's loss, a scalar or None. `judge` maps images to logits [n]."""
         return None
 
     def constrain(self, discriminator: nn.Module) -> None:
-        """Change the discriminator's weights in place after each of its updates; by default, not at all."""
+        """Change the discriminator's weights in place after each of its updates. By default nothing is done."""
 
     @torch.no_grad()
     def row(self, d_loss: Tensor, g_loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """The numbers that are logged of one update: float64, in the order of `statistics`."""
+        """Return the numbers that are logged for one update: float64, in the order of `statistics`."""
         return torch.stack([d_loss, g_loss, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()]).double()
 
     def describe(self, means: Mapping[str, float]) -> str:
-        """The means of the epoch so far, for the progress line."""
+        """Return the means of the epoch so far as text for the progress line."""
         return (
             f"D(x) {means['d_real']:.2f} D(G(z)) {means['d_fake']:.2f} "
             f"D loss {means['d_loss']:.2f} G loss {means['g_loss']:.2f}"
         )
 
     def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-        """What is wrong with a run with this history, as far as its statistics tell: name -> sentence with advice.
+        """Return the problems that the statistics of a history show: name -> sentence with advice.
 
-        By default, whether a loss is beyond 50 nats. That fits losses in log odds.
+        By default there is one, a loss of more than 50 nats. This is suitable for losses of log odds.
         """
         last = history[-1]
         if max(abs(last["d_loss"]), abs(last["g_loss"])) <= 50:
@@ -95,9 +95,9 @@ class Objective(Settings):
 
 
 def slopes(logits: Tensor, images: Tensor) -> Tensor:
-    """Return d logit_i / d image_i for each example, [n, values per image], with a graph through it.
+    """Return d logit_i / d image_i for each example, [n, values per image], with a graph for second derivatives.
 
-    It is exact where the discriminator treats examples separately.
+    It is exact if the discriminator treats examples separately.
     """
     (gradient,) = grad(logits.sum(), images, create_graph=True)
     return gradient.flatten(1)

@@ -1,4 +1,4 @@
-"""The game for the Wasserstein distance: the discriminator is a critic, whose values are no log odds."""
+"""The game for the Wasserstein distance: the discriminator is a critic, whose values are not log odds."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ class _Critic(Objective):
         return f"distance {means['distance']:.3g} G loss {means['g_loss']:.3g}"
 
     def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-        """The critic's values have no natural zero or scale, so that only the distance tells."""
+        """Only the distance is used, because the critic's values have no natural zero or scale."""
         found: dict[str, str] = {}
         recent = [epoch["distance"] for epoch in history[-3:]]
         if len(recent) < 3:
@@ -73,9 +73,9 @@ class Wasserstein(_Critic):
 
 @dataclass(frozen=True, kw_only=True)
 class WassersteinPenalty(_Critic):
-    """The critic's slope is drawn to 1 between data and samples (Gulrajani et al. 2017, arXiv 1704.00028).
+    """A penalty keeps the critic's slope near 1 between data and samples (Gulrajani et al. 2017, arXiv 1704.00028).
 
-    So K is about 1, and "distance" about the Wasserstein distance itself.
+    So K is about 1, and "distance" is about the Wasserstein distance itself.
     """
 
     name = "wasserstein_penalty"
@@ -90,7 +90,7 @@ class WassersteinPenalty(_Critic):
         return True
 
     def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-        """Besides, whether the distance grows after it has fallen to half; it may rise while the critic learns."""
+        """Also report a distance that grows after it had fallen to half; while the critic learns it may rise."""
         found, distances = super().diagnose(history), [epoch["distance"] for epoch in history]
         peaks = list(accumulate(distances, max))
         before = next((peak for peak, now in zip(peaks, distances, strict=True) if now < peak / 2), math.inf)
