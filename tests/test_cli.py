@@ -13,7 +13,6 @@ import warnings
 from dataclasses import fields
 
 import numpy as np
-import pooch
 import pytest
 import torch
 
@@ -27,6 +26,7 @@ from pygan.recipes import RECIPES, every_part, known_settings
 from pygan.run import load
 
 Image = pytest.importorskip("PIL.Image")
+pooch = pytest.importorskip("pooch")
 
 SMALL = ["--generator-hidden", "8", "--discriminator_hidden=8", "--pieces", "2", "--evaluation-samples", "50"]
 
@@ -85,7 +85,7 @@ def test_every_setting_has_its_flag_and_its_help(call):
 def test_no_command_shows_the_help_and_fails(call):
     code, out, _ = call()
     assert code == 2
-    assert "train, and say" in out
+    assert "train a generator and evaluate it" in out
 
 
 def test_version(call):
@@ -181,7 +181,10 @@ def test_the_other_options_reach_train(call, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["trian"], "'trian' is none of train, sample, evaluate, figure, table1, recipes, info; did you mean 'train'?"),
+        (
+            ["trian"],
+            "'trian' is none of train, sample, evaluate, latent, figure, table1, recipes, info; did you mean 'train'?",
+        ),
         (["train", "--batchsize", "5"], "unknown argument --batchsize; did you mean '--batch-size'?"),
         (["train", "--epoch=5"], "unknown argument --epoch=5; did you mean '--epochs'?"),
         (["train", "digits", "mnist"], "unknown argument mnist"),
@@ -657,7 +660,7 @@ def test_dry_run_refuses_what_train_refuses(call):
 def test_neither_a_dry_run_nor_help_downloads(call, tmp_path, monkeypatch):
     monkeypatch.delenv("PYGAN_DATA", raising=False)
     monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / name)
-    monkeypatch.setattr(pooch, "retrieve", lambda *_: 1 / 0)
+    monkeypatch.setattr(pooch, "retrieve", lambda *_, **__: 1 / 0)
     code, out, err = call("train", "olivetti", "--dry-run")
     assert (code, out) == (1, "")
     assert err.startswith("pygan: error: olivetti is not on this machine yet; a training downloads it to ")

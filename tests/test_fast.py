@@ -234,9 +234,10 @@ def test_bf16_sees_parameters_that_somebody_changed(step):
     assert all(map(torch.equal, *results))
 
 
-def test_without_onednn_the_numbers_are_the_same(monkeypatch):
+@pytest.mark.parametrize("name", ["HAS_ONEDNN", "_IS_AMD"])
+def test_products_of_another_library_give_the_same_numbers(name, monkeypatch):
     _, fused = both(recipe())
-    monkeypatch.setattr(products, "HAS_ONEDNN", False)
+    monkeypatch.setattr(products, name, False)
     _, other = both(recipe())
     assert_same(other, fused, rtol=1e-4, atol=1e-5)
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import scipy.io
 import torch
 from torch import nn
 
@@ -11,6 +10,8 @@ from pygan.models.maxout_convolutional import ConvolutionalDiscriminator, Convol
 from pygan.models.relu_sigmoid_mlp import DeepenedGenerator, ReluSigmoidGenerator
 from pygan.optim import Momentum
 from pygan.recipes import RECIPES
+
+scipy_io = pytest.importorskip("scipy.io")
 
 COLOUR, FACE = (3, 32, 32), (1, 48, 48)
 FULLY_CONNECTED = {"relu_units": 64, "sigmoid_units": 64, "discriminator_hidden": (32, 32), "pieces": 3}
@@ -186,7 +187,7 @@ def write_tfd(root, n=60, side=48, **changes):
         **changes,
     }
     (root / "tfd").mkdir(exist_ok=True)
-    scipy.io.savemat(root / "tfd" / "TFD_48x48.mat", {key: x for key, x in content.items() if x is not None})
+    scipy_io.savemat(root / "tfd" / "TFD_48x48.mat", {key: x for key, x in content.items() if x is not None})
     return content
 
 

@@ -119,7 +119,7 @@ def test_what_is_not_there_is_said(tmp_path, monkeypatch):
 
 def test_a_short_version_says_that_it_is_one_and_has_its_own_folder(tmp_path, mnist, monkeypatch):
     monkeypatch.setattr(sys.modules["pygan.plan"], "_SECONDS", 0.05)
-    table = pygan.table1(tmp_path, ["mnist"], seeds=(0,), budget=0.05, progress=False, **{**TINY, "epochs": 100_000})
+    table = pygan.table1(tmp_path, ["mnist"], seeds=(0,), budget=0.05, progress=False, **{**TINY, "epochs": 100_000, "patience": 0})
     assert (tmp_path / "0.05min" / "table1.md").read_text() == table.markdown()
     assert "**A short version, of 0.05 minutes" in table.markdown()
     (score,) = table.rows[0].scores
