@@ -54,19 +54,10 @@ def test_refinement_comes_nearer(run, tmp_path):
     assert encoder.reconstruction_error(images, noise) == pytest.approx(errors[1].mean().item())
 
 
-def test_an_encoder_resumes_bit_for_bit(run, tmp_path, monkeypatch):
+def test_an_encoder_resumes_bit_for_bit(run, tmp_path):
     whole = inference.train(run, out=tmp_path / "whole", **SHORT)
-    update = inference._Learner.update
-
-    def cut(learner, number):
-        update(learner, number)
-        if number == 14:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(inference._Learner, "update", cut)
-        with pytest.raises(KeyboardInterrupt):
-            inference.train(run, out=tmp_path / "cut", **SHORT)
+    with tiny.killed_after(inference._Learner, 14):
+        inference.train(run, out=tmp_path / "cut", **SHORT)
     again = inference.train(run, out=tmp_path / "cut", resume=True, **SHORT)
     assert all(map(torch.equal, again.parameters(), whole.parameters()))
 

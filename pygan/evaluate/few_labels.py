@@ -122,7 +122,7 @@ def few_label_curves(
         torch.manual_seed(seed)
         untrained = run.recipe.model.make_discriminator(run.shape, run.game.classes).eval()
     random = replace(run, game=replace(run.game, discriminator=untrained))
-    kept = _draw(labels, max(per_class), torch.Generator().manual_seed(seed))  # no more are needed
+    kept = _draw(labels, draws * max(per_class), torch.Generator().manual_seed(seed))  # enough for draws that differ
 
     def curve(of: Run | None) -> list[FewLabels]:
         points = [_points(of, batch) for batch in (train[kept], test)]
