@@ -52,6 +52,8 @@ def test_refinement_comes_nearer(run, tmp_path):
     assert (errors[1] <= errors[0]).all()
     assert errors[1].mean() < 0.5 * errors[0].mean()
     assert encoder.reconstruction_error(images, noise) == pytest.approx(errors[1].mean().item())
+    wild = encoder.refine(images, steps=3, learning_rate=50.0)  # steps that make it worse are forgotten
+    assert ((encoder.reconstruct(wild) - images).square().flatten(1).mean(1) <= errors[0] + 1e-6).all()
 
 
 def test_an_encoder_resumes_bit_for_bit(run, tmp_path):
