@@ -193,6 +193,12 @@ void parzen_weights(const ParzenTile& tile, Address grad, Address log_sum, Addre
 
 #if defined(PYGAN_WITH_CUDA)
 // threads: as in every native call.
+void parzen_split(Address moved, std::int64_t n, std::int64_t d, double unit, int sections, int low_section,
+                  Address halves, int device, Address stream, int threads) {
+  (void)threads;
+  cuda::parzen_split(pointer<float>(moved), n, d, unit, sections, low_section, pointer(halves), device, stream);
+}
+
 void parzen_fused(Address x, Address samples, Address rates, Address scale, Address log_sums, std::int64_t n,
                   std::int64_t count, std::int64_t d, std::int64_t sigmas, std::int64_t parts, int dtype, int device,
                   Address stream, int threads) {
@@ -269,6 +275,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("parzen_accumulate", &parzen_accumulate, no_gil);
   m.def("parzen_weights", &parzen_weights, no_gil);
 #if defined(PYGAN_WITH_CUDA)
+  m.def("parzen_split", &parzen_split, no_gil);
   m.def("parzen_fused_parts", &cuda::parzen_fused_parts);
   m.def("parzen_fused", &parzen_fused, no_gil);
 #endif

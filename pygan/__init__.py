@@ -17,6 +17,7 @@ from pygan._version import __version__
 from pygan.evaluate import ParzenEstimate, ParzenWindow
 from pygan.recipes import RECIPES, Recipe
 from pygan.run import Run, load
+from pygan.table1 import table1
 from pygan.train import train
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "nn",
     "ops",
     "semi_supervised",
+    "table1",
     "theory",
     "train",
 ]

@@ -174,6 +174,19 @@ def parzen_weights(
 ) -> None: ...
 
 # in builds with CUDA
+def parzen_split(
+    moved: int,
+    n: int,
+    d: int,
+    unit: float,
+    sections: int,
+    low_section: int,
+    halves: int,
+    device: int,
+    stream: int,
+    threads: int,
+    /,
+) -> None: ...
 def parzen_fused_parts(n: int, count: int, sigmas: int, device: int, /) -> int: ...
 def parzen_fused(
     x: int,

@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole, and what is said of damaged ones."""
+"""Files that are replaced atomically, and errors about damaged ones."""
 
 import os
 import re
@@ -17,7 +17,7 @@ _LEFTOVER = re.compile(
 
 
 class DamagedError(ValueError):
-    """A file is malformed or damaged. The message names the file, what is wrong, and what can be done."""
+    """A file is malformed or damaged. The message names the file, what is wrong with it, and what to do."""
 
 
 def damaged(path: Path, wrong: object, remedy: str) -> DamagedError:
@@ -26,11 +26,11 @@ def damaged(path: Path, wrong: object, remedy: str) -> DamagedError:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Replace a file as a whole: after a crash at any moment, the old content or the new one is there.
+    """Replace a file atomically: after a crash at any moment it has either the old or the new content.
 
-    The content is written to a new file beside it, which is flushed to the disk and renamed. That file is created
-    exclusively under a random name, so that nobody can put a symbolic link in its place. If anything fails, such as a
-    full disk, it is removed.
+    The content goes to a temporary file in the same folder, which is flushed to the disk and renamed. It is created
+    exclusively, with a random name, so that nobody can put a symbolic link in its place. If anything fails, as when the
+    disk is full, it is removed.
 
     Raises:
         OSError: the file cannot be written; the error names `path`.
@@ -54,9 +54,9 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left of `replace_file` in a folder, if there is such a folder.
+    """Remove temporary files that killed processes have left in a folder, if there is such a folder.
 
-    Only where no other process writes: its temporary files look the same.
+    To be used only if no other process writes there, because its temporary files look the same.
     """
     if folder.is_dir():
         for entry in list(os.scandir(folder)):
@@ -70,7 +70,7 @@ def is_leftover(name: str) -> bool:
 
 
 def read_text(path: Path, remedy: str) -> str:
-    """Return a UTF-8 file's text. Raises DamagedError, which ends in `remedy`, where it is none."""
+    """Return the text of a UTF-8 file. Raises DamagedError, which ends in `remedy`, if it is not UTF-8."""
     require_regular(path, remedy)
     try:
         return path.read_bytes().decode()
@@ -79,13 +79,13 @@ def read_text(path: Path, remedy: str) -> str:
 
 
 def require_regular(path: Path, remedy: str) -> None:
-    """Raise DamagedError for a folder, a pipe or a device, which reading could wait for without end."""
+    """Raise DamagedError for a folder, a pipe or a device, where reading might never end."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise damaged(path, "not a regular file", remedy)
 
 
 def _flush_folder(folder: Path) -> None:
-    """Write a renaming to the disk, where the file system has such an operation (CIFS and some of FUSE do not)."""
+    """Flush a renaming to the disk, if the file system can do that (CIFS and some FUSE file systems cannot)."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:  # a folder that may be written to but not listed

@@ -1,4 +1,4 @@
-"""What a run borrows from the process it lives in: the device, torch's random generators, Ctrl-C."""
+"""What a run uses of its process: the device, torch's random generators, Ctrl-C."""
 
 import os
 import platform
@@ -24,11 +24,11 @@ __all__ = [
 
 
 def find_device(device: str | torch.device) -> torch.device:
-    """The device itself; "auto" is CUDA if there is one, else the CPU.
+    """Return the device; "auto" is CUDA if there is one, else the CPU.
 
     Raises:
         ValueError: no such kind of device.
-        RuntimeError: it is not there.
+        RuntimeError: this machine does not have it.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -45,7 +45,7 @@ def find_device(device: str | torch.device) -> torch.device:
 
 
 def hardware(device: torch.device) -> str:
-    """The machine in words."""
+    """Return the name of the GPU, or of the CPU and its number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = f"{torch.get_num_threads()} threads"
@@ -57,7 +57,7 @@ _randomness = threading.RLock()  # held by the thread that trains: torch's defau
 
 @contextmanager
 def own_defaults(device: torch.device) -> Iterator[None]:
-    """Training's own settings of torch in this thread: gradients on, no autocast, float32 and the CPU as defaults."""
+    """Set torch's defaults for training in this thread: gradients on, no autocast, float32, CPU."""
     dtype = torch.get_default_dtype()
     on_cpu = torch.get_default_device().type == "cpu"  # Setting even this device slows every operation a little.
     place = nullcontext() if on_cpu else torch.device("cpu")
@@ -71,14 +71,14 @@ def own_defaults(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def own_randomness(seed: int, device: torch.device, deterministic: bool) -> Iterator[None]:
-    """Seed torch's default generators for the time of the run, and leave the caller's as they were.
+    """Seed torch's default generators for a run, and restore the caller's state afterwards.
 
     Raises RuntimeError if another thread of this process trains: both would draw from the same generators.
     """
     if not _randomness.acquire(blocking=False):
         raise RuntimeError(
             "train: another thread of this process is training. Both would draw from torch's default generators, and "
-            "neither would give the numbers of its seed: train in separate processes, or one after the other"
+            "neither run would be determined by its seed: train in separate processes, or one after the other"
         )
     mode = torch.get_deterministic_debug_mode()
     try:
@@ -94,7 +94,7 @@ def own_randomness(seed: int, device: torch.device, deterministic: bool) -> Iter
 
 
 def forked_randomness(device: torch.device) -> AbstractContextManager[None]:
-    """Leaves torch's default generators, of the CPU and of this device, as they were before."""
+    """Restore torch's default generators, of the CPU and of this device, afterwards."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
@@ -111,7 +111,7 @@ class CpuRandomness:
 
 
 class Interrupt:
-    """Ctrl-C lets the update that runs end: `asked` is then True. A second Ctrl-C interrupts at once."""
+    """Ctrl-C only sets `asked`, so that the current update can be completed. A second Ctrl-C interrupts at once."""
 
     def __init__(self) -> None:
         self.asked = False

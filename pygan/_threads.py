@@ -1,7 +1,7 @@
 """Threads and processes: how many a run uses, and how threads wait for each other.
 
-By default the OpenMP runtime lets threads spin for milliseconds while they wait. Beside another busy process each then
-burns the time that the thread it waits for needs, and two threads take ten times as long as one.
+By default, threads of the OpenMP runtime spin for milliseconds while they wait. Beside another busy process they then
+use up the time that the thread they wait for needs, and two threads take ten times as long as one.
 """
 
 import os
@@ -17,10 +17,10 @@ _CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # by which the user says how t
 
 @contextmanager
 def passive_waiting() -> Iterator[None]:
-    """An OpenMP runtime that is loaded inside lets waiting threads sleep, unless the user's environment has a choice.
+    """Let the threads of an OpenMP runtime that is loaded inside sleep while they wait.
 
-    The runtime reads the environment once, when it is loaded, and the environment is as before afterwards. Where torch
-    was imported earlier, its runtime is loaded, and nothing changes.
+    The runtime reads the environment once, when it is loaded; afterwards the environment is restored. Nothing changes
+    if torch was imported earlier, because its runtime is loaded then, or if the user's environment has such a setting.
     """
     if "torch" in sys.modules or any(name in os.environ for name in _CHOICES):
         yield
@@ -34,7 +34,7 @@ def passive_waiting() -> Iterator[None]:
 
 @contextmanager
 def own_threads(threads: int) -> Iterator[None]:
-    """Let torch and the kernels use so many threads of the CPU inside, and as many as before afterwards."""
+    """Let torch and the kernels use this number of CPU threads inside; afterwards the number is restored."""
     import torch  # here, because `passive_waiting` comes before it
 
     before = torch.get_num_threads()
@@ -45,10 +45,11 @@ def own_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def choose_threads(asked: int | None, before: Mapping[str, Any] | None) -> int:
-    """Return the threads of a run: those asked for, else those that it was begun with, else as many as torch uses.
+def choose_threads(asked: int | None, before: Mapping[str, Any] | None, small: bool = False) -> int:
+    """Return the number of threads of a run: `asked`, or that of its start (`before`, its config.toml), or torch's.
 
-    It is said where a run goes on with another number than it was begun with (`before`, what config.toml held).
+    A `small` game gets one thread by default, since more would only wait for each other. A message says if a run
+    continues with another number than it was started with.
     """
     import torch
 
@@ -56,8 +57,8 @@ def choose_threads(asked: int | None, before: Mapping[str, Any] | None) -> int:
 
     begun = None if before is None else before.get("threads")
     if asked is not None and begun not in (None, asked):
-        say(f"train: the run was begun with threads={begun} and goes on with {asked}: the last bits may differ")
-    return asked or begun or torch.get_num_threads()
+        say(f"train: the run was started with threads={begun} and continues with {asked}: the last bits may differ")
+    return asked or begun or (1 if small else torch.get_num_threads())
 
 
 def check_threads(threads: Any) -> int | None:
@@ -74,6 +75,6 @@ def refuse_many_processes() -> None:
     count = os.environ.get("WORLD_SIZE", "1")
     if count.isdecimal() and int(count) > 1:
         raise RuntimeError(
-            f"train: trains in one process, and this is one of WORLD_SIZE={count}, as torchrun starts them; each would "
-            "train the same run in a folder of its own. Start it without torchrun, or unset WORLD_SIZE"
+            f"train: a run uses one process, but this is one of WORLD_SIZE={count}, as torchrun starts them. Each "
+            "would train the same run in its own folder. Start it without torchrun, or unset WORLD_SIZE"
         )

@@ -1,6 +1,6 @@
 """The two published updates, for any game: Algorithm 1 of Goodfellow et al. 2014, and the one of its authors' code.
 
-`ALGORITHMS` has them by the names of the setting `updates`. The verbs that they use are methods of `PlainStep`.
+`ALGORITHMS` lists them by the names of the setting `updates`. The operations that they use are methods of `PlainStep`.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ __all__ = ["ALGORITHMS", "alternating", "simultaneous"]
 
 
 def alternating(play: PlainStep, real: NextBatch, rates: Rates) -> Tensor:
-    """Algorithm 1 of the paper: k updates of the discriminator, then one of the generator, each on fresh noise."""
+    """Algorithm 1 of the paper: k updates of the discriminator, then one of the generator, each with fresh noise."""
     objective = play.game.objective
     for _ in range(play.recipe.k):
         batch = real()
@@ -30,7 +30,7 @@ def alternating(play: PlainStep, real: NextBatch, rates: Rates) -> Tensor:
 
 
 def simultaneous(play: PlainStep, real: NextBatch, rates: Rates) -> Tensor:
-    """The released code: both gradients at the same parameters, from one batch of samples and one set of masks."""
+    """The authors' code: both gradients at the same parameters, with one batch of samples and one set of masks."""
     objective = play.game.objective
     batch = real()
     judged = play.judge_both(batch, play.samples(batch.labels))

@@ -1,4 +1,4 @@
-"""Batches of training images in an order that is a pure function of the seed and the epoch."""
+"""Batches of training images, in an order that depends only on the seed and the epoch."""
 
 import numpy as np
 import torch
@@ -11,19 +11,18 @@ __all__ = ["Batches"]
 
 
 class Batches:
-    """Real images, batch after batch; each epoch is a new permutation, and its last incomplete batch is left out.
+    """Real images in batches. Each epoch is a new permutation; an incomplete batch at its end is left out.
 
     With `flip`, half of the images of each epoch, chosen at random, are mirrored left to right.
 
-    Since all of this depends on nothing but (seed, epoch), a run that resumes finds its place by the number of batches
-    that it has used, and nothing else needs to be stored.
+    All of this depends only on (seed, epoch). So a run can be resumed if the number of used batches is stored.
 
     Args:
         data: images, uint8 or float32 in [0, 1], with or without labels; they are kept on the device.
         batch_size: at most the number of images.
         seed: at least 0.
-        device: where the batches are wanted.
-        scale: the pixel scale in which they are wanted.
+        device: of the batches.
+        scale: the pixel scale of the batches.
         flip: whether to mirror images at random.
 
     Attributes:
@@ -45,7 +44,7 @@ class Batches:
     def indices(self) -> Tensor:
         """Return the next batch as indices into the images, int64 [batch_size], on the images' device.
 
-        With `flip`, an index that is larger by the number of images stands for the mirrored image.
+        With `flip`, an index that is larger by the number of images means the mirrored image.
         """
         epoch, batch = divmod(self.position, self.per_epoch)
         if epoch != self._epoch:

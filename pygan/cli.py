@@ -1,4 +1,4 @@
-"""The command line, `pygan COMMAND`: what the commands have in common. Each command is a file; `COMMANDS` has them."""
+"""The command line, `pygan COMMAND`: what all commands share. Each command is a file; `COMMANDS` lists them."""
 
 import os
 import shlex
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pygan
 from pygan._nearest import nearest
 from pygan._terminal import escape_unprintable, is_terminal, say
-from pygan.commands import evaluate, info, latent, sample, train
+from pygan.commands import evaluate, figure, info, latent, sample, table1, train
 from pygan.commands.wording import on_the_command_line
 from pygan.fit import Interrupted
 
@@ -18,7 +18,7 @@ __all__ = ["COMMANDS", "Command", "main"]
 
 
 class Command(NamedTuple):
-    """What a command does with the words after its name, and one line about it."""
+    """The function that gets the words after the command's name, and one line about the command."""
 
     run: Callable[[Sequence[str]], None]
     summary: str
@@ -29,6 +29,8 @@ COMMANDS = {
     "sample": Command(sample.run, sample.SUMMARY),
     "evaluate": Command(evaluate.run, evaluate.SUMMARY),
     "latent": Command(latent.run, latent.SUMMARY),
+    "figure": Command(figure.run, figure.SUMMARY),
+    "table1": Command(table1.run, table1.SUMMARY),
     "recipes": Command(info.recipes, info.RECIPES_SUMMARY),
     "info": Command(info.info, info.INFO_SUMMARY),
 }
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(stop.code or 0)
         except KeyboardInterrupt as interrupt:
             if isinstance(interrupt, Interrupted):
-                say(f"pygan: {interrupt.done}; go on with: {_to_resume(words, str(interrupt.path))}")
+                say(f"pygan: {interrupt.done}; resume with: {_to_resume(words, str(interrupt.path))}")
             else:
                 say("pygan: interrupted")
             return 130
@@ -101,7 +103,12 @@ def _help() -> str:
 
 
 def _to_resume(words: Sequence[str], path: str | None = None) -> str:
-    """The command that goes on from the last checkpoint: the same one with --resume, and with --out if it had none."""
+    """The command that continues from the last checkpoint: the same one.
+
+    `train` also needs --resume, and --out if it had none.
+    """
+    if words[0] != "train":
+        return shlex.join(["pygan", *words])
     resume = [] if any(word.split("=")[0] == "--resume" for word in words) else ["--resume"]
     named = path is None or any(word.split("=")[0] == "--out" for word in words)
     out = [] if path is None or named else ["--out", path]

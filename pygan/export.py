@@ -7,6 +7,7 @@ generator = pygan.export.load_generator("generator.safetensors")
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,36 @@ from pygan.settings import find
 if TYPE_CHECKING:
     from pygan.run import Run
 
-__all__ = ["Pictures", "export", "load_generator"]
+__all__ = ["Pictures", "export", "load_generator", "model_card"]
 
 _REMEDY = "Export it again from its run"
+_CARD = """\
+---
+library_name: pygan
+tags: [gan, image-generation]
+---
+# {name}
+
+A generator of images {shape}, trained by pygan {version} with the recipe `{recipe}`.
+
+Data: {splits}.
+
+| | |
+| --- | --- |
+| log-likelihood of the test split, nats | {log_likelihood} +- {standard_error} |
+| the same with training images in place of samples | {training_images} |
+| spread of the samples (1: as much as the data) | {spread} |
+
+{protocol}.
+This number compares models that were evaluated in the same way; it does not tell how good the pictures look.
+
+```python
+import pygan{imports}
+
+generator = pygan.export.load_generator("generator.safetensors"{own})
+images = generator(pygan.noise.draw_noise("{noise}", 16, {noise_size}){labels})  # [16, C, H, W] in [0, 1]
+```
+"""
 
 
 class Pictures(nn.Module):
@@ -81,6 +109,27 @@ def load_generator(path: str | Path, generator: nn.Module | None = None) -> Pict
         raise ValueError(f"load_generator: {path} is of a generator of the user's own; pass one as generator=")
     take_over({"generator": generator}, {f"generator.{name}": t for name, t in tensors.items()}, str(path))
     return Pictures(generator, pixels, shape).eval()
+
+
+def model_card(run: "Run", result: Mapping[str, Any]) -> str:
+    """Return a description of the generator in Markdown, with the header that the Hugging Face Hub reads."""
+    references = result["reference_log_likelihood"]
+    numbers = {**result, "training_images": references["training images"]}
+    named = ("log_likelihood", "standard_error", "training_images", "spread")
+    return _CARD.format(
+        name=run.path.name,
+        shape=" x ".join(map(str, run.shape)),
+        version=result["versions"]["pygan"],
+        recipe=run.recipe.name,
+        splits=result["splits"],
+        protocol=result["protocol"],
+        own=", generator=..." if "generator" in run.own_players else "",
+        noise=run.game.noise,
+        noise_size=run.game.noise_size,
+        imports="\nimport torch" if run.game.classes else "",
+        labels=f", torch.arange(16) % {run.game.classes}" if run.game.classes else "",
+        **{name: "unknown" if numbers[name] is None else f"{numbers[name]:.2f}" for name in named},
+    )
 
 
 def _safetensors(run: "Run", path: Path) -> None:

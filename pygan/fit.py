@@ -1,4 +1,4 @@
-"""The loop around anything that learns update by update: it logs, saves, resumes, stops, and loses nothing."""
+"""The loop around anything that learns in updates: logging, checkpoints, resuming and stopping, without losing work."""
 
 import math
 import time
@@ -33,56 +33,56 @@ _PROGRESS = {  # what a checkpoint holds of a `Fit`, besides tensors
 
 
 class Learner(Protocol):
-    """What `Fit` drives. All its randomness comes from torch's default generators."""
+    """What `Fit` trains. All its random numbers come from torch's default generators."""
 
     @property
     def statistics(self) -> tuple[str, ...]:
-        """Names of the numbers that each update gives."""
+        """Names of the numbers that each update returns."""
 
     def update(self, number: int) -> None:
-        """One update; they are counted from 0."""
+        """Do one update; `number` counts from 0."""
 
     def take_statistics(self) -> Tensor:
         """Return the numbers of each update since the last call: float64 [updates, numbers], on the CPU."""
 
     def parts(self) -> Mapping[str, Part]:
-        """What has a state that a checkpoint must hold, by name."""
+        """Return everything with a state that a checkpoint must store, by name."""
 
     def end_epoch(self, epoch: int, last: bool) -> dict[str, Any]:
-        """Return what is to be added to the history's entry; "log_likelihood", where not None, tells the best epoch.
+        """Return what is added to the entry of the history.
 
-        An epoch whose "spread" is too low is only the best if there is no other, see `health.rank`.
+        "log_likelihood" and "spread", where they are not None, decide which epoch is the best, see `health.rank`.
         """
 
     def reload(self) -> None:
-        """Take up whatever else was changed from outside: by a checkpoint, or by the user's function."""
+        """Read parameters and states again, after a checkpoint or the user's function has changed them."""
 
     def describe(self, means: Mapping[str, float]) -> str:
-        """The means of the epoch so far, for the progress line."""
+        """Return the means of the epoch so far as text for the progress line."""
 
     def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-        """What looks ill in the history: name -> sentence with advice."""
+        """Return the problems that the history shows: name -> sentence with advice."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, after the run was saved in `path`; `done` says how far it was."""
+    """Ctrl-C, after the run was saved in `path`; `done` says how much was done."""
 
     def __init__(self, done: float, epochs: int, path: Path) -> None:
         self.done, self.path = f"interrupted after {done:.1f} of {epochs} epochs, saved in {path}", path
-        super().__init__(f"{self.done}; resume=True with out={str(path)!r} goes on")
+        super().__init__(f"{self.done}; resume=True with out={str(path)!r} continues it")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cadence:
-    """How long, and how often.
+    """The length of a run, and how often something is done.
 
     Attributes:
-        epochs: at most so many.
+        epochs: the maximal number of epochs.
         updates_per_epoch: at least 1.
         checkpoint_every: epochs between checkpoints.
         checkpoint_seconds: seconds after which a checkpoint is made within an epoch.
-        patience: epochs without a better one after which to stop; 0 is never.
-        keep_every: epochs between checkpoints that are kept for good; 0 is never.
+        patience: the run stops after so many epochs without a better one; 0 means never.
+        keep_every: epochs between checkpoints that are kept permanently; 0 means none.
     """
 
     epochs: int
@@ -94,16 +94,16 @@ class Cadence:
 
 
 class Fit:
-    """A learner on its way, and the folder in which it is kept.
+    """The training of a learner, and the folder in which it is stored.
 
     Args:
         learner: what is trained.
-        folder: where it is kept; `restore` only reads it.
-        cadence: how long, and how often.
-        device: where the learner draws its random numbers, beside the CPU.
-        on_epoch: called after each epoch. What it draws from torch's generators does not change the run; if it returns
-            False, the run ends there. If it raises, the run is saved first.
-        board: where to write the history as well, or None.
+        folder: where it is stored; `restore` only reads it.
+        cadence: the length of the run, and how often something is done.
+        device: where the learner draws random numbers, besides the CPU.
+        on_epoch: called after each epoch. Random numbers that it draws from torch's generators do not change the run.
+            If it returns False, the run ends there. If it raises, the run is saved first.
+        board: an additional place for the history, or None.
 
     Attributes:
         update: updates done.
@@ -172,7 +172,7 @@ class Fit:
                     raise Interrupted(self.update / per_epoch, self.cadence.epochs, self.folder.path)
 
     def _end_epoch(self, epoch: int) -> None:
-        """Write down how the epoch went: history, log, best checkpoint, warnings. Ask whether it was the last."""
+        """Record the epoch (history, log, best checkpoint, warnings), and ask the user's function whether to stop."""
         last = epoch == self.cadence.epochs
         means = [total / self.cadence.updates_per_epoch for total in self.totals]
         self.totals = [0.0] * len(means)
@@ -219,7 +219,7 @@ class Fit:
         self.learner.reload()
 
     def read_statistics(self) -> None:
-        """Add the updates since the last look to the epoch's totals, one by one: how often we look changes nothing."""
+        """Add the updates since the last call to the epoch's totals, one by one, so that the calls change no sum."""
         rows = self.learner.take_statistics().tolist()
         for update, row in enumerate(rows, start=self.update - len(rows) + 1):
             if not all(map(math.isfinite, row)):
@@ -233,21 +233,23 @@ class Fit:
         return {n: t / (within + 1) for n, t in zip(self.learner.statistics, self.totals, strict=True)}
 
     def _line(self, means: Mapping[str, Any]) -> tuple[str, str, str]:
-        """What `Progress` shows: the epoch, its means, the last log-likelihood."""
+        """What `Progress` shows: the epoch, its means, the last log-likelihood and spread."""
         epoch = (self.update - 1) // self.cadence.updates_per_epoch + 1
-        judged = [past["log_likelihood"] for past in self.history if past.get("log_likelihood") is not None]
-        score = f"{judged[-1]:.0f} nats" if judged else ""
+        judged = [past for past in self.history if past.get("log_likelihood") is not None]
+        score = f"{judged[-1]['log_likelihood']:.0f} nats" if judged else ""
+        if judged and judged[-1].get("spread") is not None:
+            score += f", spread {judged[-1]['spread']:.2f}"
         return f"epoch {epoch}/{self.cadence.epochs}", self.learner.describe(means), score
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return every tensor that the run goes on from, by name."""
+        """Return every tensor from which the run can be continued, by name."""
         named = state_of({**self.learner.parts(), "random": CpuRandomness()})
         if self.device.type == "cuda":
             named["random.cuda"] = torch.cuda.get_rng_state(self.device)
         return named
 
     def save(self, name: str) -> None:
-        """Write a checkpoint, after a look that all of it is finite."""
+        """Write a checkpoint, after checking that all of it is finite."""
         self.read_statistics()
         self.check_finite()
         self.folder.write_checkpoint(name, self.tensors(), {name: getattr(self, name) for name in _PROGRESS})
@@ -258,15 +260,15 @@ class Fit:
         health.check_finite(self.update, self.tensors(), self._saved)
 
     def restore(self, longer: bool = False) -> None:
-        """Go back to the newest checkpoint that can be read, if there is one. The folder is only read.
+        """Load the newest checkpoint that can be read, if there is one. The folder is only read.
 
-        With `longer`, a run that was stopped goes on.
+        With `longer`, a run that was stopped continues.
         """
         states = self.folder.read_checkpoints()
         for name, (_, progress) in states.items():
             progress.setdefault("stopped", None)  # version 0.1 had no such thing
             if isinstance(progress.get("best"), float):  # as it was in version 0.1
-                progress["best"] = [2.0, progress["best"]]
+                progress["best"] = [float(value) for value in health.rank({"log_likelihood": progress["best"]})]
             check_tables(progress, _PROGRESS, self.folder.checkpoint_path(name))
         if not states:
             return
@@ -287,7 +289,7 @@ class Fit:
             torch.cuda.set_rng_state(cuda, self.device)
 
     def open_logs(self) -> None:
-        """Take up the logs where the history ends; what was logged after the newest checkpoint is forgotten."""
+        """Open the logs at the end of the history; what was logged after the newest checkpoint is removed."""
         if self._last_is_old:
             self.save("last")
         if self.board is not None:

@@ -4,7 +4,8 @@
     runs/mnist/log.jsonl                one line for each epoch
     runs/mnist/samples/0005.png         samples after epoch 5, always from the same noise
     runs/mnist/checkpoints/             last.safetensors and best.safetensors
-    runs/mnist/generator.safetensors    the generator that was judged, to take away; written at the end
+    runs/mnist/generator.safetensors    the generator that was evaluated, for use elsewhere; written at the end
+    runs/mnist/README.md                a model card that describes it; written at the end
     runs/mnist/result.json              what the run led to; written at the end
 
 Files are replaced as a whole: written beside, flushed to the disk, renamed. Whoever reads a folder whose run was
@@ -200,16 +201,18 @@ class RunFolder:
         path = self.checkpoint_path(name)
         return checkpoint.read(path, _REMEDY.get(name, _REMEDY["best"])) if path.exists() else None
 
-    def read_checkpoints(self) -> dict[str, Checkpoint]:
-        """Return every checkpoint that there is and that can be read, by name.
+    def read_checkpoints(self, known: Mapping[str, Checkpoint] | None = None) -> dict[str, Checkpoint]:
+        """Return "last" and "best", as far as they exist and can be read, and those that are `known` already.
 
-        A damaged one is left out with a UserWarning that says what is lost, as long as there is another.
+        A damaged checkpoint is left out with a UserWarning that says what is lost, as long as there is another.
 
         Raises:
             DamagedError: no checkpoint can be read, and one is damaged.
         """
-        found, errors = {}, {}
+        found, errors = dict(known or {}), {}
         for name in CHECKPOINTS:
+            if name in found:
+                continue
             try:
                 if (state := self.read_checkpoint(name)) is not None:
                     found[name] = state

@@ -1,4 +1,4 @@
-"""Is the run well? A NaN or an infinity stops it; the usual ways to fail give a warning with advice, once."""
+"""The health of a run: a NaN or an infinity stops it; the usual failures give a warning with advice, once."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,8 +21,8 @@ __all__ = [
     "warn_once",
 ]
 
-LEAST_SPREAD = 0.3  # of samples over that of the data; below it they are much alike, and their log-likelihood flatters
-_LEVELS = (LEAST_SPREAD, 0.6)  # an epoch that reaches one more is better; MNIST comes to .97, digits to .83
+LEAST_SPREAD = 0.3  # of samples over that of the data; below it, samples are much alike and score too high
+_LEVELS = (LEAST_SPREAD, 0.6, 0.8)  # an epoch that reaches one more is better; MNIST comes to .97, digits to .83
 _GRACE = 500  # updates in which a generator may learn to vary
 
 
@@ -45,7 +45,7 @@ def check_finite(update: int, tensors: Mapping[str, Tensor], saved: int | None) 
             raise NonFiniteError(
                 f"train: {name} holds {count} NaN or infinite values of {tensor.numel()} after update {update}. "
                 + ("There is no checkpoint yet" if saved is None else f"The last checkpoint is of update {saved}")
-                + ". The usual cure: lower generator_lr and discriminator_lr"
+                + ". It usually helps to lower generator_lr and discriminator_lr"
             )
 
 
@@ -62,7 +62,7 @@ def not_finite(
 
 
 def diagnose(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the warnings that a history of epochs gives rise to, whatever the objective: name -> sentence."""
+    """Return the warnings that a history of epochs causes, for any objective: name -> sentence."""
     found = {}
     spreads = [epoch["spread"] for epoch in history if epoch["spread"] is not None]
     if spreads and spreads[-1] < 0.1 and max(spreads) > 0.3:
@@ -73,30 +73,30 @@ def diagnose(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         )
     if spreads and spreads[-1] < LEAST_SPREAD and "collapse" not in found and history[-1].get("update", 0) >= _GRACE:
         found["low_spread"] = (
-            f"the samples are much alike: they vary {spreads[-1]:.2f} times as much as the data, so that the "
-            "log-likelihood flatters (a mean image scores well). Train longer, raise generator_lr, or take another "
+            f"the samples are much alike: they vary {spreads[-1]:.2f} times as much as the data, so the log-likelihood "
+            "is misleadingly high (a mean image scores well). Train longer, raise generator_lr, or take another "
             "recipe or model"
         )
     return found
 
 
 def rank(entry: Mapping[str, Any]) -> tuple[int, float]:
-    """Return what makes one epoch better than another: whether its samples vary enough, then the log-likelihood.
+    """Return what makes one epoch better than another: samples that vary as the data do, then the log-likelihood.
 
-    Parzen windows prefer a blurred mean to sharp samples that vary, so that the log-likelihood alone would choose it.
+    The log-likelihood alone would choose blurred samples, because a Parzen window prefers them to sharp ones.
 
     Args:
         entry: the history's entry of an epoch that was evaluated. Without a "spread", only "log_likelihood" counts.
     """
     varied = entry.get("spread")
-    level = len(_LEVELS) if varied is None else sum(varied >= least for least in _LEVELS)
-    return level, entry["log_likelihood"]
+    likeness = 1.0 if varied is None else min(varied, 1 / varied) if varied > 0 else 0.0
+    return sum(likeness >= least for least in _LEVELS), entry["log_likelihood"]
 
 
 def spread(pieces: Iterable[Tensor]) -> float:
-    """Return the mean deviation of images that come in pieces [n, ...], floats; 0 if they are all alike.
+    """Return how much images vary: the root mean square, over the pixels, of the standard deviation over the images.
 
-    It is the root mean square, over the pixels, of the standard deviation over the images.
+    The images come in pieces [n, ...], floats. The result is 0 if they are all alike.
     """
     n = 0
     mean = squares = torch.zeros((), dtype=torch.float64)  # per pixel: mean, and sum of squared differences from it

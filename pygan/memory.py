@@ -16,7 +16,7 @@ from pygan.data import Splits
 if TYPE_CHECKING:
     from pygan.recipes import Recipe
 
-__all__ = ["WINDOW_BYTES", "Need", "estimate", "free_bytes", "refuse_too_large"]
+__all__ = ["WINDOW_BYTES", "Need", "estimate", "fits_one_core", "free_bytes", "refuse_too_large"]
 
 WINDOW_BYTES = 512 << 20  # of samples that an evaluation keeps; more are drawn again, piece by piece
 _FLOAT = 4  # bytes
@@ -24,6 +24,7 @@ _OPTIMISER = 2  # numbers for each parameter: Adam's; momentum has one
 _COPIES = 2  # of the state of a run while a checkpoint is written: the tensors, and the file's bytes
 _SHARE = 0.9  # of what is free at the start; other processes go on allocating
 _SLACK = 200 << 20  # libraries, their workspaces, the strips of the Parzen window
+_CORE = 4 << 20  # bytes that one core keeps in its own cache, or nearly
 _SIZES = (512, 384, 256, 192, 128, 96, 64, 48, 32, 28, 16)  # sides that are tried
 
 
@@ -112,6 +113,18 @@ def refuse_too_large(
         f"train: images of {shape} need about {_words(sum(parts.values()))} of memory on {place}, and "
         f"{_words(free)} is free ({shares}); {advice}"
     )
+
+
+def fits_one_core(recipe: "Recipe", splits: Splits, classes: int, players: Mapping[str, nn.Module | None]) -> bool:
+    """Return whether an update is so small that more threads would only wait for each other.
+
+    It is if weights and activations fit into the cache of one core. Modules of the user's are never taken to be small:
+    their activations are not known.
+    """
+    if any(player is not None for player in players.values()):
+        return False
+    need = estimate(recipe, splits, splits.shape, classes, players, torch.device("cpu")).on_device
+    return need["weights"] + need["activations"] < _CORE
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -1,4 +1,4 @@
-"""The distributions that a generator's noise is drawn from."""
+"""The distributions of a generator's noise."""
 
 import math
 from collections.abc import Callable

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from pygan.nn import Maxout
 from pygan.ops import momentum_update, reference
-from pygan.settings import AT_LEAST_ONE, BELOW_ONE, Settings, setting
+from pygan.settings import AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, Settings, setting
 
 __all__ = [
     "OPTIMIZERS",
@@ -89,12 +90,21 @@ class Momentum(_State):
     """v <- m v - lr g; p <- p + v, the form of the 2014 code.
 
     torch.optim.SGD keeps the learning rate out of the velocity, so that the two differ as soon as the rate changes.
+
+    Args:
+        module: the player.
+        max_column_norm: if not 0, a unit whose weights have a larger L2 norm is scaled down to it, at once and after
+            each update: max_col_norm of the 2014 code. Units are those of `nn.Linear`, `nn.Conv2d` and, one for each
+            piece, `pygan.nn.Maxout`.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, max_column_norm: float = 0.0) -> None:
         self.parameters = trainable(module)
         self.velocities = [torch.zeros_like(parameter) for parameter in self.parameters.values()]
         self.copies: list[Tensor] = []  # bfloat16 tensors, if any, that are to follow the parameters
+        self._max_column_norm = max_column_norm
+        self._columns = _columns(module) if max_column_norm else []
+        self._constrain()
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], lr: float | Tensor, momentum: float | Tensor) -> None:
@@ -110,9 +120,18 @@ class Momentum(_State):
             reference.momentum_update(parameters, self.velocities, gradients, rates)
             if self.copies:
                 torch._foreach_copy_(self.copies, parameters)
+        if self._columns:
+            self._constrain()
+            if self.copies:
+                torch._foreach_copy_(self.copies, parameters)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {f"{name}.velocity": v for name, v in zip(self.parameters, self.velocities, strict=True)}
+
+    @torch.no_grad()
+    def _constrain(self) -> None:
+        for weights in self._columns:
+            weights.renorm_(2, 0, self._max_column_norm)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +142,12 @@ class MomentumSettings(OptimizerSettings):
     momentum: float = setting(0.5, "momentum in the first epoch", BELOW_ONE)
     momentum_final: float = setting(0.7, "momentum from epoch momentum_epochs on; linear in between", BELOW_ONE)
     momentum_epochs: int = setting(250, "the epoch in which momentum_final is reached", AT_LEAST_ONE)
+    max_column_norm: float = setting(
+        0.0, "largest L2 norm of the weights of one unit, in both players; 0 = no bound", NOT_NEGATIVE
+    )
 
     def make(self, module: nn.Module) -> Momentum:
-        return Momentum(module)
+        return Momentum(module, self.max_column_norm)
 
     def momentum_at(self, epoch: int) -> float:
         rise = min(1.0, epoch / (self.momentum_epochs - 1)) if self.momentum_epochs > 1 else 1.0
@@ -269,6 +291,16 @@ class _Unpacked(nn.Module):
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that require a gradient, by name."""
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def _columns(module: nn.Module) -> list[Tensor]:
+    """The trainable weights of each layer as a view [units, inputs]."""
+    weights = [
+        part.weight.flatten(0, 1) if isinstance(part, Maxout) else part.weight.flatten(1)
+        for part in module.modules()
+        if isinstance(part, nn.Linear | nn.Conv2d | Maxout) and part.weight.requires_grad
+    ]
+    return [weight.detach() for weight in weights]
 
 
 def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -90,26 +90,34 @@ def is_plottable(shape: Sequence[int]) -> bool:
     return math.prod(shape) <= 2
 
 
-def save_points(path: str | Path, samples: Tensor, data: Tensor) -> None:
-    """Write points as a PNG file: those of a line as two histograms, those of a plane as two clouds.
+def save_points(path: str | Path, samples: Tensor, data: Tensor | None = None) -> None:
+    """Write `points_png(samples, data)` to a file. Who reads it meanwhile sees the old picture or the new one."""
+    path = Path(path)
+    encoded = points_png(samples, data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, encoded)
+
+
+def points_png(samples: Tensor, data: Tensor | None = None) -> bytes:
+    """Return points as the content of a PNG file: those of a line as histograms, those of a plane as clouds.
 
     Args:
-        path: where; who reads it meanwhile sees the old picture or the new one.
-        samples, data: [n, ...] of 1 or 2 floats each, the generator's and the real ones.
+        samples: [n, ...] of 1 or 2 floats each, the generator's.
+        data: the real ones, drawn behind them; None draws none.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 5), dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    for name, points in (("data", data), ("samples", samples)):
-        values = points.flatten(1).numpy()
+    named = {"data": data, "samples": samples}
+    clouds = {name: points.flatten(1).numpy() for name, points in named.items() if points is not None}
+    low, high = min(float(x.min()) for x in clouds.values()), max(float(x.max()) for x in clouds.values())
+    for name, values in clouds.items():
         if values.shape[1] == 1:
-            axes.hist(values[:, 0], bins=100, range=(0, 1), density=True, alpha=0.6, label=name)
+            axes.hist(values[:, 0], bins=100, range=(low, high), density=True, alpha=0.6, label=name)
         else:
             axes.scatter(values[:, 0], values[:, 1], s=4, alpha=0.5, label=name)
     axes.legend()
     encoded = io.BytesIO()
     figure.savefig(encoded, format="png")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, encoded.getvalue())
+    return encoded.getvalue()

@@ -13,12 +13,13 @@ from torch import nn
 
 import pygan.data
 from pygan._session import find_device, hardware, own_defaults, own_randomness
-from pygan._threads import check_threads, own_threads
+from pygan._threads import check_threads, choose_threads, own_threads
 from pygan.batches import Batches
 from pygan.data import Data
+from pygan.data.files import no_downloads
 from pygan.fast import make_step
 from pygan.game import make_game
-from pygan.memory import refuse_too_large
+from pygan.memory import fits_one_core, refuse_too_large
 from pygan.recipes import Recipe, find_recipe
 from pygan.run import Run
 
@@ -75,22 +76,24 @@ def plan(
     threads: int | None = None,
     **settings: Any,
 ) -> Plan:
-    """Return what `pygan.train` with the same arguments would do, and write nothing.
+    """Return what `pygan.train` with the same arguments would do. Nothing is written and nothing is downloaded.
 
     Raises:
         TypeError, ValueError: as `pygan.train`.
+        FileNotFoundError: the data set is not on this machine yet.
         RuntimeError: the run needs more memory than is free; nothing was allocated.
     """
     device = find_device(device)
-    with own_defaults(device):
+    with own_defaults(device), no_downloads():
         splits = pygan.data.load(data, root=root, valid=valid, test=test, image_size=image_size, seed=seed)
         used = find_recipe(recipe, settings, splits, conditional=conditional)
         classes = splits.class_count() if conditional else 0
-        refuse_too_large(used, splits, classes, {"generator": None, "discriminator": None}, device)
-        count = check_threads(threads) or torch.get_num_threads()
+        players = {"generator": None, "discriminator": None}
+        refuse_too_large(used, splits, classes, players, device)
+        count = choose_threads(check_threads(threads), None, fits_one_core(used, splits, classes, players))
         with own_threads(count), own_randomness(seed, device, used.deterministic), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # Untrained generators lie at the edge of the grid of sigmas.
-            game = make_game(used, splits, classes, {"generator": None, "discriminator": None}, device)
+            game = make_game(used, splits, classes, players, device)
             batches = Batches(splits.train, used.batch_size, seed, device, game.scale, used.flip)
             updates = max(1, batches.per_epoch // used.k)
             step = make_step(game, used, device)

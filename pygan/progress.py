@@ -7,6 +7,7 @@ import re
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from pygan._terminal import is_terminal, say
@@ -63,21 +64,22 @@ class Progress:
 
         Args:
             epoch: how far the run is, "epoch 3/250".
-            means: of the epoch so far, "D loss 0.65 G loss 0.93". What does not fit into the terminal is left out from
-                the left.
-            score: the last log-likelihood, "182 nats", or nothing.
+            means: of the epoch so far, "D(x) 0.58 D loss 0.65 G loss 0.93".
+            score: the last log-likelihood and spread, "182 nats, spread 0.83", or nothing.
         """
         if self._bar is None:
             return
         self._shown = time.monotonic()
         columns = self._bar.format_dict["ncols"] or _NOTEBOOK
         times = f"[{self._bar.format_interval(self._elapsed())}<{self._bar.format_interval(self._remaining())}]"
-        parts = re.split(r"(?<=\d) (?=\D)", means)
-        while parts and len(" ".join([epoch, times, *parts, score])) > columns:
-            parts.pop(0)
-        text = " ".join([*parts, score]).rstrip().replace("{", "{{").replace("}", "}}")
-        spare = columns - len(" ".join([epoch, times, text])) - 4
-        self._bar.bar_format = f"{epoch} [{{elapsed}}<{{remaining}}] {'|{bar}| ' if spare >= _BAR else ''}{text}"
+        for words in _shorter_and_shorter(epoch, times, means, score):
+            spare = columns - 1 - len(" ".join(words))  # tqdm leaves one column free
+            if spare >= 0:
+                break
+        words = [word.replace("{", "{{").replace("}", "}}") for word in words]
+        if spare >= _BAR + 3:
+            words.insert(2, "|{bar}|")
+        self._bar.bar_format = " ".join(words).replace(times, "[{elapsed}<{remaining}]")
         self._bar.refresh()
 
     def report(self, epoch: str, means: str, score: str) -> None:
@@ -93,23 +95,34 @@ class Progress:
         return self._elapsed() * (self._total - self._done) / max(1, self._done - self._begun)
 
 
+def _shorter_and_shorter(epoch: str, times: str, means: str, score: str) -> Iterator[list[str]]:
+    """Yield the words of the line, with less in each version; both losses stay as long as they fit."""
+    parts = re.split(r"(?<=\d) (?=\D)", means)
+    versions = [[epoch, times, *parts, score]]
+    while parts and " loss " not in parts[0]:
+        parts = parts[1:]
+        versions.append([epoch, times, *parts, score])
+    parts = [part.replace(" loss ", " ") for part in parts]
+    versions.append([epoch, times, *parts, score])
+    score = score.partition(",")[0]
+    versions += [[epoch, times, *parts, score], [epoch, *parts, score]]
+    versions += [[epoch, *parts[i:], score] for i in range(1, len(parts) + 1)]
+    return ([word for word in words if word] for words in versions)
+
+
 def introduce(run: "Run") -> None:
     """Say what is about to be trained, and what the log-likelihoods that will be shown can be compared with."""
-    from pygan.evaluate.references import training_data_row
-
     recipe, splits = run.recipe, run.splits
     shape = " x ".join(map(str, splits.shape))
     say(
         f"pygan: {splits.name}, {len(splits.train):,} training images of {shape}; recipe {recipe.name}, "
         f"{recipe.epochs} epochs; run folder {run.path}"
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # The edge of the grid matters for results, not here.
-        train, valid = (run.density_images(part) for part in (splits.train, splits.valid))
-        estimate = training_data_row(train, valid, n_samples=recipe.evaluation_samples, seed=run.seed)
+    score = run.reference_log_likelihood("valid")["training images"]
     say(
         "pygan: nats are the mean log-likelihood of validation images under a Parzen window on samples: higher is "
-        f"better, and training images in place of samples score {estimate:.0f}"
+        f"better, and training images in place of samples score {score:.0f}; spread is how much the samples vary, "
+        "1 is as much as the data"
     )
 
 

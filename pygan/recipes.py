@@ -15,7 +15,7 @@ from pygan._nearest import nearest
 from pygan.algorithm import ALGORITHMS
 from pygan.data import Splits
 from pygan.data.scaling import SCALES
-from pygan.models import DCGAN, MLP, MODELS, ConditionalMLP, MaxoutMLP, Model
+from pygan.models import DCGAN, MLP, MODELS, ConditionalMLP, MaxoutConvolutional, MaxoutMLP, Model, ReluSigmoidMLP
 from pygan.models.dcgan import fits_dcgan
 from pygan.noise import NOISES
 from pygan.objectives import OBJECTIVES, NonSaturating, Objective, Relativistic, Wasserstein, WassersteinPenalty
@@ -54,14 +54,14 @@ class Recipe(Settings):
     """
 
     name: str = setting("custom", "name of the recipe that the settings started from")
-    epochs: int = setting(250, "passes over the training images, at most", AT_LEAST_ONE)
+    epochs: int = setting(250, "maximal number of passes over the training images", AT_LEAST_ONE)
     patience: int = setting(
         0, "stop when the validation log-likelihood has not risen for so many epochs; 0 = never", NOT_NEGATIVE
     )
     least_updates: int = setting(
-        0, "iterations at least: of few images there are more epochs, unless epochs are given", NOT_NEGATIVE
+        0, "minimum of iterations: few images get more epochs, unless epochs is given", NOT_NEGATIVE
     )
-    batch_size: int = setting(100, "images, and samples, in one update of a player", AT_LEAST_ONE)
+    batch_size: int = setting(100, "real images, and as many samples, in one update", AT_LEAST_ONE)
 
     updates: str = setting(
         "simultaneous",
@@ -95,16 +95,18 @@ class Recipe(Settings):
     lr_decay: float = setting(1.000004, "both rates are divided by this after each update", AT_LEAST_ONE)
     lr_floor: float = setting(1e-6, "the division stops at this rate", NOT_NEGATIVE)
     lr_anneal: Literal["none", "linear", "cosine"] = setting(
-        "none", "how both rates fall, on top, to zero at the end of the run's epochs"
+        "none", "how both rates additionally fall to zero until the last epoch"
     )
     averaging: float = setting(
-        0.0, "decay an update of the generator's average, which is then what is judged and kept; 0 = off", BELOW_ONE
+        0.0,
+        "decay per update of the generator's averaged weights, which are then evaluated; 0 = off",
+        BELOW_ONE,
     )
 
     precision: Literal["float32", "bf16"] = setting(
         "float32", "of the matrix products; weights, losses and evaluation stay float32"
     )
-    step: Literal["auto", "plain"] = setting("auto", "auto: the fastest that applies; plain: the reference, in torch")
+    step: Literal["auto", "plain"] = setting("auto", "auto: the fastest step for a game; plain: the reference")
     deterministic: bool = setting(False, "use deterministic algorithms only (CUDA; the CPU's always are)")
 
     evaluate_every: int = setting(5, "epochs between evaluations on the validation split", AT_LEAST_ONE)
@@ -114,7 +116,7 @@ class Recipe(Settings):
     )
     samples_every: int = setting(5, "epochs between pictures of samples", AT_LEAST_ONE)
     checkpoint_every: int = setting(1, "epochs between checkpoints", AT_LEAST_ONE)
-    keep_every: int = setting(0, "epochs between checkpoints that are kept for good; 0 = none", NOT_NEGATIVE)
+    keep_every: int = setting(0, "epochs between checkpoints that are kept permanently; 0 = none", NOT_NEGATIVE)
     checkpoint_seconds: float = setting(60.0, "seconds after which a checkpoint is made within an epoch", POSITIVE)
     tensorboard: bool = setting(False, "also write TensorBoard files (needs the extra 'tensorboard')")
 
@@ -259,6 +261,32 @@ _CONVOLUTIONAL = Recipe(  # Radford, Metz and Chintala 2016 (arXiv 1511.06434)
     samples_every=1,
 )
 
+# What the authors' files for CIFAR-10 and for TFD have in common: they are `code2014` but for these settings. A
+# checkpoint has 600 MB to 1 GB, so there are fewer. No published figure rests on the grid of sigmas for gcn.
+_CIFAR = Recipe(
+    pixels="gcn",
+    noise="normal",
+    model=ReluSigmoidMLP(),
+    sigma="refined",
+    evaluate_every=10,
+    samples_every=10,
+    checkpoint_every=10,
+    checkpoint_seconds=600.0,
+    **_TO_THE_PLATEAU,
+)
+_FACES_MODEL = ReluSigmoidMLP(
+    generator_output="sigmoid", sigmoid_bias=-2.0, output_sparse=100, discriminator_hidden=(1200, 1200)
+)
+_FACES = Recipe(
+    noise="normal",
+    model=_FACES_MODEL,
+    checkpoint_every=5,
+    checkpoint_seconds=600.0,
+    optimizer=MomentumSettings(max_column_norm=1.9365),
+    generator_lr=0.05,
+    discriminator_lr=0.05,
+)
+
 # What the recipes "wgan", "wgan_gp" and "relativistic" share: plain nets with a linear output, and alternating updates.
 _PLAIN = Recipe(
     epochs=300,
@@ -283,6 +311,24 @@ RECIPES: dict[str, Recipe] = {
         **_TO_THE_PLATEAU,
     ),
     "code2014": Recipe(name="code2014", **_TO_THE_PLATEAU),
+    "cifar2014": replace(_CIFAR, name="cifar2014", generator_lr=0.025, discriminator_lr=0.025),
+    "cifar2014_convolutional": replace(
+        _CIFAR,
+        name="cifar2014_convolutional",
+        model=MaxoutConvolutional(),
+        batch_size=128,
+        generator_lr=0.004,
+        discriminator_lr=0.004,
+    ),
+    # TFD has 980 updates in an epoch. Of fewer faces there are more epochs, with two fifths of its updates at least.
+    "tfd2014": replace(_FACES, name="tfd2014", epochs=50, least_updates=20_000),
+    "tfd2014_phase2": replace(
+        _FACES,
+        name="tfd2014_phase2",
+        epochs=22,
+        least_updates=8_800,
+        model=replace(_FACES_MODEL, front_units=8000),
+    ),
     "averaged": Recipe(name="averaged", epochs=300, averaging=0.99998),  # our own, see docs/recipe_search.md
     "digits": Recipe(
         name="digits",
@@ -332,14 +378,22 @@ RECIPES: dict[str, Recipe] = {
         averaging=0.999,
     ),
     "pictures": replace(  # our own: an eighth of dcgan's maps, for a CPU, and long enough for few pictures
-        _CONVOLUTIONAL, name="pictures", least_updates=2000, batch_size=64, model=DCGAN(channels=16), evaluate_every=2
+        _CONVOLUTIONAL,
+        name="pictures",
+        least_updates=2000,
+        batch_size=64,
+        model=DCGAN(channels=16),
+        averaging=0.99,
+        evaluate_every=2,
     ),
 }
 
 _DEFAULTS = {
     "mnist": "code2014",
-    "cifar10": "code2014",
-}  # Of other data: "pictures" or, of small or odd ones, "digits".
+    "cifar10": "cifar2014",
+    "tfd": "tfd2014",
+}  # Of points: "relativistic". Of other data: "pictures" or, of small or odd ones, "digits".
+_POINT_NUMBERS = 2  # in a point of a line or plane
 _MNIST_NUMBERS = 784  # in an image; of larger ones, fully connected nets learn little more than the mean from few
 _CONDITIONAL_DEFAULTS = {"mnist": "conditional2014"}  # Of other data: "dcgan".
 
@@ -407,6 +461,8 @@ def default_recipe(data: str, shape: Sequence[int] | None = None, conditional: b
     """
     if conditional:
         return _CONDITIONAL_DEFAULTS.get(data, "dcgan")
+    if shape is not None and math.prod(shape) <= _POINT_NUMBERS:
+        return "relativistic"
     larger = shape is not None and math.prod(shape) > _MNIST_NUMBERS
     return _DEFAULTS.get(data, "pictures" if shape is not None and larger and fits_dcgan(shape) else "digits")
 

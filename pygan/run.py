@@ -1,4 +1,4 @@
-"""The run: what a user holds, and how it is loaded from its folder."""
+"""`Run`, what `train` and `load` return, and how it is loaded from its folder."""
 
 import base64
 import html
@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -67,20 +67,20 @@ _PLAYERS = ("generator", "discriminator")
 
 @dataclass(eq=False)
 class Run:
-    """A generator and its discriminator, and how they came about.
+    """A generator and its discriminator, and how they were trained.
 
     Attributes:
         game: both players and the rules between them. With the setting `averaging`, its generator is the averaged one.
         recipe: every setting.
         path: the run folder.
-        seed: of the run; evaluation draws its samples by it.
-        data: what config.toml says of the data.
+        seed: of the run; evaluation uses it for its samples.
+        data: what config.toml says about the data.
         history: one dictionary for each epoch: "epoch"; "update"; the objective's statistics, for the logistic ones
             "d_loss" and "g_loss" (nats), "d_real" = mean D(x) and "d_fake" = mean D(G(z)), for others see
             docs/training.md; and, None where the epoch was not evaluated, "log_likelihood" (nats, mean over the
             validation split), its "sigma", and "spread" (standard deviation of the samples over that of the data).
-        threads: of the CPU, that it was trained with.
-        own_players: "generator" and "discriminator", where modules of the user's take the places of the recipe's.
+        threads: number of CPU threads of the training.
+        own_players: "generator" or "discriminator" or both, where the user supplied the module.
     """
 
     game: Game = field(repr=False)
@@ -100,16 +100,18 @@ class Run:
         return f"Run({str(self.path)!r}: {self.recipe.name}, {len(self.history)} epochs{score})"
 
     def _repr_html_(self) -> str:
-        """The run in a notebook: what `repr` says, and samples, which are always the same."""
-        picture = pictures.png(pictures.grid(self.sample(_SHOWN, self.seed)))
+        """Return HTML for notebooks: the text of `repr`, and samples, which are always the same."""
+        points = pictures.is_plottable(self.shape)
+        samples = self.sample(_POINTS if points else _SHOWN, self.seed)
+        picture = pictures.points_png(samples) if points else pictures.png(pictures.grid(samples))
         source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
         return f'<p>{html.escape(repr(self))}</p><img alt="samples" src="{source}">'
 
     @property
     def splits(self) -> Splits:
-        """The data that it was trained on; those of a loaded run are read from where they were.
+        """The data of the training; a loaded run reads them again when they are needed.
 
-        Raises RuntimeError where they were in memory only, and ValueError where they are not the same any more.
+        Raises RuntimeError if they were only in memory, and ValueError if they have changed.
         """
         if self.known_splits is None:
             self.known_splits = self._read_splits()
@@ -186,34 +188,33 @@ class Run:
     def window(self) -> ParzenWindow:
         """Return the Parzen window on `evaluation_samples` samples; sigma is from the first 1000 validation images.
 
-        Samples of more than 512 MiB in all are not kept, but drawn again, piece by piece, whenever they are needed.
+        Samples of more than 512 MiB in total are not kept; they are drawn again, in pieces, whenever they are needed.
         """
         return self._window(self.recipe.evaluation_samples, self.splits.valid)
 
     def log_likelihood(self) -> ParzenEstimate:
         """Return the mean log-likelihood of the test split in nats, by the protocol of 2014: sigma from validation.
 
-        It is that of pixels in [0, 1]; of the pixel scale "gcn", from which there is no exact way back, that of the
-        normalised values.
+        The density is that of pixels in [0, 1]. The pixel scale "gcn" has no exact inverse; there it is the density of
+        the normalised values.
 
-        Raises, if the run was loaded, RuntimeError where its data were in memory only, and ValueError where they are
-        not the same any more.
+        A loaded run raises RuntimeError if its data were only in memory, and ValueError if they have changed.
         """
         return self.window().score(self.density_images(self.splits.test))
 
-    def reference_log_likelihood(self) -> dict[str, float]:
-        """Return what `log_likelihood` is with other images in place of samples, in nats.
+    def reference_log_likelihood(self, split: Literal["valid", "test"] = "test") -> dict[str, float]:
+        """Return the log-likelihood of a split in nats, with other images in place of the samples.
 
-        "training images": as many of them as there are samples, or all; a good generator comes near. "their mean": that
-        one image; samples that are all alike score no better.
+        "training images": as many as there are samples, or all; a good generator scores about as much. "their mean":
+        the mean training image alone; samples that are all alike score about as much.
         """
-        train, valid, test = self.splits.train, self.splits.valid, self.splits.test
+        train, valid, judged = self.splits.train, self.splits.valid, getattr(self.splits, split)
         drawn = torch.randperm(len(train), generator=_random(self.seed))[: self.recipe.evaluation_samples]
-        rows = [self.density_images(split) for split in (train[drawn], valid, test)]
+        rows = [self.density_images(batch) for batch in (train[drawn], valid, judged)]
         return result_rows(*rows, refine=self.recipe.sigma == "refined")
 
     def validation(self) -> dict[str, float | None]:
-        """Return what an epoch's entry in the history says of samples: "log_likelihood", "sigma" and "spread"."""
+        """Return the evaluation of samples for the history: "log_likelihood", "sigma" and "spread"."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # Young generators lie at the edge of the grid of sigmas.
             window = self.window()
@@ -239,9 +240,9 @@ class Run:
     def log_likelihood_by_class(self) -> dict[str, ParzenEstimate]:
         """Return the mean of log p(x given c) over the test images of each class c, in nats, by the name of the class.
 
-        It is measured as by `log_likelihood`, but with a window of its own for each class, on evaluation_samples /
-        classes samples of that class; sigma is from the class's first 1000 validation images. A class without
-        labelled validation or test images is left out.
+        It is measured as in `log_likelihood`, but each class has a separate window, on evaluation_samples / classes
+        samples of that class; sigma is chosen on the first 1000 validation images of the class. A class without
+        validation or test images is left out.
 
         Raises ValueError if the run is not conditional, and whatever `log_likelihood` raises.
         """
@@ -263,13 +264,13 @@ class Run:
         return images if self.game.scale.exact else self.game.scale.apply(images)
 
     def export(self, path: str | Path) -> Path:
-        """Write the generator to a file of its own, and return its path.
+        """Write the generator to a file, and return the path of the file.
 
         Args:
-            path: where; the suffix tells the form. `.safetensors`: the weights under the names that the module has for
-                them, and what it takes to build it, for `pygan.export.load_generator`. `.pt2`: a program of
-                `torch.export`. `.onnx`: a model for ONNX, which needs the packages onnx and onnxscript. The last two
-                map noise [n, noise_size], and labels [n] if conditional, to images [n, C, H, W] in [0, 1].
+            path: the file; its suffix selects the format. `.safetensors`: the weights under the names of the module,
+                and what `pygan.export.load_generator` needs to build it. `.pt2`: a program of `torch.export`. `.onnx`:
+                a model for ONNX, which needs the packages onnx and onnxscript. The last two map noise [n, noise_size],
+                and labels [n] if conditional, to images [n, C, H, W] in [0, 1].
 
         Raises:
             ValueError: another suffix.
@@ -280,7 +281,7 @@ class Run:
         return export(self, path)
 
     def stop(self) -> None:
-        """End the training at the end of this epoch, properly. For use in `on_epoch`."""
+        """End the training after this epoch; the run is then finished and evaluated. For use in `on_epoch`."""
         self.stopping = True
 
     def _window(self, n: int, valid: Batch, labels: Any = None) -> ParzenWindow:
@@ -358,14 +359,14 @@ def load(
     Args:
         path: the run folder.
         checkpoint: "best", by validation log-likelihood among the epochs whose samples vary; "last"; or the number of
-            an epoch that `keep_every` kept, as "0100".
-        generator, discriminator: where the run was trained with modules of the user's own, modules of the same make;
-            their weights are overwritten.
+            an epoch that `keep_every` kept, such as "0100".
+        generator, discriminator: if you trained modules of your own, modules of the same structure; their weights are
+            overwritten.
 
     Raises:
         FileNotFoundError: no such run or checkpoint.
-        ValueError: another name of a checkpoint, a damaged file, or players that have to be given. Where only the other
-            checkpoint is damaged, a UserWarning says what is lost: epochs of the history.
+        ValueError: an unknown name of a checkpoint, a damaged file, or a player that must be passed is missing. If only
+            the other checkpoint is damaged, a UserWarning says what is lost: epochs of the history.
     """
     folder = RunFolder(path)
     config = read_config(folder)
@@ -382,7 +383,7 @@ def load(
     if state is None:
         raise FileNotFoundError(f"load: {folder.path} has no checkpoint {checkpoint!r} yet")
     load_weights(folder, checkpoint, state, generator, discriminator)
-    states = folder.read_checkpoints()
+    states = folder.read_checkpoints({checkpoint: state})
     for name, (_, progress) in states.items():
         check_tables(progress, {"history": list[dict[str, Any]]}, folder.checkpoint_path(name))
     history = max((progress["history"] for _, progress in states.values()), key=len)
@@ -438,9 +439,9 @@ def make_config(
 
 
 def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise ValueError, naming the setting, unless a run begun with `before` can go on with `now`.
+    """Raise ValueError, naming the setting, unless a run that was started with `before` can continue with `now`.
 
-    Both are what config.toml holds, but that the recipe of `before` is a `Recipe`.
+    Both are contents of config.toml, except that the recipe of `before` is a `Recipe`.
     """
     own = own_roles(before["players"])
     old_settings = {"seed": before["seed"], **before["players"], **before["recipe"].flat(own)}
@@ -452,11 +453,11 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
             rule = "epochs may only grow" if name == "epochs" else "only epochs may change"
             raise ValueError(f"train: {name} was {old!r} in {path}, got {new!r}; to resume, {rule}")
     if changed := fingerprint.changed(before["data"]["checksums"], now["data"]["checksums"]):
-        raise ValueError(f"train: data must be those that the run in {path} was begun with: {changed}")
+        raise ValueError(f"train: data must be the same as at the start of the run in {path}: {changed}")
 
 
 def read_config(folder: RunFolder) -> dict[str, Any]:
-    """Return the settings that the run was begun with: "seed", the `Recipe` "recipe", tables "data" and "players"."""
+    """Return the settings at the start of the run: "seed", the `Recipe` "recipe", tables "data" and "players"."""
     config = folder.read_config()
     if "task" in config:
         task = config["task"]
@@ -474,7 +475,7 @@ def read_config(folder: RunFolder) -> dict[str, Any]:
 
 
 def summary(folder: RunFolder) -> str:
-    """Return the result of a finished run: the log-likelihood, and what it is to be read beside."""
+    """Return the result of a finished run as text: the log-likelihood, and the numbers to compare it with."""
     result = folder.read_result() or {}
     check_tables(result, _RESULT, folder.path / "result.json")
     mean, error = (math.nan if result[name] is None else result[name] for name in ("log_likelihood", "standard_error"))
@@ -485,17 +486,20 @@ def summary(folder: RunFolder) -> str:
 
 
 def _beside(result: Mapping[str, Any]) -> str:
-    """What the log-likelihood of a result is to be read beside. Results of version 0.1 have none of it."""
+    """The numbers to compare a log-likelihood with. Results of version 0.1 have none of them."""
     lines = []
     rows = result.get("reference_log_likelihood")
     if isinstance(rows, Mapping) and rows:
         scores = ", ".join(f"{name} {score:.1f}" for name, score in rows.items() if isinstance(score, int | float))
-        lines.append(f"In place of samples, under the same window: {scores}. Compare with these, not across data sets.")
+        lines.append(f"For comparison, scores of other images in place of samples: {scores}.")
+        best = rows.get("training images")
+        if isinstance(best, int | float) and (result["log_likelihood"] or -math.inf) > best:
+            lines.append("A score above that of the training images is not a success: blurred samples reach it too.")
     spread = result.get("spread")
     if isinstance(spread, int | float):
         lines.append(f"The samples vary {spread:.2f} times as much as the data.")
         if spread < health.LEAST_SPREAD:
-            lines.append("They are much alike, and then the log-likelihood flatters: look at the pictures.")
+            lines.append("They are much alike, so the log-likelihood is misleadingly high: look at the pictures.")
     return "".join(f"\n  {line}" for line in lines)
 
 
@@ -507,7 +511,7 @@ def recipe_of(settings: Mapping[str, Any], version: int) -> Recipe:
     if version == FORMAT:
         return Recipe().with_settings(**settings)
     if version != 1:
-        raise ValueError(f"its format is {version}, and this version reads 1 and {FORMAT}")
+        raise ValueError(f"its format is {version}; this version reads 1 and {FORMAT}")
     unused = {"momentum": ("adam_beta1", "adam_beta2"), "adam": ("momentum", "momentum_final", "momentum_epochs")}
     kept = {name: value for name, value in settings.items() if name not in unused[settings["optimizer"]]}
     return Recipe().with_settings(**kept, discriminator_loss_scale="half")

@@ -1,4 +1,4 @@
-"""Settings: fields of frozen dataclasses that say what they are, check their values, and are known by flat names."""
+"""Settings: fields of frozen dataclasses with a help text, a check of the value, and a flat name."""
 
 import math
 import numbers
@@ -40,23 +40,23 @@ def setting(
     choices: Collection[str] | None = None,
     player: Literal["generator", "discriminator"] | None = None,
 ) -> Any:
-    """A field of a `Settings` class.
+    """Return a field of a `Settings` class.
 
     Args:
         default: its default value.
         help: one line for the command line's help.
-        rule: what its values must be, in words and as a test.
-        choices: the names that it may have; a registry is asked at each check, so that it may grow.
-        player: the player that it describes, if it describes one of the model's two.
+        rule: what its values must be, as text and as a function.
+        choices: its possible values, if they are names; a registry is read at each check, so it may grow later.
+        player: the player that it describes, if it is a setting of only one of the model's two players.
     """
     return field(default=default, metadata={"help": help, "rule": rule, "choices": choices, "player": player})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base class: every value is checked, and brought to the type of its field, when an object is made.
+    """The base class: when an object is made, every value is checked and converted to the type of its field.
 
-    Raises TypeError or ValueError, naming the setting, what was expected and what came, for an impossible value.
+    For an impossible value it raises TypeError or ValueError; naming the setting and what was expected.
     """
 
     def __post_init__(self) -> None:
@@ -74,12 +74,12 @@ class Settings:
             object.__setattr__(self, known.name, value)
 
     def flat(self) -> dict[str, Any]:
-        """The settings by name."""
+        """Return the settings by name."""
         return {known.name: getattr(self, known.name) for known in fields(self)}
 
 
 def find(what: str, name: Any, registry: Mapping[str, Any] | Collection[str]) -> Any:
-    """The entry of a registry; ValueError with the nearest right name if there is none."""
+    """Return the entry of a registry. If there is none, raise ValueError with the most similar name."""
     if not isinstance(name, str) or name not in registry:
         close = nearest(name, registry) if isinstance(name, str) else ""
         raise ValueError(f"{what} must be one of {', '.join(map(repr, registry))}, got {name!r}{close}")
@@ -87,7 +87,7 @@ def find(what: str, name: Any, registry: Mapping[str, Any] | Collection[str]) ->
 
 
 def value_of_type(name: str, value: Any, hint: Any) -> Any:
-    """`value` as the type of its setting: numbers of numpy are numbers, and a list or one int will do for a tuple.
+    """Return `value` in the type of its setting. Numbers of numpy, and a list or an int for a tuple, are accepted.
 
     Raises TypeError for another type, ValueError for an infinity, a NaN, or none of the choices of a Literal.
     """

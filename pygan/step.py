@@ -1,4 +1,4 @@
-"""One iteration: the seam `Step` between the loop and whatever updates the players, and the plain step behind it."""
+"""One iteration: `Step`, the interface between the loop and the code that updates the players, and the plain step."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -34,21 +34,21 @@ class Step(Protocol):
     def statistics(self) -> Tensor:
         """Return the numbers of `Objective.row` of each iteration since the last call, float64 [iterations, numbers].
 
-        They are on the CPU, and as the players saw them, with dropout; with k > 1 of the last discriminator update.
+        They are on the CPU. They are taken in training, with dropout, and for k > 1 in the last discriminator update.
         """
 
     def reload(self) -> None:
-        """Take up parameters that somebody else has changed. Whoever does that calls this."""
+        """Read the parameters again. Must be called after they were changed from outside."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the optimisers' state by name, e.g. "generator.output.weight.velocity"; perhaps the live tensors."""
+        """Return the optimisers' state by name, e.g. "generator.output.weight.velocity"; not necessarily copies."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what another step's `state_dict` held."""
+        """Load the `state_dict` of another step."""
 
 
 class StatisticsRows:
-    """The rows of `Step.statistics` as they come; they stay on the device until they are asked for."""
+    """Collects the rows of `Step.statistics`; they stay on the device until they are taken."""
 
     def __init__(self, width: int) -> None:
         self._width, self._rows = width, list[Tensor]()
@@ -64,12 +64,12 @@ class StatisticsRows:
 
 
 class BaseStep:
-    """A `Step` but for the iteration itself.
+    """The base class of steps: everything except the iteration itself.
 
     Args:
         game: the players and their rules; the players are on the device.
         recipe: how they are updated.
-        optimizers: those of the generator and of the discriminator.
+        optimizers: of the generator and of the discriminator.
         device: where both players are.
     """
 

@@ -7,6 +7,7 @@ the best generator. The updates themselves, Algorithm 1 of the paper among them,
 import math
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 import pygan.data
 from pygan import health
+from pygan._files import replace_file
 from pygan._session import find_device, forked_randomness, hardware, own_defaults, own_randomness
 from pygan._terminal import say
 from pygan._threads import check_threads, choose_threads, own_threads, refuse_many_processes
@@ -23,11 +25,12 @@ from pygan._version import __version__
 from pygan.batches import Batches
 from pygan.checkpoint import Part
 from pygan.data import Data, Splits, fingerprint
+from pygan.export import model_card
 from pygan.fast import make_step
 from pygan.fit import Cadence, Fit
-from pygan.folder import RunFolder, choose_folder
+from pygan.folder import DamagedError, RunFolder, choose_folder
 from pygan.game import Game, make_game
-from pygan.memory import refuse_too_large
+from pygan.memory import fits_one_core, refuse_too_large
 from pygan.optim import MovingAverage
 from pygan.progress import introduce, is_live
 from pygan.recipes import Recipe, find_recipe
@@ -46,7 +49,7 @@ from pygan.tensorboard import Board
 
 __all__ = ["train"]
 
-_SAMPLES_FOR_STATISTICS = 5000  # that the averaged generator's batch norm is measured on
+_SAMPLES_FOR_STATISTICS = 2000  # that the averaged generator's batch norm is measured on
 
 
 def train(
@@ -89,8 +92,8 @@ def train(
             If it returns False, the run ends there, properly. If it raises, the run is saved first.
         conditional: train p(x given c): both players also get the label of each image. The data must have labels.
         image_size: side in pixels of the squares that images are brought to; see `pygan.data.load`.
-        threads: of the CPU. None is as many as torch uses or, on resuming, as the run was begun with: another number
-            may change the last bits.
+        threads: of the CPU. None: as many as torch uses, but one for nets so small that more do not help. A resumed run
+            uses the number that it was begun with, since another one may change the last bits.
         **settings: any setting of `Recipe`: k, batch_size, objective, noise, precision, ...
 
     Returns:
@@ -132,7 +135,7 @@ def train(
         before = read_config(folder) if folder.holds_run() else None
         used = chosen(None if before is None else before["recipe"])
         refuse_too_large(used, splits, classes, players, device)
-        threads = choose_threads(threads, before)
+        threads = choose_threads(threads, before, fits_one_core(used, splits, classes, players))
         described = fingerprint.describe(splits, **sources) | {"classes": classes}
         config = make_config(seed, threads, used, described, players)
         if before is not None:
@@ -158,6 +161,7 @@ def train(
             if not folder.is_finished():
                 best.export(folder.path / "generator.safetensors")
                 _write_result(best, entry, fit, folder, device)
+                replace_file(folder.path / "README.md", model_card(best, folder.read_result() or {}).encode())
     if progress and is_live():
         say(summary(folder))
     return best
@@ -212,12 +216,14 @@ class _Play:
 
     def end_epoch(self, epoch: int, last: bool) -> dict[str, Any]:
         """Evaluate on the validation split, and draw samples, from noise that is always the same."""
-        if self.averaged is not None:
+        drawn = last or epoch % self.recipe.samples_every == 0
+        judged = last or epoch % self.recipe.evaluate_every == 0
+        if self.averaged is not None and (drawn or judged):
             with forked_randomness(self.device):  # of a generator with dropout
                 self.averaged.recompute_statistics(self._passes())
-        if last or epoch % self.recipe.samples_every == 0:
+        if drawn:
             self.run.save_picture(self.folder.samples(epoch))
-        if not last and epoch % self.recipe.evaluate_every != 0:
+        if not judged:
             return {"log_likelihood": None, "sigma": None, "spread": None}
         self.fit.check_finite()
         return self.run.validation()
@@ -238,11 +244,14 @@ class _Play:
 
 def _best_run(run: Run, folder: RunFolder, game: Game) -> tuple[Run, dict[str, Any]]:
     """The run with the weights of its best checkpoint, or of the last if that is damaged; and that epoch's entry."""
-    states = folder.read_checkpoints()
-    name = "best" if "best" in states else "last"
-    load_weights(folder, name, states[name], game.generator, game.discriminator)
+    name, state = "best", None
+    with suppress(DamagedError):
+        state = folder.read_checkpoint(name)
+    if state is None:
+        (name, state), *_ = folder.read_checkpoints().items()
+    load_weights(folder, name, state, game.generator, game.discriminator)
     best = replace(run, game=replace(game, generator=game.generator.eval(), discriminator=game.discriminator.eval()))
-    return best, states[name][1]["history"][-1]
+    return best, state[1]["history"][-1]
 
 
 def _asking(on_epoch: Callable[[Run], object], run: Run) -> Callable[[], object]:

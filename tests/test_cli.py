@@ -26,6 +26,7 @@ from pygan.recipes import RECIPES, every_part, known_settings
 from pygan.run import load
 
 Image = pytest.importorskip("PIL.Image")
+pooch = pytest.importorskip("pooch")
 
 SMALL = ["--generator-hidden", "8", "--discriminator_hidden=8", "--pieces", "2", "--evaluation-samples", "50"]
 
@@ -84,7 +85,7 @@ def test_every_setting_has_its_flag_and_its_help(call):
 def test_no_command_shows_the_help_and_fails(call):
     code, out, _ = call()
     assert code == 2
-    assert "train, and say" in out
+    assert "train a generator and evaluate it" in out
 
 
 def test_version(call):
@@ -112,7 +113,7 @@ def other(name):
     if isinstance(value, tuple):
         value = (7, 9, 11)
     elif isinstance(value, str):
-        value = next((choice for choice in known.choices if choice != value), value)
+        value = next((choice for choice in known.choices or (f"{value}x",) if choice != value), value)
     else:
         value = value + 3 if isinstance(value, int) else value + 0.0001
     return value, [f"--{name}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
@@ -180,7 +181,10 @@ def test_the_other_options_reach_train(call, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["trian"], "'trian' is none of train, sample, evaluate, recipes, info; did you mean 'train'?"),
+        (
+            ["trian"],
+            "'trian' is none of train, sample, evaluate, latent, figure, table1, recipes, info; did you mean 'train'?",
+        ),
         (["train", "--batchsize", "5"], "unknown argument --batchsize; did you mean '--batch-size'?"),
         (["train", "--epoch=5"], "unknown argument --epoch=5; did you mean '--epochs'?"),
         (["train", "digits", "mnist"], "unknown argument mnist"),
@@ -462,7 +466,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_with_130(tmp_path):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert out == ""
-    assert "go on with: pygan train --out run --epochs 100000" in err
+    assert "resume with: pygan train --out run --epochs 100000" in err
     assert err.endswith(" --resume\n")
     assert (tmp_path / "run" / "checkpoints" / "last.safetensors").exists()
 
@@ -571,9 +575,14 @@ def test_torchrun_is_refused(call, monkeypatch, tmp_path):
         (["mnist"], f"[{RECIPES['code2014'].epochs}]", "[5]", "[0.5]"),
         (["mnist", "--recipe", "averaged"], f"[{RECIPES['averaged'].epochs}]", "[5]", "[0.5]"),
         (["--recipe", "digits", "--epochs", "7", "--optimizer", "momentum"], "[7]", "[3]", "[0.5]"),
+        (["pictures.npy"], "[400]", "[-]", "[-]"),  # 320 of them, in batches of 64
     ],
 )
-def test_help_shows_the_values_of_the_recipe_that_would_run(call, words, epochs, pieces, momentum):
+def test_help_shows_the_values_of_the_recipe_that_would_run(
+    call, tmp_path, monkeypatch, words, epochs, pieces, momentum
+):
+    monkeypatch.chdir(tmp_path)
+    np.save("pictures.npy", np.random.default_rng(0).integers(256, size=(400, 30, 41), dtype=np.uint8))
     code, out, _ = call("train", *words, "--help")
     assert code == 0
     values = {name: re.search(rf"  --{name} [^\[]*(\[[^\]]*\])", out)[1] for name in ("epochs", "pieces", "momentum")}
@@ -607,7 +616,7 @@ def test_config_reads_back_what_a_run_wrote(call, tmp_path, trained, monkeypatch
         ("k = ", "Invalid value"),
         ("seed = 1", "it must have a table [recipe], as `pygan recipes NAME` prints it"),
         ("[recipe]\nname = 'x'\nlr = 3", "unknown setting 'lr'; did you mean"),
-        ("[recipe]\n[players]\ngenerator = 'my.Net'", "it is of a run with a generator of its user's own"),
+        ("[recipe]\n[players]\ngenerator = 'my.Net'", "its run used a generator that the user supplied"),
     ],
 )
 def test_a_config_that_is_none_is_named(call, tmp_path, text, answer):
@@ -646,6 +655,18 @@ def test_dry_run_refuses_what_train_refuses(call):
     code, out, err = call("train", "swiss_roll", "--conditional", "--dry-run")
     assert (code, out) == (1, "")
     assert "needs labels, and 'swiss_roll' has none" in err
+
+
+def test_neither_a_dry_run_nor_help_downloads(call, tmp_path, monkeypatch):
+    monkeypatch.delenv("PYGAN_DATA", raising=False)
+    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / name)
+    monkeypatch.setattr(pooch, "retrieve", lambda *_, **__: 1 / 0)
+    code, out, err = call("train", "olivetti", "--dry-run")
+    assert (code, out) == (1, "")
+    assert err.startswith("pygan: error: olivetti is not on this machine yet; a training downloads it to ")
+    assert "\n  digits, or - where" in call("train", "olivetti", "--help")[1]
+    with pytest.raises(ZeroDivisionError):
+        call("train", "olivetti")
 
 
 def test_sample_writes_arrays_with_labels_and_single_pictures(call, trained, tmp_path):

@@ -8,6 +8,7 @@ import torch
 
 from pygan.export import load_generator
 from pygan.folder import DamagedError
+from pygan.train import train
 
 safetensors = pytest.importorskip("safetensors")
 pytest.importorskip("safetensors.torch")
@@ -33,6 +34,20 @@ def test_it_makes_the_images_of_the_run_without_its_folder(run, tmp_path):
     path = run.export(tmp_path / "far" / "generator.safetensors")
     noise = run.noise(5, seed=1)
     assert torch.equal(load_generator(path)(noise), run.generate(noise))
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_the_model_card_says_how_to_use_the_generator(run, tmp_path, monkeypatch, conditional):
+    if conditional:
+        data = tiny.images(), torch.arange(60) % 3
+        settings = {"recipe": "conditional2014", "epochs": 1, "evaluation_samples": 50, "noise_size": 4}
+        run = train(data, out=tmp_path / "run", progress=False, conditional=True, **settings)
+    card = (run.path / "README.md").read_text()
+    assert f"| {run.log_likelihood().mean:.2f} +- " in card
+    monkeypatch.chdir(run.path)
+    names = {}
+    exec(card.split("```python")[1].split("```")[0], names)
+    assert names["images"].shape == (16, 1, 4, 4)
 
 
 def test_a_generator_of_the_users_own(tmp_path):

@@ -1,5 +1,7 @@
 """Few images: how long a run is, what it mirrors, which epoch is its best, and what its result is read beside."""
 
+import base64
+import io
 import math
 
 import pytest
@@ -7,7 +9,7 @@ import tiny
 import torch
 
 import pygan
-from pygan import health
+from pygan import cli, health
 from pygan.batches import Batches
 from pygan.data import Batch
 from pygan.data.scaling import Unit
@@ -59,9 +61,10 @@ def entry(spread: float | None, score: float, update: int = 1000) -> dict[str, o
 
 
 def test_an_epoch_whose_samples_are_alike_is_not_the_best():
-    epochs = [entry(0.05, 2900.0), entry(0.4, 99.0), entry(0.8, 10.0), entry(0.9, 20.0), entry(None, 15.0)]
-    order = [99.0, 10.0, 15.0, 20.0]
-    assert [epoch["log_likelihood"] for epoch in sorted(epochs, key=health.rank)] == [2900.0, *order]
+    spreads = {0.0: 2950.0, 0.05: 2900.0, 0.4: 99.0, 0.7: 783.0, 0.8: 10.0, 1.2: 20.0, 1.3: 700.0, None: 15.0}
+    epochs = [entry(spread, score) for spread, score in spreads.items()]
+    order = [2900.0, 2950.0, 99.0, 700.0, 783.0, 10.0, 15.0, 20.0]
+    assert [epoch["log_likelihood"] for epoch in sorted(epochs, key=health.rank)] == order
 
 
 def test_the_best_checkpoint_is_one_whose_samples_vary(tmp_path, monkeypatch):
@@ -94,7 +97,7 @@ def test_a_score_of_version_0_1_is_taken_over(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Fit, "restore", restore)
         tiny.run(tmp_path / "run", resume=True)
-    assert seen == [[2.0, 12.5]]
+    assert seen == [[3.0, 12.5]]
 
 
 @pytest.mark.parametrize(("spread", "update", "warns"), [(0.2, 500, True), (0.2, 499, False), (0.4, 900, False)])
@@ -122,6 +125,9 @@ def test_the_result_has_what_it_is_read_beside(tmp_path):
     text = summary(RunFolder(run.path))
     assert f"training images {rows['training images']:.1f}, their mean {rows['their mean']:.1f}" in text
     assert ("much alike" in text) == (result["spread"] < health.LEAST_SPREAD)
+    for above, flatters in ((-1, False), (1, True)):
+        RunFolder(run.path).write_result({**result, "log_likelihood": rows["training images"] + above})
+        assert ("is not a success" in summary(RunFolder(run.path))) == flatters
 
 
 def test_large_samples_are_judged_in_pieces_with_the_same_result(tmp_path, monkeypatch):
@@ -169,5 +175,15 @@ def test_a_loaded_run_reads_its_splits_when_they_are_asked_for(tmp_path):
 @pytest.mark.parametrize("numbers", [1, 2])
 def test_points_are_plotted(tmp_path, numbers):
     run = tiny.run(tmp_path / "run", torch.rand(60, numbers), samples_every=1, sigma="refined")
-    with Image.open(run.path / "samples" / "0002.png") as picture:
-        assert picture.size == (500, 500)
+    assert cli.main(["sample", str(run.path), "-n", "30", "-o", str(tmp_path / "samples.png")]) == 0
+    shown = base64.b64decode(run._repr_html_().split("base64,")[1].split('"')[0])
+    for picture in (run.path / "samples" / "0002.png", tmp_path / "samples.png", io.BytesIO(shown)):
+        with Image.open(picture) as opened:
+            assert opened.size == (500, 500)
+
+
+def test_a_named_density_trains_on_a_recipe_for_points(tmp_path):
+    few = {"epochs": 1, "batch_size": 5000, "evaluation_samples": 500, "progress": False}
+    run = pygan.train("gaussian", out=tmp_path / "run", **few)
+    assert (run.recipe.name, run.recipe.sigma, run.recipe.pixels) == ("relativistic", "refined", "standard")
+    assert 0 < run.history[-1]["sigma"] < 0.1  # the density's own standard deviation is 1/26 of the box

@@ -552,3 +552,12 @@ def test_a_name_that_is_not_utf8_is_refused_before_anything_is_made(tmp_path):
         with pytest.raises(ValueError, match=r"the name of a run folder must be UTF-8, got b'.*\\x"):
             tiny.run(Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_and_its_loading_read_each_checkpoint_once(tmp_path, monkeypatch):
+    read, real = [], checkpoint.read
+    monkeypatch.setattr(checkpoint, "read", lambda path, remedy: read.append(path.stem) or real(path, remedy))
+    tiny.run(tmp_path / "run")
+    assert read == ["best"]  # by whose weights the result is measured
+    load(tmp_path / "run")
+    assert sorted(read[1:]) == ["best", "last"]  # weights, and the whole history

@@ -5,12 +5,13 @@ import math
 import pytest
 import tiny
 import torch
-from PIL import Image
 
 import pygan
 from pygan import latent
 from pygan.cli import main
 from pygan.commands import latent as command
+
+Image = pytest.importorskip("PIL.Image")
 
 
 def test_straight_paths():

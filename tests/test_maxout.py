@@ -57,8 +57,8 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     """a @ b in float64, for float64 itself in C's long double."""
     if b.dtype is not torch.float64:
         return a.double() @ b.double()
-    a, b = (tensor.double().cpu().numpy().astype(np.longdouble) for tensor in (a, b))
-    return torch.from_numpy((a @ b).astype(np.float64))
+    wide, other = (tensor.double().cpu().numpy().astype(np.longdouble) for tensor in (a, b))
+    return torch.from_numpy((wide @ other).astype(np.float64)).to(a.device)
 
 
 # ---- values and gradients against float64 ---------------------------------------------------------------------------

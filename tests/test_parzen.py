@@ -177,14 +177,30 @@ def test_half_products_are_not_used_where_the_user_lets_them_sum_in_float16(
     assert not _products.half_products_are_exact(torch.ones(1))
 
 
+def halves(rows: Tensor, split: bool, low_section: int) -> Tensor:
+    """What `parzen._halves` computes on CUDA; tests/simt holds the kernel to the same."""
+    scaled = rows * parzen._HALF_SCALE
+    high = scaled.half()
+    low = (scaled - high.float()).half()
+    return torch.cat([low if section == low_section else high for section in range(3 if split else 1)], 1)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("split", [False, True])
+def test_halves(split: bool) -> None:
+    rows = torch.randn(30, 100) * 10.0 ** torch.randint(-8, 5, (30, 100))
+    ours = parzen._halves(rows.cuda(), split, 1).cpu()
+    torch.testing.assert_close(ours, halves(rows, split, 1 if split else -1), rtol=0, atol=0, equal_nan=True)
+
+
 @pytest.mark.parametrize("shift", [0, 3, 1000])
 def test_split_halves_are_as_exact_as_float32(shift: float) -> None:
     """What the CUDA path multiplies: exact products of float16 numbers, here summed in float64."""
     a, b = torch.randn(30, 100) + shift, torch.randn(40, 100) + shift
     if shift == 1000:
-        assert parzen._halves(a, True, (0, 0, 1)).isinf().any()  # goes through differences
+        assert halves(a, True, 1).isinf().any()  # goes through differences
         return
-    left, right = parzen._halves(a, True, (0, 0, 1)), parzen._halves(b, True, (0, 1, 0))
+    left, right = halves(a, True, 1), halves(b, True, 0)
     products = (left.double() @ right.double().t()) / parzen._HALF_SCALE**2
     exact = a.double() @ b.double().t()
     assert (products - exact).abs().max() <= 2**-22 * (a.abs().double() @ b.abs().double().t()).max()
@@ -199,6 +215,7 @@ def _tensor_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         return plain(a.to(out.dtype), b.to(out.dtype), out=out)
 
     monkeypatch.setattr(_products, "half_products_are_exact", lambda x: True)
+    monkeypatch.setattr(parzen, "_halves", lambda rows, split, low: halves(rows, split, low if split else -1))
     monkeypatch.setattr(torch, "mm", product)
 
 
@@ -238,7 +255,7 @@ def test_many_tiles_give_the_same_as_one(monkeypatch: pytest.MonkeyPatch) -> Non
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-# ---- the fused CUDA kernel, which no shape selects yet ---------------------------------------------------------------
+# ---- the fused CUDA kernel, which serves short rows ------------------------------------------------------------------
 
 
 ANY = 1 << 62
@@ -333,10 +350,10 @@ def test_fused_in_a_cuda_graph() -> None:
 
 
 def test_only_cuda_and_only_short_rows_are_fused() -> None:
-    """None at all, until a GPU has measured which."""
+    before = parzen._FUSED_BELOW
     with parzen.fused_below(65):
         assert not parzen._is_fused(torch.empty(3, 64))
-    assert parzen._FUSED_BELOW == 0
+    assert before == parzen._FUSED_BELOW
 
 
 # ---- the ends of the range ------------------------------------------------------------------------------------------
@@ -425,9 +442,9 @@ def test_empty() -> None:
 
 def gradients(x: Tensor, samples: Tensor, sigmas, impl: str) -> tuple[Tensor, ...]:
     x, samples = x.clone().requires_grad_(), samples.clone().requires_grad_()
-    sigmas = torch.tensor(sigmas, dtype=x.dtype, requires_grad=True)
+    sigmas = torch.tensor(sigmas, dtype=x.dtype, device=x.device, requires_grad=True)
     values = parzen_logsumexp(x, samples, sigmas, impl=impl)
-    weight = torch.linspace(1, 2, values.numel(), dtype=values.dtype).view_as(values)
+    weight = torch.linspace(1, 2, values.numel(), dtype=values.dtype, device=x.device).view_as(values)
     return torch.autograd.grad((values * weight).sum(), (x, samples, sigmas))
 
 

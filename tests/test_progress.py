@@ -19,7 +19,7 @@ from pygan.progress import Progress
 MEANS = "D(x) 0.58 D(G(z)) 0.41 D loss 0.65 G loss 0.93"
 
 
-def last_line(monkeypatch, columns):
+def last_line(monkeypatch, columns, epoch="epoch 2/20"):
     """The line after 100 of 1000 updates on a terminal that is so wide, without the blanks that wipe the one before."""
     ours, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -28,7 +28,7 @@ def last_line(monkeypatch, columns):
         with Progress(1000, 0, True) as shown:
             for _ in range(100):
                 shown.advance()
-            shown.show("epoch 2/20", MEANS, "182 nats")
+            shown.show(epoch, MEANS, "182 nats, spread 0.83")
     written = b""
     with suppress(OSError):  # nobody writes any more, and all is read
         while True:
@@ -38,12 +38,16 @@ def last_line(monkeypatch, columns):
 
 
 def test_the_line_shrinks_and_grows_with_the_terminal(monkeypatch):
-    assert re.fullmatch(r"epoch 2/20 \[00:00<00:0\d\] G loss 0\.93 182 nats", last_line(monkeypatch, 50))
-    assert re.fullmatch(
-        r"epoch 2/20 \[\S+\] D\(G\(z\)\) 0.41 D loss 0.65 G loss 0.93 182 nats", last_line(monkeypatch, 80)
-    )
+    times = r"\[00:00<00:0\d\]"
+    for columns, epoch, line in (
+        (30, "epoch 2/20", r"epoch 2/20 G 0\.93 182 nats"),
+        (50, "epoch 1200/2500", r"epoch 1200/2500 D 0\.65 G 0\.93 182 nats"),
+        (50, "epoch 2/20", rf"epoch 2/20 {times} D 0\.65 G 0\.93 182 nats"),
+        (80, "epoch 2/20", rf"epoch 2/20 {times} D loss 0\.65 G loss 0\.93 182 nats, spread 0\.83"),
+    ):
+        assert re.fullmatch(line, last_line(monkeypatch, columns, epoch))
     wide = last_line(monkeypatch, 140)
-    assert re.fullmatch(r"epoch 2/20 \[\S+\] \|.{30,}\| D\(x\) .* 182 nats", wide)
+    assert re.fullmatch(rf"epoch 2/20 {times} \|.{{20,}}\| D\(x\) 0\.58 .* 182 nats, spread 0\.83", wide)
     assert len(wide) == 139  # tqdm leaves one column free
 
 
@@ -67,10 +71,13 @@ def test_without_a_terminal_there_is_one_line_for_each_evaluation(tmp_path, caps
     assert first == (
         f"pygan: tensor, 48 training images of 1 x 4 x 4; recipe code2014, 5 epochs; run folder {tmp_path / 'run'}"
     )
-    assert re.fullmatch(r"pygan: nats are the mean .* training images in place of samples score -?\d+", nats)
+    assert re.fullmatch(
+        r"pygan: nats are the mean .* training images in place of samples score -?\d+; spread is .*", nats
+    )
     assert [line.partition(": ")[0] for line in lines] == ["epoch 2/5", "epoch 4/5", "epoch 5/5"]
     assert all(
-        re.search(r": D\(x\) \S+ .* D loss \S+ G loss \S+ -?\d+ nats; .* so far, about .* to go", x) for x in lines
+        re.search(r": D\(x\) \S+ .* D loss \S+ G loss \S+ -?\d+ nats, spread \d.\d\d; .* so far, about .* to go", x)
+        for x in lines
     )
     tiny.run(tmp_path / "quiet", progress=False)
     assert capsys.readouterr() == ("", "")
@@ -106,7 +113,7 @@ def test_a_warning_points_at_the_first_line_that_is_not_ours(tmp_path):
 def test_one_of_several_processes_is_refused(tmp_path, monkeypatch, size):
     monkeypatch.setenv("WORLD_SIZE", size)
     with pytest.raises(
-        RuntimeError, match=rf"trains in one process, and this is one of WORLD_SIZE={size}, as torchrun"
+        RuntimeError, match=rf"a run uses one process, but this is one of WORLD_SIZE={size}, as torchrun"
     ):
         train(tiny.images(), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -148,6 +148,9 @@ def test_a_named_recipe_is_fitted_to_the_data():
 def test_the_default_is_the_datas_own():
     assert fit(None, "digits", 64, 1437).name == fit(None, "faces", 3600, 400).name == "digits"
     assert fit(None, "mnist").name == "code2014"
+    assert fit(None, "cifar10", 3072).name == "cifar2014"
+    assert fit(None, "tfd", 2304).name == "tfd2014"
+    assert fit(None, "gaussian", 1).name == fit(None, "points", 2).name == "relativistic"
     assert fit(None, "mnist", conditional=True).name == "conditional2014"
     assert fit(None, "digits", 64, 1437, conditional=True).name == "dcgan"
     assert fit(Recipe(name="mine", batch_size=7)).batch_size == 7

@@ -219,7 +219,7 @@ def test_a_finished_run_is_returned_as_it_is(tmp_path):
             {"discriminator": nn.Sequential(nn.Flatten(), nn.Linear(16, 1))},
             'discriminator was "the recipe\'s" in .*Seq',
         ),
-        ({"data": tiny.images(seed=1)}, "data must be .* in .*run was begun with: other images in train, valid, test$"),
+        ({"data": tiny.images(seed=1)}, "data must be .* of the run in .*run: other images in train, valid, test$"),
     ],
 )
 def test_a_changed_setting_is_refused_by_name(tmp_path, settings, message):
@@ -239,7 +239,7 @@ def test_a_changed_split_is_refused_by_name(tmp_path):
         ({"test": zeros[:2].float()}, "test"),
         ({name: images.view(-1, 1, 2, 8) for name, images in given.items()}, "train, valid, test"),
     ):
-        with pytest.raises(ValueError, match=f"was begun with: other images in {names}$"):
+        with pytest.raises(ValueError, match=rf"of the run in .*: other images in {names}$"):
             tiny.run(tmp_path / "run", **{**given, **changed}, resume=True)
     tiny.run(tmp_path / "run", **given, resume=True)
 
@@ -287,7 +287,8 @@ def test_what_the_folder_holds(tmp_path):
     run = tiny.run(tmp_path / "run", epochs=4, samples_every=3, evaluate_every=3, seed=5)
     path = run.path
     assert sorted(file.name for file in path.iterdir()) == [
-        ".lock", "checkpoints", "config.toml", "generator.safetensors", "log.jsonl", "result.json", "samples",
+        ".lock", "README.md", "checkpoints", "config.toml", "generator.safetensors", "log.jsonl", "result.json",
+        "samples",
     ]  # fmt: skip
     assert sorted(file.name for file in (path / "samples").iterdir()) == ["0003.png", "0004.png"]
     config = tomllib.loads((path / "config.toml").read_text("utf-8"))

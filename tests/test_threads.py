@@ -52,8 +52,21 @@ def test_a_resumed_run_has_the_threads_that_it_was_begun_with(tmp_path, capsys):
     assert tiny.run(tmp_path / "run", epochs=3, resume=True).threads == begun
     assert capsys.readouterr().err == ""
     assert choose_threads(begun + 1, {"threads": begun}) == begun + 1
-    assert f"begun with threads={begun} and goes on with {begun + 1}" in capsys.readouterr().err
+    assert f"started with threads={begun} and continues with {begun + 1}" in capsys.readouterr().err
     assert choose_threads(None, {}) == torch.get_num_threads()  # a run from before threads were kept
+
+
+def test_small_nets_use_one_thread(tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert tiny.run(tmp_path / "small").threads == 1
+        assert tiny.run(tmp_path / "large", generator_hidden=(8, 400_000), epochs=1).threads == 2
+        own = torch.nn.Linear(4, 16)
+        torch.nn.init.zeros_(own.weight), torch.nn.init.constant_(own.bias, 0.5)
+        assert tiny.run(tmp_path / "own", generator=own).threads == 2  # its activations are not known
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("threads", "error"), [(0, ValueError), (1.5, TypeError), (True, TypeError)])

@@ -18,46 +18,44 @@ constexpr std::int64_t kVectorBytes = 32;
 #else
 constexpr std::int64_t kVectorBytes = 16;
 #endif
+template <class C>  // two vectors, so that one may start while the other is on its way
+constexpr std::int64_t kLanes = 2 * kVectorBytes / static_cast<std::int64_t>(sizeof(C));
 constexpr std::int64_t kAdditions = 8;  // in the compute type, one after another, before double takes over
-template <class C>
-constexpr std::int64_t kLanes = kVectorBytes / static_cast<std::int64_t>(sizeof(C));
-template <class C>
-constexpr std::int64_t kBlock = kAdditions * kLanes<C>;
 
-// How many of the next n logits are summed in the compute type. Equal logits make rounding errors add up, and those of
-// more than about kAdditions may exceed the 4 eps that are promised. The tail, which fills no vector, is added one by
-// one to the sum over the vectors before it, and makes a block of its own where it is long.
-template <class C>
-std::int64_t block_size(std::int64_t n) {
-  if (n >= kBlock<C>) return kBlock<C>;
-  const std::int64_t tail = n % kLanes<C>;
-  if (tail <= kAdditions / 2) return n;
-  return n > tail ? n - tail : tail < kAdditions ? tail : kAdditions;
+// Adds unit * softplus(s * x) of n <= kLanes logits to as many lanes. The derivatives are computed also where nobody
+// wants them: they cost little, and compilers vectorise the loop only with them.
+template <class T, class C>
+inline void add_row(const T* x, T* slopes, std::int64_t n, C s, C slope_scale, C unit, C* lanes) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) {
+    const Softplus<C> f = softplus<C>(s * load(x[i]));
+    lanes[i] += unit * f.value;
+    slopes[i] = store<T>(slope_scale * f.slope);
+  }
 }
 
-// Sum of unit * softplus(sign * x) over n logits; `scale` makes each derivative one of the mean. The derivatives are
-// computed also where nobody wants them: they cost little, and compilers vectorise the loop only with them.
+// Sum of unit * softplus(sign * x) over n logits; `scale` makes each derivative one of the mean. Equal logits make
+// rounding errors add up, and those of more than about kAdditions may exceed the 4 eps that are promised. So a lane
+// never holds more.
 template <class T>
 double sum_chunk(const T* logits, T* gradient, std::int64_t n, int sign, double scale, double unit) {
   using C = compute_t<T>;
-  const C s = static_cast<C>(sign);
-  const C slope_scale = static_cast<C>(sign * scale);
-  const C value_scale = static_cast<C>(unit);
-  T unwanted[kBlock<C>];
+  constexpr std::int64_t width = kLanes<C>;
+  const C s = static_cast<C>(sign), slope_scale = static_cast<C>(sign * scale), value_scale = static_cast<C>(unit);
+  T unwanted[width];
   Sum<double> total = {0, 0};
-  std::int64_t size;
-  for (std::int64_t begin = 0; begin < n; begin += size) {
-    size = block_size<C>(n - begin);
-    const T* x = logits + begin;
-    T* slopes = gradient == nullptr ? unwanted : gradient + begin;
-    C sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (std::int64_t i = 0; i < size; ++i) {
-      const Softplus<C> f = softplus<C>(s * load(x[i]));
-      sum += value_scale * f.value;
-      slopes[i] = store<T>(slope_scale * f.slope);
+  for (std::int64_t begin = 0; begin < n; begin += kAdditions * width) {
+    const std::int64_t end = begin + kAdditions * width < n ? begin + kAdditions * width : n;
+    C lanes[width] = {};
+    std::int64_t row = begin;
+    for (; row + width <= end; row += width) {
+      add_row(logits + row, gradient == nullptr ? unwanted : gradient + row, width, s, slope_scale, value_scale, lanes);
     }
-    total.add(static_cast<double>(sum));
+    add_row(logits + row, gradient == nullptr ? unwanted : gradient + row, end - row, s, slope_scale, value_scale,
+            lanes);
+    double block = 0;
+    for (std::int64_t i = 0; i < width; ++i) block += static_cast<double>(lanes[i]);
+    total.add(block);
   }
   return total.value();
 }

@@ -1,5 +1,6 @@
 #include "adversarial_loss/adversarial_loss.h"
 #include "adversarial_loss/adversarial_loss_math.h"
+#include "common/block.h"
 #include "common/cuda.h"
 #include "common/sum.h"
 
@@ -11,17 +12,17 @@ using namespace PYGAN_SIMD_LEVEL;
 
 constexpr int kThreads = 256;
 constexpr std::int64_t kMaxBlocks = 1024;
+constexpr int kInFlight = 4;  // logits that a thread loads before it needs the first
 
-// Sum over the block in a fixed order, returned to thread 0 (0 to the others). No thread may leave before this call.
-__device__ double block_sum(double value) {
-  PYGAN_SHARED(double, sums, [kThreads]);
-  sums[threadIdx.x] = value;
-  for (int width = kThreads / 2; width > 0; width /= 2) {
-    __syncthreads();
-    if (threadIdx.x < width) sums[threadIdx.x] += sums[threadIdx.x + width];
-  }
-  return threadIdx.x == 0 ? sums[0] : 0.0;  // only thread 0 knows that its last addition is done
-}
+// Of softplus in float, plain additions in double lose nothing that float could hold.
+template <class C>
+struct ThreadSum {
+  double total;
+  __device__ void add(double value) { total += value; }
+  __device__ double value() const { return total; }
+};
+template <>
+struct ThreadSum<double> : Sum<double> {};
 
 // This thread's part of the term's mean, from a sum of unit * softplus; writes its gradients too.
 template <class T>
@@ -31,12 +32,24 @@ __device__ double part_of_mean(const LossTerm& term, double unit) {
   T* gradient = static_cast<T*>(term.gradient);
   const C sign = static_cast<C>(term.sign);
   const C slope_scale = static_cast<C>(static_cast<double>(term.sign * term.weight) / static_cast<double>(term.size));
-  Sum<double> sum = {0, 0};
+  ThreadSum<C> sum = {};
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < term.size; i += stride) {
-    const Softplus<C> f = softplus<C>(sign * load(logits[i]));
-    sum.add(unit * static_cast<double>(f.value));
-    if (gradient != nullptr) gradient[i] = store<T>(slope_scale * f.slope);
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  for (std::int64_t begin = first; begin < term.size; begin += kInFlight * stride) {
+    C logit[kInFlight];
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+      const std::int64_t i = begin + k * stride;
+      logit[k] = i < term.size ? load(logits[i]) : C(0);
+    }
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+      const std::int64_t i = begin + k * stride;
+      if (i >= term.size) break;
+      const Softplus<C> f = softplus<C>(sign * logit[k]);
+      sum.add(unit * static_cast<double>(f.value));
+      if (gradient != nullptr) gradient[i] = store<T>(slope_scale * f.slope);
+    }
   }
   return term.size > 0 ? term.weight * sum.value() / static_cast<double>(term.size) / unit : 0.0;
 }
@@ -49,7 +62,7 @@ __device__ double part_of_mean(const LossTerm& term) {
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) loss_kernel(LossTerm a, LossTerm b, double* partials, T* loss) {
-  const double sum = block_sum(part_of_mean<T>(a) + part_of_mean<T>(b));
+  const double sum = block_sum<kThreads>(part_of_mean<T>(a) + part_of_mean<T>(b));
   if (threadIdx.x == 0) {
     partials[blockIdx.x] = sum;
     if (gridDim.x == 1) *loss = store<T>(static_cast<compute_t<T>>(sum));
@@ -60,7 +73,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) finish_kernel(const double* partials, std::int64_t count, T* loss) {
   double sum = 0;
   for (std::int64_t i = threadIdx.x; i < count; i += kThreads) sum += partials[i];
-  sum = block_sum(sum);
+  sum = block_sum<kThreads>(sum);
   if (threadIdx.x == 0) *loss = store<T>(static_cast<compute_t<T>>(sum));
 }
 

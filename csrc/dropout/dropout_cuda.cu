@@ -21,13 +21,19 @@ __global__ void __launch_bounds__(kThreads)
   const std::int64_t end = ceil_div(last, kDropoutGroup) * kDropoutLanes;
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
   for (std::int64_t c = begin + static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; c < end; c += stride) {
+    const std::int64_t base = c / kDropoutLanes * kDropoutGroup + c % kDropoutLanes - first;
+    T value[4];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {  // all loads are on their way while the words are computed
+      const std::int64_t i = base + k * kDropoutLanes;
+      value[k] = i >= 0 && i < last - first ? x[i] : T{};
+    }
     const PhiloxWords w = philox(key, static_cast<std::uint64_t>(c));
     const std::uint32_t words[4] = {w.w0, w.w1, w.w2, w.w3};
-    const std::int64_t base = c / kDropoutLanes * kDropoutGroup + c % kDropoutLanes;
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       const std::int64_t i = base + k * kDropoutLanes;
-      if (i >= first && i < last) y[i - first] = drop(x[i - first], words[k], limit, scale);
+      if (i >= 0 && i < last - first) y[i] = drop(value[k], words[k], limit, scale);
     }
   }
 }

@@ -52,6 +52,10 @@ PYGAN_EACH_SIMD_LEVEL(
 namespace cuda {
 void parzen_centre(DType dtype, const void* rows, const void* centre, const double* scale, std::int64_t n,
                    std::int64_t d, void* moved, double* norms, int device, std::uintptr_t stream);
+// moved [n, d], times unit, as float16 in two halves of 11 bits: halves [n, sections, d] has the low one in section
+// low_section and the high one in the others.
+void parzen_split(const float* moved, std::int64_t n, std::int64_t d, double unit, int sections, int low_section,
+                  void* halves, int device, std::uintptr_t stream);
 void parzen_accumulate(DType dtype, const ParzenTile& tile, double* peak, double* sum, int device,
                        std::uintptr_t stream);
 void parzen_weights(DType dtype, const ParzenTile& tile, const double* grad, const double* log_sum, double* mean_square,

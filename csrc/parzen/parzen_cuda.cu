@@ -1,3 +1,4 @@
+#include "common/block.h"
 #include "common/cuda.h"
 #include "parzen/parzen.h"
 #include "parzen/parzen_math.h"
@@ -8,34 +9,9 @@ namespace {
 
 using namespace PYGAN_SIMD_LEVEL;
 
-constexpr int kWarp = 32;
 constexpr int kThreads = 256;  // one block for a row
-constexpr int kWarps = kThreads / kWarp;
+constexpr std::int64_t kMaxSplitBlocks = 4096;
 constexpr int kSigmaGroup = 8;  // sigmas whose partial sums a thread keeps in registers
-constexpr unsigned kAllLanes = 0xffffffffu;
-
-// Folds the values of all threads in a fixed order; every thread gets the result. The whole block must come.
-template <class V, class Fold>
-__device__ V block_fold(V value, Fold fold) {
-  PYGAN_SHARED(V, of_warp, [kWarps]);
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) value = fold(value, __shfl_xor_sync(kAllLanes, value, offset));
-  if (threadIdx.x % kWarp == 0) of_warp[threadIdx.x / kWarp] = value;
-  __syncthreads();
-  value = of_warp[0];
-  for (int warp = 1; warp < kWarps; ++warp) value = fold(value, of_warp[warp]);
-  __syncthreads();  // before the next fold writes
-  return value;
-}
-
-template <class V>
-__device__ V block_sum(V value) {
-  return block_fold(value, [](V a, V b) { return a + b; });
-}
-
-template <class V>
-__device__ V block_minimum(V value) {
-  return block_fold(value, [](V a, V b) { return b < a ? b : a; });
-}
 
 // What Distances of parzen_math.h asks for, by the whole block. Here as everywhere, thread t alone touches the
 // distances t, t + kThreads, ... of its block's row.
@@ -50,14 +26,14 @@ struct RowLoops {
       const T next = value(i);
       least = next < least ? next : least;
     }
-    return block_minimum(least);
+    return block_minimum<kThreads>(least);
   }
 
   template <class Wanted>
   __device__ std::int64_t count(Wanted wanted) const {
     std::int64_t found = 0;
     for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) found += wanted(i);
-    return block_sum(found);
+    return block_sum<kThreads>(found);
   }
 
   // A warp for each distance.
@@ -89,16 +65,16 @@ __device__ T squared_distances(const Row<T>& row, const RowLoops<T>& loops, doub
   const T rest = static_cast<T>(row.x_norm - static_cast<double>(x_norm));
   const T twice = static_cast<T>(2 * product_unit);
   T* d2 = row.d2;
-  T zero = 0;
+  T zero = 0, least = infinity<T>();
   for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) {
     const T value = squared_distance(x_norm, rest, row.sample_norms[i], twice * d2[i]);
     d2[i] = value;
     zero += value * 0;
+    least = value < least ? value : least;
   }
-  if (block_sum(zero) != 0) {
-    loops.replace([=](std::int64_t i) { return !(d2[i] < infinity<T>()); });
-    if (loops.count([=](std::int64_t i) { return d2[i] != d2[i]; }) != 0) return -infinity<T>() + infinity<T>();
-  }
+  if (block_sum<kThreads>(zero) == 0) return block_minimum<kThreads>(least);
+  loops.replace([=](std::int64_t i) { return !(d2[i] < infinity<T>()); });
+  if (loops.count([=](std::int64_t i) { return d2[i] != d2[i]; }) != 0) return -infinity<T>() + infinity<T>();
   return loops.minimum([=](std::int64_t i) { return d2[i]; });
 }
 
@@ -113,8 +89,22 @@ __global__ void __launch_bounds__(kThreads)
     moved[first + k] = value;
     norm += static_cast<double>(value) * static_cast<double>(value);
   }
-  norm = block_sum(norm);
+  norm = block_sum<kThreads>(norm);
   if (threadIdx.x == 0) norms[blockIdx.x] = norm;
+}
+
+// Writes each number of `moved` [n, d], times `unit`, as float16: high, and what it leaves behind, low. A row of
+// `halves` has `sections` parts of d numbers; number `low_section` holds low, the others high.
+__global__ void __launch_bounds__(kThreads) split_kernel(const float* moved, std::int64_t size, std::int64_t d,
+                                                         float unit, int sections, int low_section, float16* halves) {
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < size; i += stride) {
+    const float value = moved[i] * unit;
+    const float16 high = store<float16>(value);
+    const float16 low = store<float16>(value - load(high));
+    float16* first = halves + i / d * d * sections + i % d;
+    for (int section = 0; section < sections; ++section) first[section * d] = section == low_section ? low : high;
+  }
 }
 
 template <class T>
@@ -128,8 +118,7 @@ __global__ void __launch_bounds__(kThreads) accumulate_kernel(ParzenTile tile, d
   for (std::int64_t group = 0; group < tile.sigmas; group += sigmas) {
     const T least = distances.widen(tile.rates[group]);
     if (least == infinity<T>()) return;  // every term is 0
-    const std::int64_t most = is_same_for_all ? kSigmaGroup : 1;
-    sigmas = tile.sigmas - group < most ? tile.sigmas - group : most;
+    sigmas = is_same_for_all ? ceil_div(tile.sigmas - group, ceil_div(tile.sigmas - group, kSigmaGroup)) : 1;
     T rates[kSigmaGroup], partial[kSigmaGroup];
     for (int s = 0; s < kSigmaGroup; ++s) {
       rates[s] = s < sigmas ? binary_rate<T>(tile.rates[group + s]) : T(0);
@@ -137,10 +126,15 @@ __global__ void __launch_bounds__(kThreads) accumulate_kernel(ParzenTile tile, d
     }
     for (std::int64_t i = threadIdx.x; i < row.n; i += kThreads) {
       const T nearer = least - row.d2[i];
-      for (int s = 0; s < kSigmaGroup; ++s) partial[s] += exp2_nonpositive(nearer * rates[s]);
+#pragma unroll
+      for (int s = 0; s < kSigmaGroup; ++s) {
+        if (s < sigmas) partial[s] += exp2_nonpositive(nearer * rates[s]);
+      }
     }
-    for (int s = 0; s < kSigmaGroup && s < sigmas; ++s) {
-      const double total = block_sum(static_cast<double>(partial[s]));
+#pragma unroll
+    for (int s = 0; s < kSigmaGroup; ++s) {
+      if (s >= sigmas) break;
+      const double total = block_sum<kThreads>(static_cast<double>(partial[s]));
       if (threadIdx.x != 0) continue;
       const std::int64_t at = (group + s) * tile.stride + j;
       const LogSum merged =
@@ -167,7 +161,7 @@ __global__ void __launch_bounds__(kThreads)
       const T term = exp2_nonpositive((least - row.d2[i]) * rate);
       square += term > 0 ? static_cast<double>(term) * static_cast<double>(row.d2[i]) : 0.0;
     }
-    square = block_sum(square);
+    square = block_sum<kThreads>(square);
     if (threadIdx.x == 0)
       mean_square[at] += share_of_largest(tile.rates[s], static_cast<double>(least), log_sum[at]) * square;
   }
@@ -217,6 +211,17 @@ void parzen_centre(DType dtype, const void* rows, const void* middle, const doub
   }
   centre(static_cast<const float*>(rows), static_cast<const float*>(middle), scale, n, d, static_cast<float*>(moved),
          norms, s);
+}
+
+void parzen_split(const float* moved, std::int64_t n, std::int64_t d, double unit, int sections, int low_section,
+                  void* halves, int device, std::uintptr_t stream) {
+  const DeviceGuard guard(device);
+  const std::int64_t wanted = ceil_div(n * d, kThreads);
+  if (wanted == 0) return;
+  const unsigned blocks = static_cast<unsigned>(wanted < kMaxSplitBlocks ? wanted : kMaxSplitBlocks);
+  PYGAN_LAUNCH(split_kernel, blocks, kThreads, 0, reinterpret_cast<cudaStream_t>(stream), moved, n * d, d,
+               static_cast<float>(unit), sections, low_section, static_cast<float16*>(halves));
+  check_launch("parzen split_kernel");
 }
 
 void parzen_accumulate(DType dtype, const ParzenTile& tile, double* peak, double* sum, int device,

@@ -1,5 +1,6 @@
 // The Parzen sums in one kernel: squared distances from differences in registers, and an online logsumexp over them for
 // every sigma, so that neither products nor distances ever reach global memory.
+#include "common/block.h"
 #include "common/cuda.h"
 #include "common/sum.h"
 #include "parzen/parzen.h"
@@ -22,7 +23,6 @@ template <class T>
 constexpr int kColumns = kLanes * kColumnsEach<T>;  // samples of a tile
 constexpr int kDepth = 32;                          // values of a row that are in shared memory at a time
 constexpr int kSigmas = 16;                         // of a block
-constexpr unsigned kAllLanes = 0xffffffffu;
 
 template <class T>
 struct alignas(16) Four {

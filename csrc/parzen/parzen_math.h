@@ -46,6 +46,13 @@ PYGAN_HD T exp2_nonpositive(T t) {
   using U = std::make_unsigned_t<typename E::Bits>;
   constexpr T ln2 = T(0.69314718055994530942);
   constexpr T smallest = T(1 - E::bias);
+#if defined(__CUDA_ARCH__)
+  if constexpr (sizeof(T) == sizeof(float)) {  // one instruction, off by at most 2^-22
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(t));
+    return t > smallest ? power : T(0);
+  }
+#endif
   const T clamped = t > smallest ? t : smallest;
   const T shifted = clamped + E::round;
   const T r = (clamped - (shifted - E::round)) * ln2;

@@ -55,11 +55,14 @@ def recipes(words: Sequence[str]) -> None:
     if name is not None:
         print(tomli_w.dumps({"format": FORMAT, "recipe": named_recipe(name).flat()}), end="")
         return
-    width = max(map(len, RECIPES)) + 2
-    print(f"{'recipe':<{width}}epochs  updates       objective       optimizer  model")
-    for name, recipe in RECIPES.items():
-        parts = f"{recipe.objective.name:<16}{recipe.optimizer.name:<11}{recipe.model.name}"
-        print(f"{name:<{width}}{recipe.epochs:>6}  {recipe.updates:<14}{parts}")
+    rows = [["recipe", "epochs", "updates", "objective", "optimizer", "model"]]
+    rows += [
+        [name, str(r.epochs), r.updates, r.objective.name, r.optimizer.name, r.model.name]
+        for name, r in RECIPES.items()
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())
 
 
 def recipes_parser() -> Parser:

@@ -49,6 +49,8 @@ def run(words: Sequence[str]) -> None:
     output = Path(options.output).expanduser()
     if options.output.endswith("/") or output.is_dir():
         _write_folder(output, images)
+    elif output.suffix == ".png" and pictures.is_plottable(trained.shape):
+        pictures.save_points(output, images)
     elif output.suffix == ".png":
         pictures.save_png(output, images, options.columns)
     else:

@@ -10,21 +10,22 @@ from typing import Any, get_origin
 import pygan.data
 from pygan._terminal import is_terminal
 from pygan.commands.parser import DEVICE, ROOT, Parser, choice, count, path, sizes
+from pygan.data.files import no_downloads
 from pygan.folder import RunFolder
 from pygan.plan import Plan, plan
 from pygan.progress import duration
-from pygan.recipes import RECIPES, KnownSetting, Recipe, default_recipe, known_settings, named_recipe
+from pygan.recipes import RECIPES, KnownSetting, Recipe, default_recipe, find_recipe, known_settings, named_recipe
 from pygan.run import FORMAT, OWN_PLAYER, recipe_of, summary
 from pygan.settings import value_of_type
 from pygan.train import train
 
 __all__ = ["DATA_HELP", "SUMMARY", "parser", "run"]
 
-SUMMARY = "train, and say how good the result is"
+SUMMARY = "train a generator and evaluate it"
 DATA_HELP = f"{', '.join(pygan.data.NAMED)}, a folder of images, or a .npy or .npz file"
 _DESCRIPTION = """\
-Train a generator and a discriminator against each other, and say how good the
-generator is: the Parzen-window log-likelihood of the paper, on the test split.
+Train a generator and a discriminator against each other, and evaluate the
+generator by the Parzen-window log-likelihood of the paper, on the test split.
 
 examples:
   pygan train                          scikit-learn's digits, no download
@@ -33,9 +34,10 @@ examples:
   pygan train mnist --recipe paper2014 --help     the values of that recipe
   pygan train faces/ --generator-hidden 800,800 --out runs/faces-800
   pygan train mnist --dry-run          sizes, memory and time; writes nothing
-  pygan train mnist --resume           go on with the last run on mnist
+  pygan train mnist --resume           continue the last run on mnist
 """
-_OF_CONFIG = ("data", "root", "valid", "test", "image_size", "conditional", "seed", "threads")
+_OF_DATA = ("data", "root", "valid", "test", "image_size", "seed")
+_OF_CONFIG = (*_OF_DATA, "conditional", "threads")
 _LATER: dict[str, Any] = {"default": argparse.SUPPRESS}  # where it is not given, the options hold no such name
 _DEFAULTS = {"data": "digits", "seed": 0, "conditional": False}
 
@@ -44,10 +46,7 @@ def run(words: Sequence[str]) -> None:
     """Run the command."""
     if {"-h", "--help"} & set(words):
         asked = parser().parse([word for word in words if word not in ("-h", "--help")])
-        chosen, settings = _arguments(asked)
-        recipe = chosen["recipe"] or default_recipe(Path(chosen["data"]).stem, conditional=chosen["conditional"])
-        found = recipe if isinstance(recipe, Recipe) else named_recipe(recipe)
-        parser(found.with_settings(**settings)).print_help()
+        parser(_recipe_to_run(*_arguments(asked))).print_help()
         return
     options = parser().parse(words)
     chosen, settings = _arguments(options)
@@ -67,29 +66,42 @@ def parser(recipe: Recipe | None = None) -> Parser:
     of = Parser("train [DATA] [options] [--SETTING VALUE]...", _DESCRIPTION)
     of.option("data", nargs="?", metavar="DATA", help=f"{DATA_HELP} (default: digits)")
     of.option("--recipe", metavar="NAME", help=f"{', '.join(RECIPES)} (default: the data's own); see pygan recipes")
-    of.option("--config", type=path, metavar="FILE", help="begin with all that a config.toml of a run says")
+    of.option("--config", type=path, metavar="FILE", help="start from the recipe, data and seed in a config.toml")
     of.option("--out", metavar="RUN", help="run folder (default: runs/DATA, runs/DATA-2, ...)")
-    of.option("--resume", action="store_true", help="go on with the run in --out, or with the last one on DATA")
+    of.option("--resume", action="store_true", help="continue the run in --out, or the last one on DATA")
     of.option("--conditional", **_LATER, action="store_true", help="train p(x given class); DATA must have labels")
     of.option("--image-size", **_LATER, type=count, metavar="N", help="crop and resize pictures to N x N pixels")
     of.option("--device", **DEVICE)
-    of.option("--threads", **_LATER, type=count, metavar="N", help="threads of the CPU (default: torch's own choice)")
-    of.option("--seed", **_LATER, type=int, metavar="N", help="of everything random (default: 0)")
+    of.option(
+        "--threads", **_LATER, type=count, metavar="N", help="threads of the CPU (default: torch's; 1 for small nets)"
+    )
+    of.option("--seed", **_LATER, type=int, metavar="N", help="seed of all random numbers (default: 0)")
     of.option("--root", **_LATER, **ROOT)
     of.option("--valid", **_LATER, metavar="PATH", help="images to use as the validation split")
     of.option("--test", **_LATER, metavar="PATH", help="images to use as the test split")
-    of.option("--dry-run", action="store_true", help="say sizes, memory and expected time, and write nothing")
-    of.option("--quiet", action="store_true", help="do not say how far the run is")
+    of.option("--dry-run", action="store_true", help="show sizes, memory and expected time; write nothing")
+    of.option("--quiet", action="store_true", help="show no progress")
     values = {} if recipe is None else recipe.flat()
     name = "the recipe" if recipe is None else recipe.name
     group = of.add_argument_group(
         "settings",
-        f"Any of them changes the recipe. In brackets: the value in\n"
-        f"{name}, or - where it has no such setting.\nLearning rates are lower for large pictures.",
+        f"Any of them changes the recipe. In brackets: the value in\n{name}, or - where it has no such setting.",
     )
     for setting, known in known_settings().items():
         _add_setting(of, group, setting, known, values)
     return of
+
+
+def _recipe_to_run(chosen: Mapping[str, Any], settings: Mapping[str, Any]) -> Recipe:
+    """The recipe that would run, fitted to the data; of data that cannot be read here, as it stands."""
+    recipe, conditional = chosen["recipe"], chosen["conditional"]
+    try:
+        with no_downloads():
+            splits = pygan.data.load(**{name: chosen[name] for name in _OF_DATA if name in chosen})
+    except (OSError, TypeError, ValueError):
+        recipe = recipe or default_recipe(Path(chosen["data"]).stem, conditional=conditional)
+        return (recipe if isinstance(recipe, Recipe) else named_recipe(recipe)).with_settings(**settings)
+    return find_recipe(recipe, settings, splits, conditional=conditional)
 
 
 def _add_setting(of: Parser, group: Any, name: str, known: KnownSetting, values: Mapping[str, Any]) -> None:
@@ -121,15 +133,15 @@ def _arguments(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, A
     chosen: dict[str, Any] = {**_DEFAULTS, "recipe": options.recipe, "device": options.device}
     if options.config is not None:
         if options.recipe is not None:
-            raise ValueError("--config has a recipe of its own: give it or --recipe, not both")
+            raise ValueError("--config contains a recipe: give either --config or --recipe")
         chosen |= _read_config(options.config)
     return {**chosen, **{name: given[name] for name in _OF_CONFIG if name in given}}, settings
 
 
 def _read_config(file: Path) -> dict[str, Any]:
-    """Return the arguments of `train` that a config.toml stands for; a table [recipe] alone will do.
+    """Return the arguments of `train` that a config.toml describes; a table [recipe] alone is enough.
 
-    Raises ValueError that names the file for anything that is none.
+    Raises ValueError, which names the file, for anything else.
     """
     try:
         config = tomllib.loads(file.read_text())
@@ -137,7 +149,7 @@ def _read_config(file: Path) -> dict[str, Any]:
             raise ValueError("it must have a table [recipe], as `pygan recipes NAME` prints it")
         players = {role: name for role, name in config.get("players", {}).items() if name != OWN_PLAYER}
         if players:
-            raise ValueError(f"it is of a run with a {next(iter(players))} of its user's own; train it from Python")
+            raise ValueError(f"its run used a {next(iter(players))} that the user supplied; train it from Python")
         data = config.get("data", {})
         return {
             **data.get("sources", {}),

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pygan._nearest import nearest
-from pygan.data import arrays, cifar10, densities, digits, folders, mnist, olivetti, stacked
+from pygan.data import arrays, cifar10, densities, digits, folders, mnist, olivetti, stacked, tfd
 from pygan.data.batch import Batch
 from pygan.data.names import printable
 from pygan.data.resize import check_image_size, resized
@@ -36,6 +36,7 @@ NAMED: dict[str, Callable[[str | Path | None], Source]] = {
     "cifar10": cifar10.load,
     "olivetti": olivetti.load,
     "stacked_mnist": stacked.load,
+    **tfd.LOADERS,
     **densities.LOADERS,
 }
 """The named data sets: each loader takes the data root (or None) and returns a `Source`. A new one is one entry."""

@@ -212,12 +212,14 @@ def read_npy(path: Path) -> np.ndarray[Any, Any]:
 def read_npz(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
     """Read the arrays `images` and, if it is there, `labels` (or `targets`) from a .npz file; never a pickle.
 
-    Raises ValueError that names the file, the array, and what was expected.
+    A single array may have any name. Raises ValueError that names the file, the array, and what was expected.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             members = {Path(member.filename).stem: member for member in archive.infolist()}
             images, labels = members.get("images"), members.get("labels", members.get("targets"))
+            if len(members) == 1:
+                (images,), labels = members.values(), None
             if images is None:
                 raise ValueError(
                     f"{printable(path)}: expected an array `images` (and, if there are labels, `labels`), "

@@ -219,11 +219,13 @@ def uniform(begin: float = 0.0, end: float = 1.0) -> Uniform:
 
 
 DENSITIES: dict[str, Callable[[], Density]] = {
+    "gaussian": gaussian,
+    "gaussians2": partial(mixture, [-2.0, 2.0], 0.5),
     "gaussians8": gaussians8,
     "gaussians25": gaussians25,
     "swiss_roll": swiss_roll,
 }
-"""The two-dimensional distributions that can be trained on by name."""
+"""The distributions that can be trained on by name: two of the line, the others of the plane."""
 
 
 def as_images(density: Density, n: int, seed: int) -> Batch:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
 from pygan._terminal import is_terminal
+
+_may_download = ContextVar("_may_download", default=True)
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,16 @@ def find(data_set: str, names: Sequence[str], root: str | Path | None) -> list[P
     return paths if all(path.is_file() for path in paths) else None
 
 
+@contextmanager
+def no_downloads() -> Iterator[None]:
+    """Within this context `locate` raises FileNotFoundError instead of downloading anything."""
+    before = _may_download.set(False)
+    try:
+        yield
+    finally:
+        _may_download.reset(before)
+
+
 def locate(data_set: str, names: Sequence[str], root: str | Path | None, fetch: Callable[[Path], None]) -> list[Path]:
     """Return the paths of a data set's files, under the root (see `find`) or in the user's cache.
 
@@ -57,6 +71,8 @@ def locate(data_set: str, names: Sequence[str], root: str | Path | None, fetch: 
 
     folder = Path(pooch.os_cache("pygan")) / data_set
     if not all((folder / name).is_file() for name in names):
+        if not _may_download.get():
+            raise FileNotFoundError(f"{data_set} is not on this machine yet; a training downloads it to {folder}")
         fetch(folder)
     return [folder / name for name in names]
 
@@ -111,6 +127,6 @@ def verify(path: Path, sha256: str) -> None:
     found = pooch.file_hash(str(path), alg="sha256")
     if found != sha256:
         raise ValueError(
-            f"{path}: expected sha256 {sha256}, got {found}: a damaged or another file; replace it, or delete it and "
-            "it will be downloaded"
+            f"{path}: expected sha256 {sha256}, got {found}: the file is damaged, or another one; replace it, or "
+            "delete it to have it downloaded again"
         )

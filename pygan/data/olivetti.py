@@ -45,7 +45,7 @@ def _read_npz(path: Path) -> np.ndarray[Any, Any]:
     if images.dtype != np.uint8 or images.shape != (_PEOPLE * _EACH, 64, 64) or found != _PIXELS_SHA256:
         raise ValueError(
             f"{path}: expected `images` uint8 [400, 64, 64] with sha256 {_PIXELS_SHA256}, got {images.dtype} "
-            f"{list(images.shape)} with {found}: a damaged or another file"
+            f"{list(images.shape)} with {found}: the file is damaged, or another one"
         )
     return images
 

@@ -14,14 +14,29 @@ A discriminator that treats each image of a batch by itself (no batch norm) may 
 from pygan.models.base import Model
 from pygan.models.conditional_mlp import ConditionalMLP
 from pygan.models.dcgan import DCGAN
+from pygan.models.maxout_convolutional import MaxoutConvolutional
 from pygan.models.maxout_mlp import Discriminator, Generator, MaxoutMLP
 from pygan.models.mlp import MLP
+from pygan.models.relu_sigmoid_mlp import ReluSigmoidMLP
 
-__all__ = ["DCGAN", "MLP", "MODELS", "ConditionalMLP", "Discriminator", "Generator", "MaxoutMLP", "Model"]
+__all__ = [
+    "DCGAN",
+    "MLP",
+    "MODELS",
+    "ConditionalMLP",
+    "Discriminator",
+    "Generator",
+    "MaxoutConvolutional",
+    "MaxoutMLP",
+    "Model",
+    "ReluSigmoidMLP",
+]
 
 MODELS: dict[str, type[Model]] = {
     "maxout_mlp": MaxoutMLP,
     "conditional_mlp": ConditionalMLP,
+    "relu_sigmoid_mlp": ReluSigmoidMLP,
+    "maxout_convolutional": MaxoutConvolutional,
     "mlp": MLP,
     "dcgan": DCGAN,
 }

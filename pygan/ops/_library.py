@@ -189,8 +189,8 @@ class Function(torch.autograd.Function):
     A subclass gives its forward-mode formula as `tangent`, with the arguments of torch's `jvp`. torch.compile refuses
     every Function that has a `jvp`, so only a second class has one, which serves while forward mode is on.
 
-    Where no transform of torch.func is active, `apply` skips torch's binding of default arguments by `inspect`: 8 us a
-    call.
+    Where no transform of torch.func is active, `apply` skips torch's binding of default arguments by `inspect`, 8 us a
+    call; and where no derivative can be asked for, all of torch's bookkeeping.
     """
 
     generate_vmap_rule = True
@@ -212,6 +212,8 @@ class Function(torch.autograd.Function):
         function = cls._dual if forward_ad._current_level >= 0 else cls
         if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
             return super(Function, function).apply(*args)  # type: ignore[misc]
+        if not may_be_differentiated(*args):
+            return cls.forward(*args)
         return super(torch.autograd.Function, function).apply(*args)  # type: ignore[misc]
 
     @staticmethod
@@ -232,13 +234,13 @@ def is_recorded() -> bool:
     return torch.is_grad_enabled() or forward_ad._current_level >= 0
 
 
-def may_be_differentiated(*tensors: Tensor) -> bool:
-    """Whether a derivative by any of these tensors may be asked for."""
+def may_be_differentiated(*args: Any) -> bool:
+    """Whether a derivative with respect to any of the tensors among these arguments may be asked for."""
     if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
         return True
     if torch.is_grad_enabled():
-        for tensor in tensors:
-            if tensor.requires_grad:
+        for arg in args:
+            if isinstance(arg, Tensor) and arg.requires_grad:
                 return True
     return False
 
@@ -354,5 +356,6 @@ def dtype_code(tensor: Tensor) -> int:
 def place(tensor: Tensor) -> tuple[int, int, int]:
     """(device, stream, threads): the last three arguments of every native call."""
     if tensor.is_cuda:
-        return tensor.get_device(), torch.cuda.current_stream(tensor.device).cuda_stream, 1
+        device = tensor.get_device()
+        return device, torch._C._cuda_getCurrentRawStream(device), 1  # as torch's own compiler finds the stream
     return -1, 0, torch.get_num_threads()

@@ -52,7 +52,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, *, impl: Impl =
         check_place("discriminator_loss", ("real_logits", "fake_logits"), (real, fake))
         _check_discriminator_loss(real, fake)
         return reference.discriminator_loss(real, fake)
-    return _DiscriminatorLoss.apply(real, fake, isinstance(fake, Tensor) and may_be_differentiated(real, fake))[0]
+    return _DiscriminatorLoss.apply(real, fake, may_be_differentiated(real, fake))[0]
 
 
 def generator_loss(fake_logits: Tensor, objective: Objective = "non_saturating", *, impl: Impl = "auto") -> Tensor:

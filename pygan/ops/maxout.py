@@ -173,7 +173,7 @@ def _maxout(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Ten
     units, pieces, _ = weight.shape
     matrix, offset = weight.flatten(0, 1).t(), None if bias is None else bias.flatten()
     y, index = _maxout_fake(x, weight, bias)
-    strip = len(x) if x.is_cuda else max(256, _STRIP_BYTES // max(1, units * pieces * x.element_size()))
+    strip = max(1, len(x)) if x.is_cuda else max(256, _STRIP_BYTES // max(1, units * pieces * x.element_size()))
     z = x.new_empty(min(strip, len(x)), units * pieces)
     for begin in range(0, len(x), strip):
         part = x[begin : begin + strip]
@@ -275,8 +275,10 @@ def _maxout_grad_weight_fake(grad: Tensor, x: Tensor, index: Tensor, pieces: int
     return grad.new_empty(units, pieces, x.shape[1]), grad.new_empty(units, pieces)
 
 
-# Fewest pieces at which visiting only the winning rows beats the dense product, (input, weight gradient), measured on
-# one CPU with torch 2.13 (benchmarks/maxout.py --routes). For CUDA it is an estimate, never measured.
+# Fewest pieces at which visiting only the winning rows beats the dense product, (input, weight gradient), measured with
+# benchmarks/maxout.py --routes: on one CPU with torch 2.13, and on an H100 (benchmarks/results/h100.md), whose tensor
+# cores make the dense product of half-precision numbers the faster one at any number of pieces that was tried.
+_NEVER = MAX_PIECES + 1
 _FEWEST_PIECES = {
     ("avx512", torch.float32): (2, 2),
     ("avx512", torch.bfloat16): (5, 10),
@@ -284,20 +286,19 @@ _FEWEST_PIECES = {
     ("avx2", torch.bfloat16): (10, 32),
     ("baseline", torch.float32): (3, 5),
     ("baseline", torch.bfloat16): (32, 64),
+    ("cuda", torch.float32): (32, 64),
+    ("cuda", torch.bfloat16): (_NEVER, _NEVER),
 }
-_FEWEST_PIECES_CUDA = 16  # not measured on a GPU yet: `benchmarks/maxout.py --routes`, which gpu_check runs, will tell
-_FEWEST_EXAMPLES = 16  # of the weight gradient: below, sorting the examples costs more than it spares
+_FEWEST_EXAMPLES = 16  # of the weight gradient on the CPU: below, sorting the examples costs more than it spares
 
 
 def _winners_only(grad: Tensor, size: int, pieces: int, of_weight: bool) -> bool:
     """Whether a gradient is computed from the winning rows only, or by a dense matrix product."""
     if grad.numel() == 0 or size == 0:
         return False
-    if grad.is_cuda:
-        return pieces >= _FEWEST_PIECES_CUDA
-    dtype = torch.bfloat16 if grad.dtype == torch.bfloat16 else torch.float32
-    fewest = _FEWEST_PIECES[_core.simd_level(), dtype][of_weight]
-    return pieces >= fewest and (len(grad) >= _FEWEST_EXAMPLES or not of_weight)
+    dtype = torch.bfloat16 if grad.dtype in (torch.bfloat16, torch.float16) else torch.float32
+    fewest = _FEWEST_PIECES["cuda" if grad.is_cuda else _core.simd_level(), dtype][of_weight]
+    return pieces >= fewest and (len(grad) >= _FEWEST_EXAMPLES or not of_weight or grad.is_cuda)
 
 
 _maxout_op = define(

@@ -127,6 +127,22 @@ def centre(host: Host, dtype: str) -> None:
         assert_close(norms, (moved.astype(np.float64) ** 2).sum(1), 1e-12)
 
 
+def split(host: Host) -> None:
+    """With infinity for what float16 does not hold; more numbers than threads."""
+    for n, d, sections, low_section in ((1, 1, 3, 0), (3, 257, 3, 1), (5, 40, 1, -1), (1700, 650, 3, 1), (0, 4, 3, 0)):
+        moved = RNG.standard_normal((n, d)).astype(np.float32)
+        if n == 3:
+            moved[1, 2] = 1e6
+        halves = np.full((n, sections, d), np.nan, np.float16)
+        host.call("parzen_split", pointer(moved), I64(n), I64(d), ctypes.c_double(256), sections, low_section,
+                  pointer(halves), 0, ctypes.c_size_t(0))  # fmt: skip
+        with np.errstate(over="ignore", invalid="ignore"):
+            high = (moved * np.float32(256)).astype(np.float16)
+            low = (moved * np.float32(256) - high.astype(np.float32)).astype(np.float16)
+        for section in range(sections):
+            np.testing.assert_array_equal(halves[:, section], low if section == low_section else high)
+
+
 def accumulate(host: Host, dtype: str) -> None:
     for sizes in SIZES:
         problem = ordinary(dtype, *sizes)
@@ -397,7 +413,12 @@ def streams_devices_errors(host: Host) -> None:
         place = device, ctypes.c_size_t(stream)
         host.call("parzen_centre", 0, *operands, I64(2), I64(3), pointer(moved), pointer(norms), *place)
 
+    def split_two_rows(device: int = 0, stream: int = 0) -> None:
+        host.call("parzen_split", pointer(moved), I64(2), I64(3), ctypes.c_double(1), 1, -1,
+                  pointer(np.zeros((2, 3), np.float16)), device, ctypes.c_size_t(stream))  # fmt: skip
+
     launches = {
+        "split": split_two_rows,
         "accumulate": lambda **w: launch(host, "parzen_accumulate", problem, problem.tile(), *of_sigma[:2], **w),
         "weights": lambda **w: launch(host, "parzen_weights", problem, problem.tile(), *of_sigma, **w),
         "centre": centre_two_rows,
@@ -435,6 +456,7 @@ def cases() -> Cases:
             fused_overflow_and_nan,
         ):
             yield f"{case.__name__} {dtype}", functools.partial(case, dtype=dtype)
+    yield "split", split
     yield "fused: more than 2^31 values and results", fused_large_offsets
     yield "fused: more than 2^31 values of samples", fused_many_samples
     yield "fused: parts", fused_parts

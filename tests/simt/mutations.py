@@ -22,19 +22,11 @@ def in_file(file: str, *rows: tuple[str, str, str] | tuple[str, str, str, str]) 
     return [Mutation(what, old, new, file, *build) for what, old, new, *build in rows]
 
 
-BARRIER = "    __syncthreads();\n"
-
 MUTATIONS = {
     "adversarial_loss": in_file(
         "adversarial_loss_cuda.cu",
-        ("no barrier in the block sum", BARRIER, "", "tsan"),
-        ("a barrier that only some threads reach", BARRIER, f"    if (threadIdx.x < width){BARRIER}"),
-        ("the block sum starts a level too low", "width = kThreads / 2", "width = kThreads / 4"),
-        ("the block sum omits its last level", "width > 0; width /= 2", "width > 1; width /= 2"),
-        ("shared memory one element short", "sums, [kThreads]", "sums, [kThreads - 1]", "asan"),
-        ("threads read the sum that thread 0 still writes", "threadIdx.x == 0 ? sums[0] : 0.0", "sums[0]", "tsan"),
-        ("reads one logit too many", "i < term.size; i += stride", "i <= term.size; i += stride", "asan"),
-        ("omits the last logit", "i < term.size; i += stride", "i + 1 < term.size; i += stride"),
+        ("reads one logit too many", "logit[k] = i < term.size", "logit[k] = i <= term.size", "asan"),
+        ("omits the last logit", "if (i >= term.size) break;", "if (i + 1 >= term.size) break;"),
         (
             "stride without the grid",
             "static_cast<std::int64_t>(gridDim.x) * kThreads",
@@ -43,8 +35,8 @@ MUTATIONS = {
         ),
         (
             "index in 32 bits",
-            "for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x)",
-            "for (int i = int(blockIdx.x)",
+            "const std::int64_t first = static_cast<std::int64_t>(blockIdx.x)",
+            "const int first = int(blockIdx.x)",
         ),
         ("gradient written where none is wanted", "if (gradient != nullptr) gradient[i]", "gradient[i]"),
         (
@@ -72,9 +64,14 @@ MUTATIONS = {
     ),
     "dropout": in_file(
         "dropout_cuda.cu",
-        ("elements before the first are written", "if (i >= first && i < last)", "if (i < last)", "asan"),
-        ("one element too many", "if (i >= first && i < last)", "if (i >= first && i <= last)", "asan"),
-        ("offset of the mask left out", "drop(x[i - first]", "drop(x[i]", "asan"),
+        (
+            "elements before the first are written",
+            "if (i >= 0 && i < last - first) y",
+            "if (i < last - first) y",
+            "asan",
+        ),
+        ("one element too many", "if (i >= 0 && i < last - first) y", "if (i >= 0 && i <= last - first) y", "asan"),
+        ("offset of the mask left out", "c % kDropoutLanes - first", "c % kDropoutLanes", "asan"),
         ("the last counters are omitted", "end = ceil_div(last, kDropoutGroup)", "end = last / kDropoutGroup"),
         (
             "starts at the wrong counter",
@@ -82,8 +79,12 @@ MUTATIONS = {
             "first / kDropoutGroup * kDropoutLanes + 1",
         ),
         ("two words swapped", "{w.w0, w.w1, w.w2, w.w3}", "{w.w0, w.w2, w.w1, w.w3}"),
-        ("elements 4 apart instead of 16", "base + k * kDropoutLanes", "base + k * 4"),
-        ("only three words are used", "k < 4; ++k", "k < 3; ++k"),
+        ("elements 4 apart instead of 16", "i = base + k * kDropoutLanes;\n      if", "i = base + k * 4;\n      if"),
+        (
+            "only three words are used",
+            "k < 4; ++k) {\n      const std::int64_t i = base + k * kDropoutLanes;\n      if",
+            "k < 3; ++k) {\n      const std::int64_t i = base + k * kDropoutLanes;\n      if",
+        ),
         (
             "stride without the grid",
             "static_cast<std::int64_t>(gridDim.x) * kThreads",
@@ -214,37 +215,6 @@ MUTATIONS = {
     "parzen": in_file(
         "parzen_cuda.cu",
         (
-            "no barrier between a warp's value and its reading",
-            "value;\n  __syncthreads();\n  value = of_warp[0]",
-            "value;\n  value = of_warp[0]",
-            "tsan",
-        ),
-        ("no barrier before the next fold", "  __syncthreads();  // before the next fold writes\n", "", "tsan"),
-        (
-            "the warps' fold omits the last warp",
-            "for (int warp = 1; warp < kWarps; ++warp)",
-            "for (int warp = 1; warp < kWarps - 1; ++warp)",
-        ),
-        (
-            "the warps' fold reads one warp too many",
-            "for (int warp = 1; warp < kWarps; ++warp)",
-            "for (int warp = 1; warp <= kWarps; ++warp)",
-            "asan",
-        ),
-        ("shared memory one warp short", "of_warp, [kWarps]", "of_warp, [kWarps - 1]", "asan"),
-        (
-            "a shuffle of half a warp",
-            "fold(value, __shfl_xor_sync(kAllLanes, value, offset))",
-            "fold(value, __shfl_xor_sync(0xffffu, value, offset))",
-        ),
-        (
-            "the shuffles omit a level",
-            "offset = kWarp / 2; offset > 0; offset /= 2) value",
-            "offset = kWarp / 4; offset > 0; offset /= 2) value",
-        ),
-        ("every lane writes its warp's value", "if (threadIdx.x % kWarp == 0) of_warp", "of_warp", "tsan"),
-        ("the minimum of a fold is a maximum", "return b < a ? b : a;", "return b < a ? a : b;"),
-        (
             "ragged lanes do not come to the vote",
             "base < row.n; base += kThreads",
             "base + lane < row.n; base += kThreads",
@@ -260,9 +230,9 @@ MUTATIONS = {
         ),
         ("differences without the scale", "static_cast<double>(s[k])) * row.scale", "static_cast<double>(s[k]))"),
         ("products without their unit", "static_cast<T>(2 * product_unit)", "static_cast<T>(2)"),
-        ("overflowed distances stay", "if (block_sum(zero) != 0) {", "if (false) {"),
+        ("overflowed distances stay", "if (block_sum<kThreads>(zero) == 0) return", "if (true) return"),
         ("NaN stays unseen", "d2[i] != d2[i]; }) != 0) return", "d2[i] != d2[i]; }) < 0) return"),
-        ("small bandwidths see the distances of large ones", "is_same_for_all ? kSigmaGroup : 1", "kSigmaGroup"),
+        ("small bandwidths see the distances of large ones", "sigmas = is_same_for_all ?", "sigmas = true ?"),
         (
             "one column too many in centre",
             "k < d; k += kThreads) {\n    const T value = (rows",
@@ -283,8 +253,8 @@ MUTATIONS = {
         ),
         (
             "the group ends too late",
-            "s < kSigmaGroup && s < sigmas; ++s) {\n      const double total",
-            "s < kSigmaGroup; ++s) {\n      const double total",
+            "if (s >= sigmas) break;",
+            "if (s >= kSigmaGroup) break;",
             "asan",
         ),
         ("the tile replaces the earlier ones", "merge({peak[at], sum[at]}, {", "merge({-infinity<double>(), 0}, {"),
@@ -292,7 +262,45 @@ MUTATIONS = {
         ("stride and rows swapped", "(group + s) * tile.stride + j", "(group + s) + j * tile.stride"),
         ("mean squares replace the earlier ones", "mean_square[at] +=", "mean_square[at] ="),
         ("weights of one sigma", "weight += static_cast<T>", "weight = static_cast<T>"),
+        ("split: the low half everywhere", "section == low_section ? low : high", "low"),
+        ("split: rows of one section", "i / d * d * sections", "i / d * d", "tsan"),
+        ("split: without the unit", "moved[i] * unit", "moved[i]"),
+        ("split: one number too many", "i < size; i += stride", "i <= size; i += stride", "asan"),
         ("a name is wrong in an error", 'check_launch("parzen weights_kernel")', 'check_launch("parzen kernel")'),
+    )
+    + in_file(
+        "../common/block.h",
+        (
+            "no barrier between a warp's value and its reading",
+            "value;\n  __syncthreads();\n  value = of_warp[0]",
+            "value;\n  value = of_warp[0]",
+            "tsan",
+        ),
+        ("no barrier before the next fold", "  __syncthreads();  // before the next fold writes\n", "", "tsan"),
+        (
+            "the warps' fold omits the last warp",
+            "for (int warp = 1; warp < kThreads / kWarp; ++warp)",
+            "for (int warp = 1; warp < kThreads / kWarp - 1; ++warp)",
+        ),
+        (
+            "the warps' fold reads one warp too many",
+            "for (int warp = 1; warp < kThreads / kWarp; ++warp)",
+            "for (int warp = 1; warp <= kThreads / kWarp; ++warp)",
+            "asan",
+        ),
+        ("shared memory one warp short", "of_warp, [kThreads / kWarp]", "of_warp, [kThreads / kWarp - 1]", "asan"),
+        (
+            "a shuffle of half a warp",
+            "fold(value, __shfl_xor_sync(kAllLanes, value, offset))",
+            "fold(value, __shfl_xor_sync(0xffffu, value, offset))",
+        ),
+        (
+            "the shuffles omit a level",
+            "offset = kWarp / 2; offset > 0; offset /= 2) value",
+            "offset = kWarp / 4; offset > 0; offset /= 2) value",
+        ),
+        ("every lane writes its warp's value", "if (threadIdx.x % kWarp == 0) of_warp", "of_warp", "tsan"),
+        ("the minimum of a fold is a maximum", "return b < a ? b : a;", "return b < a ? a : b;"),
     )
     + in_file(
         "parzen_fused_cuda.cu",

@@ -9,6 +9,11 @@ extern "C" int parzen_centre(int dtype, const void* rows, const void* centre, co
   return guarded([&] { cuda::parzen_centre(DType(dtype), rows, centre, scale, n, d, moved, norms, device, stream); });
 }
 
+extern "C" int parzen_split(const float* moved, int64_t n, int64_t d, double unit, int sections, int low_section,
+                            void* halves, int device, std::uintptr_t stream) {
+  return guarded([&] { cuda::parzen_split(moved, n, d, unit, sections, low_section, halves, device, stream); });
+}
+
 extern "C" int parzen_accumulate(int dtype, const ParzenTile* tile, double* peak, double* sum, int device,
                                  std::uintptr_t stream) {
   return guarded([&] { cuda::parzen_accumulate(DType(dtype), *tile, peak, sum, device, stream); });

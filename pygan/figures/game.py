@@ -1,4 +1,4 @@
-"""The paper's figures, drawn with matplotlib, which is imported when the first one is drawn."""
+"""A game on the line, stage by stage: Figure 1 of the paper."""
 
 from __future__ import annotations
 

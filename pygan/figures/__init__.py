@@ -1,0 +1,6 @@
+"""The paper's figures, drawn with matplotlib, which is imported when the first one is drawn."""
+
+from pygan.figures.game import COLOURS, Stage, draw_game
+from pygan.figures.paper import draw_interpolation, draw_samples, paper, play_on_the_line
+
+__all__ = ["COLOURS", "Stage", "draw_game", "draw_interpolation", "draw_samples", "paper", "play_on_the_line"]

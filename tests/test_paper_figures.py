@@ -1,0 +1,90 @@
+"""pygan.figures.paper and `pygan figure`: what is drawn of which runs."""
+
+import sys
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+import pygan
+from pygan import cli, pictures
+from pygan.data import as_float
+from pygan.evaluate import nearest
+
+matplotlib = pytest.importorskip("matplotlib")
+PAPER = sys.modules["pygan.figures.paper"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return tiny.run(tmp_path_factory.mktemp("figures") / "run", "digits", epochs=1, batch_size=500)
+
+
+def picture(axes):
+    return torch.as_tensor(np.asarray(axes.get_images()[0].get_array()))
+
+
+def test_figure_1_has_the_four_stages_of_a_live_game(monkeypatch):
+    monkeypatch.setattr(PAPER, "_EPOCHS", (1, 2, 3))
+    stages = pygan.figures.play_on_the_line(seed=0)
+    assert [stage.title[:3] for stage in stages] == ["(a)", "(b)", "(c)", "(d)"]
+    early, alone = stages[:2]
+    assert torch.equal(early.p_g, alone.p_g)  # G is the same
+    for stage in stages:
+        for density in (stage.p_data, stage.p_g):
+            assert torch.trapezoid(density, stage.x).item() == pytest.approx(1, abs=0.02)
+    clear = (early.p_data + early.p_g) > 0.01 * (early.p_data + early.p_g).max()
+    assert torch.equal(clear, ~early.d_optimal.isnan())
+    wrong = [(stage.d - stage.d_optimal)[clear].abs().max().item() for stage in (early, alone)]
+    assert wrong[1] < 0.05 < wrong[0]  # D alone comes to D*
+    distances = [pygan.theory.jsd(stage.p_data, stage.p_g, stage.x).item() for stage in stages]
+    assert distances[3] < 0.9 * distances[0]
+
+
+def test_figure_2_has_the_nearest_training_image_beside_each_rows_last_sample(run):
+    figure = pygan.figures.paper(2, [run, run.path], seed=3)
+    left, right = figure.axes
+    assert torch.equal(picture(left), picture(right))  # a run or its folder
+    samples, train = run.sample(20, 3), as_float(run.splits.train.images)
+    _, indices = nearest(samples[4::5], train)
+    rows = [torch.cat([samples[5 * row : 5 * row + 5], train[indices[row]]]) for row in range(4)]
+    assert torch.equal(picture(left), pictures.grid(torch.cat(rows), 6).squeeze(2))
+    (frame,) = left.patches
+    width = picture(left).shape[1]
+    assert frame.get_x() == pytest.approx(width * 5 / 6, abs=1)
+    assert frame.get_x() + frame.get_width() == pytest.approx(width, abs=1)
+    assert left.get_title() == "digits, code2014"
+
+
+def test_the_nearest_training_image_is_found_in_all_chunks(run, monkeypatch):
+    samples, train = run.sample(7, 0), as_float(run.splits.train.images)
+    expected = train[nearest(samples, train)[1][:, 0]]
+    monkeypatch.setattr(PAPER, "_CHUNK", 5)
+    assert torch.equal(PAPER._nearest_training_images(run, samples), expected)
+
+
+def test_figure_3_walks_on_straight_lines_from_noise_to_noise(run):
+    (axes,) = pygan.figures.paper(3, [run], seed=5).axes
+    noise = run.noise(8, 5)
+    rows = [run.generate(torch.lerp(noise[i], noise[4 + i], torch.linspace(0, 1, 10)[:, None])) for i in range(4)]
+    difference = picture(axes).int() - pictures.grid(torch.cat(rows), 10).squeeze(2).int()
+    assert difference.abs().max() <= 1
+
+
+def test_the_command_writes_png_and_svg(run, tmp_path, capsys):
+    for number in ("2", "3"):
+        assert cli.main(["figure", number, "--run", str(run.path), "-o", str(tmp_path / "new" / f"f{number}.png")]) == 0
+        assert capsys.readouterr().out.split() == [
+            str(tmp_path / "new" / f"f{number}{end}") for end in (".png", ".svg")
+        ]
+    assert (tmp_path / "new" / "f2.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (tmp_path / "new" / "f3.svg").read_bytes()
+
+
+def test_what_is_refused(run):
+    with pytest.raises(ValueError, match="number must be 1, 2 or 3, got 4"):
+        pygan.figures.paper(4)
+    with pytest.raises(ValueError, match="Figure 1 is a game of its own and takes no runs"):
+        pygan.figures.paper(1, [run])
+    assert cli.main(["figure", "4"]) == 2
