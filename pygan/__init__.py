@@ -11,7 +11,7 @@ from pkgutil import extend_path
 
 __path__ = extend_path(__path__, __name__)
 
-from pygan import data, export, figures, inference, latent, nn, ops, semi_supervised, theory
+from pygan import conditionals, data, export, figures, inference, latent, nn, ops, semi_supervised, theory
 from pygan._build import build_info
 from pygan._version import __version__
 from pygan.evaluate import ParzenEstimate, ParzenWindow
@@ -28,6 +28,7 @@ __all__ = [
     "Run",
     "__version__",
     "build_info",
+    "conditionals",
     "data",
     "export",
     "figures",

@@ -93,11 +93,12 @@ def test_the_curve_rises_with_the_labels():
 def test_curves_of_a_run(run, monkeypatch):
     assert few_label_curves(run, per_class=(5,), draws=2)["pixels"][0].accuracy == 1.0
 
-    seen = []
-    monkeypatch.setattr(few_labels, "few_label_curve", lambda *given: seen.append(given[2]))
-    assert list(few_label_curves(run, per_class=(5,))) == ["pixels", "random weights", "discriminator"]
+    given = []
+    monkeypatch.setattr(few_labels, "few_label_curve", lambda *arguments: given.append(arguments))
+    assert list(few_label_curves(run, per_class=(5,), draws=3)) == ["pixels", "random weights", "discriminator"]
+    assert [len(arguments[0]) for arguments in given] == [2 * 3 * 5] * 3  # so that the draws of two times 5 differ
     images = run.splits.test.images
-    pixels, random, trained = seen[0], seen[1], seen[2]
+    pixels, random, trained = (arguments[2] for arguments in given)
     torch.testing.assert_close(pixels, images.flatten(1) / 255)
     assert torch.equal(trained, run.features(images))
     assert random.shape == trained.shape

@@ -104,9 +104,9 @@ def test_pictures_from_the_command_line(folder, words, columns, rows, tmp_path, 
     file = tmp_path / "path.png"
     assert main(["latent", words[0], folder, *words[1:], "-o", str(file)]) == 0
     assert capsys.readouterr().out.strip() == str(file)
-    picture = Image.open(file)
-    assert picture.size == (66 * columns - 2, 66 * rows - 2)
-    assert len(picture.getcolors(1 << 16) or ()) > 10
+    with Image.open(file) as picture:
+        assert picture.size == (66 * columns - 2, 66 * rows - 2)
+        assert len(picture.getcolors(1 << 16) or ()) > 10
 
 
 def test_a_conditional_run_has_a_class_for_each_row(folder, monkeypatch):

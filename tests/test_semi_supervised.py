@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import tiny
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -82,19 +83,10 @@ def test_it_learns_from_few_labels(tmp_path):
     assert model.history[-1].keys() >= {"supervised_loss", "d_loss", "g_loss", "valid_error"}
 
 
-def test_a_run_resumes_bit_for_bit(tmp_path, monkeypatch):
+def test_a_run_resumes_bit_for_bit(tmp_path):
     whole = semi_supervised.train(images(), 3, out=tmp_path / "whole", **TINY)
-    update = semi_supervised._Learner.update
-
-    def interrupted(learner, number):
-        update(learner, number)
-        if number == 3:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(semi_supervised._Learner, "update", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            semi_supervised.train(images(), 3, out=tmp_path / "cut", **TINY)
+    with tiny.killed_after(semi_supervised._Learner, 3):
+        semi_supervised.train(images(), 3, out=tmp_path / "cut", **TINY)
     again = semi_supervised.train(images(), 3, out=tmp_path / "cut", resume=True, **TINY)
     for ours, theirs in zip(again.discriminator.parameters(), whole.discriminator.parameters(), strict=True):
         assert torch.equal(ours, theirs)

@@ -1,8 +1,11 @@
 """A training run that takes a fraction of a second, for the tests of training and of the run folder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -55,3 +58,21 @@ def run_in_one_thread(out: Path, **settings: Any) -> None:
     """`run` for a process of its own."""
     torch.set_num_threads(1)
     run(out, **settings)
+
+
+@contextmanager
+def killed_after(learner: type, last: int) -> Iterator[None]:
+    """Inside, a training by this class of `pygan.fit.Learner` ends after update number `last` as if it were killed."""
+    update = learner.update
+
+    def then_die(self: Any, number: int) -> None:
+        update(self, number)
+        if number == last:
+            raise KeyboardInterrupt
+
+    learner.update = then_die
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        learner.update = update

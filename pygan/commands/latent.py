@@ -26,7 +26,7 @@ Draw what a generator makes of paths and sums in the space of noise.
 examples:
   pygan latent interpolate runs/mnist --spherical
   pygan latent walk runs/mnist --rows 5 --steps 12
-  pygan sample runs/mnist -n 64 --seed 0        shows the samples 0..63 of seed 0
+  pygan sample runs/mnist -n 64 --seed 0       shows samples 0..63 of seed 0
   pygan latent arithmetic runs/mnist --plus 3,17 --minus 8,9 --plus 1,2
 """
 _NEIGHBOURS = 9  # the sum itself is the first

@@ -16,7 +16,7 @@ Train what Table 1 of the paper needs, judge it by the authors' protocol, and
 print the table: the published rows, ours, and what training images score in
 place of samples. Given again, it goes on where it was interrupted.
 
-The whole of it takes hours on a GPU. TFD is given to researchers only, on
+It takes minutes to hours on a GPU. TFD is given to researchers only, on
 application; without its file the table says so.
 
 examples:

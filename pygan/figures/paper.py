@@ -53,6 +53,7 @@ _VISIBLE = 0.01  # D* is drawn where both densities together exceed this share o
 _COLUMNS = 6  # of Figure 2, the nearest training images included
 _SHOWN = 24
 _CHUNK = 5000  # training images that are compared at a time
+_PANEL, _TITLE = 5.0, 0.4  # inches: width of a panel, height of its title
 _STEPS, _PAIRS = 10, 4  # of an interpolation in Figure 3
 
 
@@ -213,9 +214,10 @@ def _panels(runs: Sequence[Run], cells: Callable[[Run], tuple[Tensor, int]]) -> 
 
     columns = min(2, len(runs))
     rows = math.ceil(len(runs) / columns)
-    figure = Figure(figsize=(5 * columns, 3.8 * rows), layout="constrained")
-    for run, axes in zip(runs, figure.subplots(rows, columns, squeeze=False).flat, strict=False):
-        picture = pictures.grid(*cells(run)).numpy()
+    drawn = [pictures.grid(*cells(run)).numpy() for run in runs]
+    height = _PANEL * max(picture.shape[0] / picture.shape[1] for picture in drawn) + _TITLE
+    figure = Figure(figsize=(_PANEL * columns, height * rows), layout="constrained")
+    for run, picture, axes in zip(runs, drawn, figure.subplots(rows, columns, squeeze=False).flat, strict=False):
         axes.imshow(picture.squeeze(2) if picture.shape[2] == 1 else picture, cmap="gray", vmin=0, vmax=255)
         axes.set_title(f"{run.splits.name}, {run.recipe.name}")
     for axes in figure.axes:

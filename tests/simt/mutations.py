@@ -35,8 +35,8 @@ MUTATIONS = {
         ),
         (
             "index in 32 bits",
-            "const std::int64_t first = static_cast<std::int64_t>(blockIdx.x)",
-            "const int first = int(blockIdx.x)",
+            "for (std::int64_t begin = first;",
+            "for (int begin = int(first);",
         ),
         ("gradient written where none is wanted", "if (gradient != nullptr) gradient[i]", "gradient[i]"),
         (
