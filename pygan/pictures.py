@@ -117,7 +117,7 @@ def points_png(samples: Tensor, data: Tensor | None = None) -> bytes:
             axes.hist(values[:, 0], bins=100, range=(low, high), density=True, alpha=0.6, label=name)
         else:
             axes.scatter(values[:, 0], values[:, 1], s=4, alpha=0.5, label=name)
-    axes.legend()
+    axes.legend(loc="upper right")
     encoded = io.BytesIO()
     figure.savefig(encoded, format="png")
     return encoded.getvalue()
