@@ -1,4 +1,4 @@
-"""What replaces `pygan.algorithm` where it gives the same numbers sooner. `make_step` chooses."""
+"""Faster steps that give the same numbers as `pygan.algorithm`. `make_step` chooses one."""
 
 import re
 from pathlib import Path

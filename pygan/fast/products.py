@@ -30,10 +30,10 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activatio
 
 
 def times(grad: Tensor, weight: Tensor) -> Tensor:
-    """grad weight, the gradient by a layer's input: grad [n, out], weight [out, in] -> [n, in]."""
+    """grad weight, the gradient with respect to a layer's input: grad [n, out], weight [out, in] -> [n, in]."""
     return affine(grad, weight.t(), None)
 
 
 def outer(grad: Tensor, x: Tensor) -> Tensor:
-    """grad^T x, the gradient by a layer's weight: grad [n, out], x [n, in] -> [out, in]."""
+    """grad^T x, the gradient with respect to a layer's weight: grad [n, out], x [n, in] -> [out, in]."""
     return affine(grad.t(), x.t(), None)

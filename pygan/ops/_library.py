@@ -97,7 +97,7 @@ def define(
         check(*args)
 
     def run(*args: Any) -> Any:
-        """For arguments in their place: the dispatcher's CPU key, and `plain`, see to that."""
+        """For arguments on devices that were checked, by the dispatcher's CPU key or by `plain`."""
         check(*args)
         device = "cuda" if args[0].is_cuda else "cpu"
         if torch.is_autocast_enabled(device):  # the public function has already chosen the dtype
@@ -246,7 +246,7 @@ def may_be_differentiated(*args: Any) -> bool:
 
 
 def plain(*args: Any) -> bool:
-    """Whether nothing of torch watches a call with these arguments, and the tensors' numbers are their memory.
+    """Whether a call with these arguments may go straight to the core, past torch's dispatcher.
 
     That is: eager mode without a transform or mode; dense tensors of one device, no subclass, no sign that is yet to be
     changed; and besides tensors only numbers, strings and None.
@@ -285,9 +285,9 @@ def under_autocast(tensor: Tensor) -> bool:
 def use_native(op: str, impl: Impl, tensor: Tensor) -> bool:
     """Whether the native kernel serves this tensor's device and dtype. Where not, the caller checks the arguments.
 
-    `auto` falls back to the reference and says so once. It also takes the reference while torch.export, ONNX export or
-    torch.jit.trace look on, so that what they write consists of torch's own operators and runs without pygan; and for
-    forward mode inside forward mode, in which torch loses the outer derivative of any autograd.Function.
+    `auto` falls back to the reference and says so once. It also uses the reference during torch.export, ONNX export and
+    torch.jit.trace, so that what they write consists of torch's own operators and runs without pygan; and for forward
+    mode inside forward mode, in which torch loses the outer derivative of any autograd.Function.
 
     Raises:
         ValueError: `impl` is none of the three.

@@ -56,7 +56,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, *, impl: Impl =
 
 
 def generator_loss(fake_logits: Tensor, objective: Objective = "non_saturating", *, impl: Impl = "auto") -> Tensor:
-    """What the generator minimises (Algorithm 1, second gradient, and the end of section 3).
+    """The loss of the generator (Algorithm 1, second gradient, and the end of section 3).
 
     Args:
         fake_logits: any shape, at least one element; logits of D on samples. float32, float64, bfloat16, on CUDA

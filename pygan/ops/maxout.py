@@ -92,7 +92,7 @@ def maxout_pool(x: Tensor, pieces: int, *, impl: Impl = "auto") -> Tensor:
 
 
 def _cast(tensor: Any, dtype: torch.dtype) -> Any:
-    """Under autocast, to the dtype of linear layers; float64 stays, as in torch, and what is no tensor of floats."""
+    """Cast floating-point tensors to the dtype of linear layers under autocast. float64 stays, as in torch."""
     if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.dtype == torch.float64:
         return tensor
     return tensor.to(dtype)
@@ -363,7 +363,7 @@ def _grad_weight(grad: Tensor, x: Tensor, index: Tensor, pieces: int) -> tuple[T
 
 
 def _sum(*terms: Tensor | None) -> Tensor | None:
-    """The sum of the terms that there are; None if there are none."""
+    """The sum of the terms that are not None; None if all are."""
     total = None
     for term in terms:
         if term is not None:

@@ -276,7 +276,7 @@ def _is_fused(x: Tensor) -> bool:
 
 @contextmanager
 def fused_below(values: int) -> Iterator[None]:
-    """For tests and benchmarks: on CUDA the fused kernel serves rows of fewer than `values` values in here."""
+    """Within this context, use the fused kernel on CUDA for rows of fewer than `values` values. For tests, benchmarks."""
     global _FUSED_BELOW
     before, _FUSED_BELOW = _FUSED_BELOW, values
     try:
