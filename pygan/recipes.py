@@ -391,7 +391,7 @@ RECIPES: dict[str, Recipe] = {
 
 _DEFAULTS = {
     "mnist": "code2014",
-    "cifar10": "cifar2014",
+    "cifar10": "dcgan",  # its recipes of 2014 are for a GPU and hours
     "tfd": "tfd2014",
 }  # Of other data: see `default_recipe`.
 _MNIST_NUMBERS = 784  # in an image; of larger ones, fully connected nets learn little more than the mean from few

@@ -151,7 +151,7 @@ def test_the_default_is_the_datas_own():
     shapes = {(3, 31, 45): "pictures", (3, 7, 300): "digits", (1, 28, 28): "digits", (1, 1, 784): "digits"}
     assert {shape: default_recipe("faces", shape) for shape in shapes} == shapes
     assert fit(None, "mnist").name == "code2014"
-    assert fit(None, "cifar10", 3072).name == "cifar2014"
+    assert fit(None, "cifar10", 3072).name == "dcgan"
     assert fit(None, "tfd", 2304).name == "tfd2014"
     assert fit(None, "gaussian", 1).name == fit(None, "points", 2).name == "relativistic"
     assert fit(None, "mnist", conditional=True).name == "conditional2014"

@@ -276,7 +276,7 @@ def _is_fused(x: Tensor) -> bool:
 
 @contextmanager
 def fused_below(values: int) -> Iterator[None]:
-    """Within this context, use the fused kernel on CUDA for rows of fewer than `values` values. For tests, benchmarks."""
+    """Within this context, use the fused kernel on CUDA for rows of fewer than `values` values (for tests)."""
     global _FUSED_BELOW
     before, _FUSED_BELOW = _FUSED_BELOW, values
     try:
