@@ -15,8 +15,10 @@ import shlex
 import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from torch import Tensor
 
 import pygan
 
-__all__ = ["Case", "Contender", "backward_of", "check", "main", "once"]
+__all__ = ["Case", "Contender", "backward_of", "check", "conditions", "main", "once", "time_interleaved", "timed"]
 
 Call = tuple[Callable[[], Any], Callable[[Any], object]]
 
@@ -81,12 +83,22 @@ def quantiles(times: list[float]) -> dict[str, float]:
     return {"p20": cuts[1], "median": statistics.median(times), "p80": cuts[7]}
 
 
+def timed(call: Callable[[], object], device: str, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds of a call, with all that it starts on the device."""
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    wait()
+    start = clock()
+    call()
+    wait()
+    return clock() - start
+
+
 def time_interleaved(
     calls: dict[str, Call], seconds: float, least_rounds: int, device: str = "cpu"
 ) -> dict[str, dict[str, float]]:
     """Microseconds of one call of each contender."""
     names = list(calls)
-    wait, turn = (torch.cuda.synchronize, 10) if device == "cuda" else (lambda: None, 1)
+    turn = 10 if device == "cuda" else 1
     for prepare, call in calls.values():  # warm up: compilers, caches, allocators
         for _ in range(3):
             call(prepare())
@@ -97,13 +109,8 @@ def time_interleaved(
         for name in names[first:] + names[:first]:
             prepare, call = calls[name]
             states = [prepare() for _ in range(turn)]
-            wait()
-            start = time.perf_counter_ns()
-            for state in states:
-                call(state)
-            wait()
-            times[name].append((time.perf_counter_ns() - start) / 1e3 / turn)
-            del state, states
+            times[name].append(1e6 * timed(partial(deque, map(call, states), 0), device) / turn)
+            del states
         rounds += 1
     return {name: quantiles(values) for name, values in times.items()}
 

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import conditions
+from harness import conditions, timed
 from torch import Tensor
 
 from pygan.ops import parzen_logsumexp, reference
@@ -179,11 +179,6 @@ def exact_values(x: Tensor, samples: Tensor, sigmas: list[float]) -> Tensor:
     return torch.stack([torch.logsumexp(-d2 / (2 * sigma**2), 1) for sigma in sigmas])
 
 
-def wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
 def extra_memory(call: Callable[[], object], device: str) -> float:
     """MiB that `call` needs at its peak beyond what was held before."""
     gc.collect()
@@ -202,14 +197,6 @@ def extra_memory(call: Callable[[], object], device: str) -> float:
     before = status("VmRSS")
     call()
     return (status("VmHWM") - before) / 1024
-
-
-def timed(call: Callable[[], object], device: str, clock: Callable[[], float] = time.perf_counter) -> float:
-    wait(device)
-    start = clock()
-    call()
-    wait(device)
-    return clock() - start
 
 
 def measure(options: argparse.Namespace, x: Tensor, samples: Tensor, device: str) -> list[dict[str, Any]]:

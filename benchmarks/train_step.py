@@ -20,7 +20,7 @@ from collections.abc import Callable
 from unittest import mock
 
 import torch
-from harness import conditions
+from harness import conditions, timed
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -158,19 +158,14 @@ def keep_freed_memory() -> None:
 
 def interleaved(cases: dict[str, Callable[[], object]], rounds: int, calls: int) -> dict[str, list[float]]:
     """Milliseconds of a call of each case, one number a round."""
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     times: dict[str, list[float]] = {name: [] for name in cases}
     for call in cases.values():
         for _ in range(6):
             call()
     for _ in range(rounds):
         for name, call in cases.items():
-            wait()
-            start = time.perf_counter()
-            for _ in range(calls):
-                call()
-            wait()
-            times[name].append(1e3 * (time.perf_counter() - start) / calls)
+            times[name].append(1e3 * timed(lambda call=call: [call() for _ in range(calls)], device) / calls)
     return times
 
 

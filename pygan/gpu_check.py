@@ -400,6 +400,9 @@ def main() -> int:
     if arguments.part:
         print(json.dumps(PARTS[arguments.part]()))
         return 0
+    if not (ROOT / "pyproject.toml").exists():
+        print("gpu_check: this needs a clone of pygan, with its tests and benchmarks: run it in one.", file=sys.stderr)
+        return 1
     report = Report(machine())
     if not report.machine["GPU"]:
         print(

@@ -31,6 +31,16 @@ def test_without_a_gpu_it_says_so_and_writes_nothing(command: list[str]) -> None
     assert results() == before
 
 
+def test_outside_of_a_clone_it_says_what_it_needs(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(gpu_check, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["gpu_check"])
+    assert gpu_check.main() == 1
+    assert capsys.readouterr() == (
+        "",
+        "gpu_check: this needs a clone of pygan, with its tests and benchmarks: run it in one.\n",
+    )
+
+
 def test_the_report(tmp_path: Path) -> None:
     report = Report(MACHINE)
     report.stages += [
