@@ -25,10 +25,12 @@ from pygan.batches import Batches
 from pygan.checkpoint import Part
 from pygan.data import Data, Splits, as_float, fingerprint
 from pygan.data.scaling import Unit
+from pygan.evaluate._pixels import check_images
 from pygan.fit import Cadence
 from pygan.learning import Keeping, LearnerSettings, LearnerWithParts, learn, settings_from
 from pygan.models.maxout_mlp import Discriminator, Generator
 from pygan.noise import draw_noise
+from pygan.ops._checks import check_shape, check_tensor
 from pygan.optim import AdamSettings, MovingAverage, trainable
 from pygan.settings import AT_LEAST_ONE, BELOW_ONE, POSITIVE, SIZES, find, setting
 
@@ -88,10 +90,9 @@ class Conditionals:
             TypeError: a mask that is not bool.
             ValueError: wrong shapes, or n < 1.
         """
-        if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
-            raise ValueError(f"fill: images must have shape {['m', *self.shape]}, got {list(images.shape)}")
-        if n < 1:
-            raise ValueError(f"fill: n must be at least 1, got {n}")
+        check_images("fill", "images", images, self.shape)
+        if type(n) is not int or n < 1:
+            raise ValueError(f"fill: n must be an int of at least 1, got {n!r}")
         mask = _expanded(known, images)
         given = as_float(images.cpu())
         random = None if seed is None else torch.Generator().manual_seed(seed)
@@ -109,6 +110,7 @@ class Conditionals:
 
         The arguments are those of `fill`.
         """
+        check_images("save_picture", "images", images, self.shape)
         mask, whole = _expanded(known, images), as_float(images.cpu())
         shown = torch.where(mask, whole, torch.full_like(whole, _GRAY))
         cells = torch.cat([whole[:, None], shown[:, None], self.fill(images, known, n, seed)], 1)
@@ -150,8 +152,17 @@ def log_density_of_missing(images: Tensor, known: Tensor, completions: Tensor, s
     Returns:
         float64 [m]: log mean_i N(x_S; c_i, sigma^2), over the pixels S that are not known.
     """
-    if sigma <= 0:
-        raise ValueError(f"log_density_of_missing: sigma must be greater than 0, got {sigma}")
+    op = "log_density_of_missing"
+    if not 0 < sigma < math.inf:
+        raise ValueError(f"{op}: sigma must be greater than 0 and finite, got {sigma}")
+    check_tensor(op, "images", images)
+    check_shape(op, "images", images, "[m, C, H, W]", images.ndim == 4)
+    check_tensor(op, "completions", completions)
+    fits = completions.ndim == 5 and completions.shape[1] > 0 and completions[:, 0].shape == images.shape
+    expected = f"[{len(images)}, n >= 1, {', '.join(map(str, images.shape[1:]))}]"
+    check_shape(op, "completions", completions, expected, fits)
+    if not completions.is_floating_point():
+        raise TypeError(f"{op}: completions must be floating point, in [0, 1], got {completions.dtype}")
     missing = ~_expanded(known, images)
     differences = (completions.double() - as_float(images.cpu()).double()[:, None]) * missing[:, None]
     exponents = differences.square().flatten(2).sum(2) / (-2 * sigma**2)
@@ -269,9 +280,12 @@ def _between(n: int, size: int, device: torch.device) -> Tensor:
 
 def _expanded(known: Tensor, images: Tensor) -> Tensor:
     """Return the user's mask as bool [m, C, H, W] on the CPU."""
-    if known.dtype != torch.bool:
-        raise TypeError(f"known: must be bool, True where the image is given, got {known.dtype}")
+    if not isinstance(known, Tensor) or known.dtype != torch.bool:
+        got = known.dtype if isinstance(known, Tensor) else type(known).__name__
+        raise TypeError(f"known: must be a bool tensor, True where the image is given, got {got}")
     try:
+        if known.ndim < 2 or known.shape[-2:] != images.shape[-2:]:
+            raise RuntimeError
         return known.cpu().expand(images.shape)
     except RuntimeError:
         _, channels, height, width = images.shape

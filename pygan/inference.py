@@ -22,10 +22,12 @@ from torch.autograd import grad
 
 from pygan.checkpoint import digest, state_of
 from pygan.data import as_float
+from pygan.evaluate._pixels import check_images
 from pygan.fit import Cadence
 from pygan.game import Game, evaluating
 from pygan.learning import Keeping, LearnerSettings, LearnerWithParts, learn, settings_from
 from pygan.noise import clamp_noise
+from pygan.ops._checks import check_shape
 from pygan.optim import Adam, AdamSettings, trainable
 from pygan.run import Run
 from pygan.settings import AT_LEAST_ONE, SIZES, setting
@@ -89,6 +91,7 @@ class Encoder(nn.Module):
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Return the noise of many images, in pieces, without a graph: as `forward`, but on the CPU."""
+        check_images("encode", "images", images, self.game.shape)
         device = next(self.parameters()).device
         with evaluating(self):
             return torch.cat([self(piece.to(device)).cpu() for piece in images.split(_AT_ONCE)])
@@ -104,6 +107,9 @@ class Encoder(nn.Module):
             steps: at least 0.
             learning_rate: Adam's.
         """
+        check_images("refine", "images", images, self.game.shape)
+        if type(steps) is not int or steps < 0:
+            raise ValueError(f"refine: steps must be an int of at least 0, got {steps!r}")
         return torch.cat([self._refine(piece, steps, learning_rate) for piece in images.split(_AT_ONCE)])
 
     def _refine(self, images: Tensor, steps: int, learning_rate: float) -> Tensor:
@@ -140,7 +146,13 @@ class Encoder(nn.Module):
             images: [n, C, H, W], uint8 or float32 in [0, 1].
             noise: [n, noise_size]; None is the prediction.
         """
-        noise = clamp_noise(self.game.noise, self.encode(images)) if noise is None else noise
+        op = "reconstruction_error"
+        check_images(op, "images", images, self.game.shape)
+        check_shape(op, "images", images, "[n >= 1, ...]", len(images) > 0)
+        if noise is None:
+            noise = clamp_noise(self.game.noise, self.encode(images))
+        expected = [len(images), self.game.noise_size]
+        check_shape(op, "noise", noise, str(expected), list(noise.shape) == expected)
         return float((self.reconstruct(noise) - as_float(images.cpu())).square().double().mean())
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pygan.ops._checks import check_shape, check_tensor
+from pygan.ops._checks import check_dtype, check_shape, check_tensor
 
 __all__ = ["arithmetic", "interpolate", "neighbours", "walk"]
 
@@ -38,6 +38,7 @@ def interpolate(start: Tensor, end: Tensor, steps: int, spherical: bool = False)
     """
     for name, noise in (("start", start), ("end", end)):
         check_tensor("interpolate", name, noise)
+        check_dtype("interpolate", name, noise)
         check_shape("interpolate", name, noise, "[n, size]", noise.ndim == 2)
     check_shape("interpolate", "end", end, f"{list(start.shape)}, as start", end.shape == start.shape)
     if steps < 2:

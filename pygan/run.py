@@ -18,6 +18,7 @@ from pygan.checkpoint import Checkpoint, Part, take_over
 from pygan.data import Batch, Splits, as_float, fingerprint
 from pygan.data.scaling import SCALES
 from pygan.evaluate import ParzenEstimate, ParzenWindow
+from pygan.evaluate._pixels import check_images
 from pygan.evaluate.references import result_rows
 from pygan.features import hidden_layers
 from pygan.folder import RunFolder, check_tables
@@ -183,6 +184,7 @@ class Run:
             ValueError: no such layer; a discriminator of the user's own without an attribute `hidden` that has its
                 hidden layers in order (an `nn.Sequential`, an `nn.ModuleList` or a list).
         """
+        check_images("features", "images", images, self.shape)
         pieces = [hidden_layers(self.game, piece, layers, pool).cpu() for piece in images.split(_AT_ONCE)]
         return torch.cat(pieces)
 

@@ -34,6 +34,7 @@ from pygan.batches import Batches
 from pygan.checkpoint import Part
 from pygan.data import Batch, Data, Splits, as_float, fingerprint
 from pygan.data.scaling import Unit
+from pygan.evaluate._pixels import check_images
 from pygan.fit import Cadence
 from pygan.game import evaluating
 from pygan.learning import Keeping, LearnerSettings, LearnerWithParts, learn, settings_from
@@ -104,7 +105,7 @@ class ClassDiscriminator(nn.Module):
         self, shape: Sequence[int], classes: int, hidden: Sequence[int], input_noise: float, hidden_noise: float
     ) -> None:
         super().__init__()
-        self.input_noise, self.hidden_noise = input_noise, hidden_noise
+        self.shape, self.input_noise, self.hidden_noise = tuple(shape), input_noise, hidden_noise
         self.hidden = nn.ModuleList(NormalisedLinear(*pair) for pair in pairwise([math.prod(shape), *hidden]))
         self.output = NormalisedLinear(hidden[-1], classes)
 
@@ -192,6 +193,7 @@ class SemiSupervised:
         Args:
             images: [n, C, H, W], uint8 or float32 in [0, 1].
         """
+        check_images("predict", "images", images, self.discriminator.shape)
         return _predict(self.discriminator, images)
 
 
@@ -277,8 +279,10 @@ def repeat(
         out: a folder for all of them: draw number i is kept in out/<seed + i>.
         **arguments: other arguments and settings of `train`.
     """
-    if draws < 1:
-        raise ValueError(f"repeat: draws must be at least 1, got {draws}")
+    if type(draws) is not int or draws < 1:
+        raise ValueError(f"repeat: draws must be an int of at least 1, got {draws!r}")
+    if arguments.get("resume") and out is None:
+        raise ValueError("repeat: resume=True needs out=, the folder of all draws")
     errors = tuple(
         train(
             data,
@@ -369,8 +373,8 @@ def _labels(batch: Batch) -> Tensor:
 
 def _draw_labels(splits: Splits, per_class: int, seed: int) -> Tensor:
     """Return the indices of so many training images of each class, drawn by the seed: int64 [classes * per_class]."""
-    if per_class < 1:
-        raise ValueError(f"train: labels_per_class must be at least 1, got {per_class}")
+    if type(per_class) is not int or per_class < 1:
+        raise ValueError(f"train: labels_per_class must be an int of at least 1, got {per_class!r}")
     if splits.classes is None or splits.train.labels is None:
         raise ValueError(f"train: data must have labels, and {splits.name!r} has none; pass a pair (images, labels)")
     random = torch.Generator().manual_seed(seed)

@@ -47,7 +47,7 @@ def test_masks_may_have_several_shapes(model):
     filled = model.fill(given, known, seed=0)
     assert torch.equal(model.fill(given, known[None], seed=0), filled)
     assert torch.equal(model.fill(given, known.expand(3, 1, 4, 4), seed=0), filled)
-    with pytest.raises(TypeError, match=r"known: must be bool, .* got torch\.float32"):
+    with pytest.raises(TypeError, match=r"known: must be a bool tensor, .* got torch\.float32"):
         model.fill(given, known.float())
     with pytest.raises(ValueError, match=r"known: must have shape \[4, 4\], .* got \[3, 3\]"):
         model.fill(given, known[:3, :3])
@@ -116,7 +116,7 @@ def test_log_density_of_missing():
     window = Normal(completions[0, :, 0].double(), 0.3).log_prob(image[0].double())
     expected = window[:, :, 1].sum(1).logsumexp(0) - math.log(3)
     torch.testing.assert_close(log_density_of_missing(image, known, completions, 0.3), expected[None])
-    with pytest.raises(ValueError, match="sigma must be greater than 0, got 0"):
+    with pytest.raises(ValueError, match="sigma must be greater than 0 and finite, got 0"):
         log_density_of_missing(image, known, completions, 0)
 
 
@@ -127,3 +127,43 @@ def test_a_picture_shows_what_is_known(model, tmp_path):
     with Image.open(tmp_path / "filled.png") as picture:
         width, height = picture.size
     assert width / height == pytest.approx(5 / 4, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"completions": torch.rand(2, 1, 4, 4)}, r"completions must have shape \[2, n >= 1, 1, 4, 4\], got"),
+        ({"completions": torch.rand(1, 3, 1, 4, 4)}, "completions must have shape"),
+        ({"completions": torch.rand(2, 3, 1, 1, 1)}, "completions must have shape"),
+        ({"completions": torch.rand(2, 0, 1, 4, 4)}, "completions must have shape"),
+        ({"completions": torch.zeros(2, 3, 1, 4, 4, dtype=torch.uint8)}, "completions must be floating point"),
+        ({"images": torch.rand(1, 4, 4)}, "images must have shape"),
+        ({"sigma": math.nan}, "sigma must be greater than 0 and finite, got nan"),
+        ({"known": torch.tensor(True)}, "known: must have shape"),
+        ({"known": torch.ones(4, 1, dtype=torch.bool)}, "known: must have shape"),
+    ],
+)
+def test_nothing_is_stretched_to_fit(change, message):
+    arguments = {
+        "images": torch.rand(2, 1, 4, 4),
+        "known": known_part("left", (1, 4, 4)),
+        "completions": torch.rand(2, 3, 1, 4, 4),
+        "sigma": 0.2,
+    }
+    assert log_density_of_missing(**arguments).shape == (2,)
+    with pytest.raises((TypeError, ValueError), match=message):
+        log_density_of_missing(**{**arguments, **change})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (torch.full((2, 1, 4, 4), math.nan), r"images must lie in \[0, 1\]"),
+        (torch.full((2, 1, 4, 4), 200.0), r"images must lie in \[0, 1\]"),
+        (torch.rand(1, 4, 4), "images must have shape"),
+        (torch.rand(2, 1, 4, 4).numpy(), "images must be a"),
+    ],
+)
+def test_images_are_looked_at(model, given, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        model.fill(given, known_part("left", model.shape))

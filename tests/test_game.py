@@ -44,6 +44,15 @@ MOMENTS = {"uniform": (math.sqrt(3), 1, 1.8), "normal": (6, 1, 3), "unit_uniform
 
 
 @pytest.mark.parametrize("distribution", NOISES)
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_few_noise_vectors_are_the_first_of_many(distribution, size):
+    """So that `pygan latent arithmetic` can name samples by their numbers, however many were drawn."""
+    many = draw_noise(distribution, 64, size, random=torch.Generator().manual_seed(0))
+    for n in range(1, 64):
+        assert torch.equal(draw_noise(distribution, n, size, random=torch.Generator().manual_seed(0)), many[:n])
+
+
+@pytest.mark.parametrize("distribution", NOISES)
 def test_noise_is_of_its_distribution(distribution):
     bound, variance, fourth = MOMENTS[distribution]
     noise = draw_noise(distribution, 2000, 50)

@@ -78,6 +78,24 @@ def test_what_cannot_be_is_refused(run, tmp_path):
         inference.train(dataclasses.replace(run, game=dataclasses.replace(run.game, classes=3)), out=tmp_path / "other")
 
 
+def test_reconstruction_pairs_images_and_noise(run, tmp_path):
+    encoder = inference.train(run, out=tmp_path / "pairs", **SHORT)
+    images = run.sample(3, seed=0)
+    noise = encoder.encode(images)
+    assert encoder.reconstruction_error(images, noise) >= 0
+    for given, z, message in (
+        (images, noise[:1], r"noise must have shape \[3, "),
+        (images[:1], noise, r"noise must have shape \[1, "),
+        (images[:0], noise[:0], "images must have shape"),
+        (images * torch.nan, noise, r"images must lie in \[0, 1\]"),
+        (images[0], noise, "images must have shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            encoder.reconstruction_error(given, z)
+    with pytest.raises(ValueError, match="steps must be an int of at least 0, got -1"):
+        encoder.refine(images, steps=-1)
+
+
 @pytest.mark.parametrize("distribution", ["uniform", "normal", "unit_uniform"])
 def test_noise_is_clamped_to_what_can_be_drawn(distribution):
     noise = draw_noise(distribution, 100, 10)

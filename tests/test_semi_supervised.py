@@ -115,7 +115,7 @@ def test_draws_have_a_spread(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"labels_per_class": 0}, "labels_per_class must be at least 1, got 0"),
+        ({"labels_per_class": 0}, "labels_per_class must be an int of at least 1, got 0"),
         (
             {"labels_per_class": 99},
             r"at most \d+, the number of training images of class '\d'",
