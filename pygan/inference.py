@@ -191,7 +191,7 @@ def train(
     if run.game.classes:
         raise ValueError("train: run must not be conditional: its samples depend on labels too")
     weights = {name: tensor.cpu().contiguous() for name, tensor in state_of({"generator": run.generator}).items()}
-    facts = {"run": str(run.path), "generator": digest(weights, "")}
+    facts = {"generator": digest(weights, "")}
 
     def make(on: torch.device) -> _Learner:
         return _Learner(run.game, chosen, on)

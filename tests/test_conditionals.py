@@ -51,9 +51,9 @@ def test_masks_may_have_several_shapes(model):
         model.fill(given, known.float())
     with pytest.raises(ValueError, match=r"known: must have shape \[4, 4\], .* got \[3, 3\]"):
         model.fill(given, known[:3, :3])
-    with pytest.raises(ValueError, match=r"images must have shape \['m', 1, 4, 4\], got \[3, 1, 2, 2\]"):
+    with pytest.raises(ValueError, match=r"images must have shape \[n, 1, 4, 4\], got \[3, 1, 2, 2\]"):
         model.fill(given[:, :, :2, :2], known)
-    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n must be an int of at least 1, got 0"):
         model.fill(given, known, 0)
 
 

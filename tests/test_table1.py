@@ -117,6 +117,7 @@ def test_what_is_not_there_is_said(tmp_path, monkeypatch):
     assert "Not measured: tfd: tfd: TFD_48x48.mat is not on this machine" in table.markdown()
 
 
+@pytest.mark.filterwarnings("ignore::pygan.health.HealthWarning")  # so tiny a run may collapse in the seconds it has
 def test_a_short_version_says_that_it_is_one_and_has_its_own_folder(tmp_path, mnist, monkeypatch):
     monkeypatch.setattr(sys.modules["pygan.plan"], "_SECONDS", 0.05)
     table = pygan.table1(
