@@ -19,6 +19,7 @@ import torch
 from harness import Case, Contender, backward_of, main, once
 from torch import Tensor
 
+from pygan.fast.graph import capture
 from pygan.ops import maxout, reference
 
 OPS = torch.ops.pygan
@@ -104,10 +105,7 @@ def replayed(call: Callable[[], object]) -> Callable[[], object]:
     for _ in range(3):
         call()
     torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        call()
-    return graph.replay
+    return capture(call, torch.device("cuda"))
 
 
 def route_case(shape: Sequence[int], dtype: torch.dtype, device: str) -> Case:

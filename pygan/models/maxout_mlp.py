@@ -12,7 +12,7 @@ from pygan.nn import Maxout
 from pygan.ops import dropout
 from pygan.settings import SIZES, setting
 
-__all__ = ["Discriminator", "Generator", "MaxoutMLP"]
+__all__ = ["Discriminator", "Generator", "MaxoutMLP", "maxout_discriminator"]
 
 
 class Generator(nn.Module):
@@ -93,6 +93,11 @@ class Discriminator(nn.Module):
         return self.output(x).squeeze(1)
 
 
+def maxout_discriminator(model: FullyConnected, shape: Sequence[int], hidden: Sequence[int]) -> Discriminator:
+    """Return a discriminator with the model's settings, and with these units in its maxout layers."""
+    return Discriminator(shape, hidden, model.pieces, model.discriminator_range, model.keep_input, model.keep_hidden)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MaxoutMLP(FullyConnected):
     """The paper's architecture for MNIST; the defaults are the sizes of its authors' code."""
@@ -113,11 +118,4 @@ class MaxoutMLP(FullyConnected):
 
     def make_discriminator(self, shape: Sequence[int], classes: int = 0) -> Discriminator:
         self.refuse_classes(classes)
-        return Discriminator(
-            shape,
-            self.discriminator_hidden,
-            self.pieces,
-            self.discriminator_range,
-            self.keep_input,
-            self.keep_hidden,
-        )
+        return maxout_discriminator(self, shape, self.discriminator_hidden)

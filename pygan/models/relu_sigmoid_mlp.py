@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pygan.models.fully_connected import FullyConnected, start_at_mean, start_uniform
-from pygan.models.maxout_mlp import Discriminator
+from pygan.models.maxout_mlp import Discriminator, maxout_discriminator
 from pygan.settings import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, SIZES, setting
 
 __all__ = ["DeepenedGenerator", "ReluSigmoidGenerator", "ReluSigmoidMLP", "relu_sigmoid"]
@@ -153,14 +153,7 @@ class ReluSigmoidMLP(FullyConnected):
 
     def make_discriminator(self, shape: Sequence[int], classes: int = 0) -> Discriminator:
         self.refuse_classes(classes)
-        return Discriminator(
-            shape,
-            self.discriminator_hidden,
-            self.pieces,
-            self.discriminator_range,
-            self.keep_input,
-            self.keep_hidden,
-        )
+        return maxout_discriminator(self, shape, self.discriminator_hidden)
 
     def rate_scale(self, shape: Sequence[int]) -> float:
         """Return 1: the authors chose the rates for each data set."""
