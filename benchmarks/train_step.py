@@ -29,7 +29,7 @@ from pygan import optim
 from pygan.batches import Batches
 from pygan.data import Batch
 from pygan.data.scaling import Unit
-from pygan.fast import fused, make_step, products
+from pygan.fast import fused, make_step
 from pygan.game import Game
 from pygan.recipes import RECIPES, Recipe
 
@@ -129,16 +129,6 @@ def pygan_step(images: Tensor, batch: int, **settings: object) -> Callable[[], N
     step, rates = make_step(game, recipe, device), optim.Rates(0.1, 0.1, 0.5)
     batches = Batches(Batch(images.view(-1, *SHAPE)), batch, 0, device, Unit())
     return lambda: step(batches, rates)
-
-
-def by_mkl(step: Callable[[], None]) -> Callable[[], None]:
-    """The step with torch's ordinary products, which MKL computes on x86."""
-
-    def run() -> None:
-        with mock.patch.object(products, "HAS_ONEDNN", False):
-            step()
-
-    return run
 
 
 # ---- timing ---------------------------------------------------------------------------------------------------------
@@ -324,7 +314,13 @@ def main() -> None:
     baselines = list(theirs)
     theirs["torch, eager, tuned"] = tuned_step(images, args.batch)
     theirs["pygan's plain step, alternating"] = pygan_step(images, args.batch, updates="alternating", step="plain")
-    others = {f"{name}, MKL's products": by_mkl(step) for name, step in ours.items() if "float32" in name}
+    others = {
+        f"pygan, {updates}, float32, products of {library}": pygan_step(
+            images, args.batch, updates=updates, products=library
+        )
+        for updates in ("alternating", "simultaneous")
+        for library in ("torch", "onednn")
+    }
     on_cpu = args.device.type == "cpu"
     report_steps(theirs | ours | (others if on_cpu else {}), baselines, "torch, eager, tuned", args)
     if on_cpu:

@@ -108,6 +108,9 @@ class Recipe(Settings):
         "float32", "of the matrix products; weights, losses and evaluation stay float32"
     )
     step: Literal["auto", "plain"] = setting("auto", "auto: the fastest step for a game; plain: the reference")
+    products: Literal["auto", "torch", "onednn"] = setting(
+        "auto", "library of the fused step's matrix products on the CPU; auto measures which is the faster one"
+    )
     deterministic: bool = setting(False, "use deterministic algorithms only (CUDA; the CPU's always are)")
 
     evaluate_every: int = setting(5, "epochs between evaluations on the validation split", AT_LEAST_ONE)

@@ -27,7 +27,8 @@ from pygan.batches import Batches
 from pygan.checkpoint import Part
 from pygan.data import Data, Splits, fingerprint
 from pygan.export import model_card
-from pygan.fast import make_step
+from pygan.fast import choose_products, make_step
+from pygan.fast.products import Library
 from pygan.fit import Cadence, Fit
 from pygan.folder import DamagedError, RunFolder, choose_folder
 from pygan.game import Game, make_game
@@ -81,7 +82,7 @@ def train(
         out: the run folder; None makes runs/<data>, runs/<data>-2, ... A folder that holds a run is never overwritten.
         epochs: passes over the training images; None uses the recipe's number.
         device: "auto" (CUDA if there is one, else the CPU) or any torch device.
-        seed: at least 0. On the CPU the same seed gives the same bits.
+        seed: at least 0. On the CPU the same seed gives the same bits, with the same `threads` and `products`.
         resume: continue from the last checkpoint in the run folder, or start if there is none. A finished run is
             returned unchanged, unless `epochs` is larger than before. All other arguments must be the same as before.
         progress: show the progress on standard error: on a terminal or in a notebook as one line that is rewritten,
@@ -145,7 +146,8 @@ def train(
             config["data"]["scale"] = {"name": game.scale.name, **game.scale.state()}
             own = own_roles(config["players"])
             run = Run(game, used, folder.path, seed, config["data"], [], splits, threads, own)
-            play = _Play(run, game, splits, folder, device)
+            config["products"] = choose_products(game, used, device, before)
+            play = _Play(run, game, splits, folder, device, config["products"])
             board = Board() if used.tensorboard else None
             fit = Fit(play, folder, play.cadence(), device, None if on_epoch is None else _asking(on_epoch, run), board)
             fit.restore(longer=before is not None and used.epochs > before["recipe"].epochs)
@@ -160,7 +162,7 @@ def train(
             best, entry = _best_run(run, folder, game)
             if not folder.is_finished():
                 best.export(folder.path / "generator.safetensors")
-                _write_result(best, entry, fit, folder, device)
+                _write_result(best, entry, fit, folder, device, config["products"])
                 replace_file(folder.path / "README.md", model_card(best, folder.read_result() or {}).encode())
     if progress and is_live():
         say(summary(folder))
@@ -172,14 +174,16 @@ class _Play:
 
     fit: Fit
 
-    def __init__(self, run: Run, game: Game, splits: Splits, folder: RunFolder, device: torch.device) -> None:
+    def __init__(
+        self, run: Run, game: Game, splits: Splits, folder: RunFolder, device: torch.device, products: Library
+    ) -> None:
         self.run, self.game, self.splits, self.folder, self.device = run, game, splits, folder, device
         self.recipe = recipe = run.recipe
         self.averaged = None
         if recipe.averaging > 0:
             self.averaged = MovingAverage(game.generator, recipe.averaging)
             run.game = replace(game, generator=self.averaged.module)
-        self.step = make_step(game, recipe, device)
+        self.step = make_step(game, replace(recipe, products=products), device)
         self.batches = Batches(splits.train, recipe.batch_size, run.seed, device, game.scale, recipe.flip)
         self.updates_per_epoch = max(1, self.batches.per_epoch // recipe.k)
         self.statistics = game.objective.statistics
@@ -264,7 +268,9 @@ def _asking(on_epoch: Callable[[Run], object], run: Run) -> Callable[[], object]
     return lambda: on_epoch(run) is not False and not run.stopping
 
 
-def _write_result(run: Run, entry: Mapping[str, Any], fit: Fit, folder: RunFolder, device: torch.device) -> None:
+def _write_result(
+    run: Run, entry: Mapping[str, Any], fit: Fit, folder: RunFolder, device: torch.device, products: Library
+) -> None:
     """Evaluate the best generator on the test split, which is used here for the first time, and write the result.
 
     `entry` is the entry of the history for the epoch of these weights.
@@ -283,6 +289,7 @@ def _write_result(run: Run, entry: Mapping[str, Any], fit: Fit, folder: RunFolde
             "spread": entry["spread"],
             "splits": run.splits.protocol,
             "threads": run.threads,
+            "products": products,
             "validation_log_likelihood": entry["log_likelihood"],
             "best_epoch": entry["epoch"],
             "epochs": len(fit.history),
