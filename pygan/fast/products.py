@@ -5,9 +5,9 @@ as long on a Zen 4, and longer on an Intel Xeon. So a run measures both at its o
 libraries add in different orders, and a resumed run is to have the bits of one that was not interrupted.
 """
 
-import itertools
 import math
 import time
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal, NamedTuple, get_args
 
@@ -22,8 +22,8 @@ __all__ = ["Layer", "Library", "Products", "faster_library"]
 Library = Literal["torch", "onednn"]
 Activation = Literal["none", "relu", "sigmoid"]
 
-_ROUNDS = 5
-_MARGIN = 1.2  # by which oneDNN must be faster: a choice between equals would differ from process to process
+_ROUNDS = 8
+_MARGIN = 1.1  # by which oneDNN must be faster: a choice between equals would differ from process to process
 
 
 class Layer(NamedTuple):
@@ -70,24 +70,36 @@ def faster_library(asked: Literal["auto", "torch", "onednn"], layers: tuple[Laye
 
 @cache
 def _measured(layers: tuple[Layer, ...], dtype: torch.dtype, threads: int) -> Library:
-    seconds: dict[Library, float] = {"torch": 0.0, "onednn": 0.0}
-    for layer in layers:
-        for (library, _), least in _least_seconds(layer, dtype).items():
-            seconds[library] += least
+    seconds = _least_seconds(layers, dtype)
     return "onednn" if seconds["onednn"] * _MARGIN < seconds["torch"] else "torch"
 
 
-def _least_seconds(layer: Layer, dtype: torch.dtype) -> dict[tuple[Library, str], float]:
-    """The least seconds of each of a layer's products by each library, in calls that take turns."""
-    rows, inputs, outputs, backward = layer
-    shapes = (rows, inputs), (outputs, inputs), (outputs,), (rows, outputs)
-    x, weight, bias, grad = (torch.full(shape, 0.5, dtype=dtype) for shape in shapes)
-    operands = {"affine": (x, weight, bias)} | ({"times": (grad, weight), "outer": (grad, x)} if backward else {})
-    least: dict[tuple[Library, str], float] = {}
+def _least_seconds(layers: Sequence[Layer], dtype: torch.dtype) -> dict[Library, float]:
+    """The least seconds in which each library computes the products of all layers.
+
+    The libraries take turns, and each turn goes through all layers, so that operands come from the caches or from
+    memory as they do in a step.
+    """
+    operands = [_operands(layer, dtype) for layer in layers]
+    least: dict[Library, float] = dict.fromkeys(get_args(Library), math.inf)
     for _ in range(_ROUNDS):
-        for product, library in itertools.product(operands, get_args(Library)):
+        for library in least:
             start = time.perf_counter()
-            getattr(Products(library), product)(*operands[product])
-            took = time.perf_counter() - start
-            least[library, product] = min(took, least.get((library, product), math.inf))
+            _multiply_all(Products(library), layers, operands)
+            least[library] = min(least[library], time.perf_counter() - start)
     return least
+
+
+def _operands(layer: Layer, dtype: torch.dtype) -> list[Tensor]:
+    """x, weight, bias and the gradient with respect to the output."""
+    rows, inputs, outputs, _ = layer
+    shapes = (rows, inputs), (outputs, inputs), (outputs,), (rows, outputs)
+    return [torch.full(shape, 0.5, dtype=dtype) for shape in shapes]
+
+
+def _multiply_all(products: Products, layers: Sequence[Layer], operands: Sequence[list[Tensor]]) -> None:
+    for layer, (x, weight, bias, grad) in zip(layers, operands, strict=True):
+        products.affine(x, weight, bias)
+        if layer.backward:
+            products.times(grad, weight)
+            products.outer(grad, x)
