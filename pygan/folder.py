@@ -2,7 +2,10 @@
 
     runs/mnist/config.toml              every setting, the data, the players
     runs/mnist/log.jsonl                one line for each epoch
+    runs/mnist/report.html              a page that shows all of it; drawn after evaluations and at the end
+    runs/mnist/curves.png, curves.svg   the log as curves; drawn with the page
     runs/mnist/samples/0005.png         samples after epoch 5, always from the same noise
+    runs/mnist/samples.gif              these pictures in turn; drawn with the page
     runs/mnist/checkpoints/             last.safetensors and best.safetensors
     runs/mnist/generator.safetensors    the generator that was evaluated, for use elsewhere; written at the end
     runs/mnist/README.md                a model card that describes it; written at the end
@@ -234,10 +237,26 @@ class RunFolder:
         """Return where the picture of an epoch goes."""
         return self.path / "samples" / f"{epoch:04}.png"
 
+    @property
+    def report(self) -> Path:
+        """Where the page about the run lies, if it has one."""
+        return self.path / "report.html"
+
+    def write_picture(self, epoch: int, png: bytes) -> None:
+        """Store the picture of an epoch."""
+        path = self.samples(epoch)
+        path.parent.mkdir(exist_ok=True)
+        replace_file(path, png)
+
+    def pictures(self) -> list[tuple[int, Path]]:
+        """Return the epochs that have a picture, ascending, and where it lies."""
+        found = (self.path / "samples").glob("*.png")
+        return sorted((int(path.stem), path) for path in found if path.stem.isdecimal())
+
     def last_picture(self) -> Path | None:
         """Return the picture of the highest epoch, or None if there is none."""
-        pictures = [path for path in (self.path / "samples").glob("*.png") if path.stem.isdecimal()]
-        return max(pictures, key=lambda path: int(path.stem), default=None)
+        pictures = self.pictures()
+        return pictures[-1][1] if pictures else None
 
 
 def check_tables(tables: Mapping[str, Any], kinds: Mapping[str, Any], path: Path) -> None:
