@@ -15,12 +15,13 @@ Files are replaced atomically: written to a temporary file, flushed to the disk,
 moment, its folder has either the old file or the new one. The callers decide what the tables contain.
 """
 
+import itertools
 import json
 import math
 import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -53,10 +54,10 @@ class RunFolder:
 
     Args:
         path: the folder; a leading ~ means the user's home.
-        made: whether this process made the folder for this run.
+        made: the folders that this process has made for this run, the innermost first.
     """
 
-    def __init__(self, path: str | Path, made: bool = False) -> None:
+    def __init__(self, path: str | Path, made: Sequence[Path] = ()) -> None:
         try:
             self.path = Path(path).expanduser()
         except RuntimeError:
@@ -79,9 +80,9 @@ class RunFolder:
         """
         import filelock  # here, as the others below: `import pygan` needs torch and numpy alone
 
-        if not self.path.exists():
+        if missing := _missing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            self._made = True
+            self._made = missing
         lock = filelock.FileLock(self.path / ".lock", timeout=0)
         try:
             lock.acquire()
@@ -106,11 +107,12 @@ class RunFolder:
             lock.release()
 
     def _clear(self) -> None:
-        """Remove what a failed start has left, and the folder if it was made for this run."""
+        """Remove what a failed start has left, and the folders that were made for this run if they are empty."""
         if not self.holds_run():
             (self.path / ".lock").unlink(missing_ok=True)
-            if self._made and not any(self.path.iterdir()):
-                self.path.rmdir()
+            with suppress(OSError):  # not empty
+                for folder in self._made:
+                    folder.rmdir()
 
     def holds_run(self) -> bool:
         """Return whether a run has begun in this folder."""
@@ -297,9 +299,10 @@ def choose_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
             if resume and last and not path.exists():
                 out = last
                 break
+            missing = _missing(path)
             try:
                 path.mkdir(parents=True)  # Fails for all but one of several processes that want the same name.
-                return RunFolder(path, made=True)
+                return RunFolder(path, missing)
             except FileExistsError:
                 number, last = number + 1, path
     if not isinstance(out, str | os.PathLike):
@@ -316,6 +319,11 @@ def choose_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
         if any(entry.name != ".lock" and not is_leftover(entry.name) for entry in folder.path.iterdir()):
             raise ValueError(f"train: {out} is not empty and holds no run; choose another out=")
     return folder
+
+
+def _missing(path: Path) -> list[Path]:
+    """Return the path and its parents as far as they do not exist."""
+    return list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
 
 
 def _json_table(text: str, path: Path, where: str, remedy: str) -> dict[str, Any]:
