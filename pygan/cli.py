@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pygan
 from pygan._nearest import nearest
 from pygan._terminal import escape_unprintable, is_terminal, say
-from pygan.commands import evaluate, figure, info, latent, sample, table1, train
+from pygan.commands import evaluate, figure, info, latent, report, sample, table1, train
 from pygan.commands.wording import on_the_command_line
 from pygan.fit import Interrupted
 
@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": Command(evaluate.run, evaluate.SUMMARY),
     "latent": Command(latent.run, latent.SUMMARY),
     "figure": Command(figure.run, figure.SUMMARY),
+    "report": Command(report.run, report.SUMMARY),
     "table1": Command(table1.run, table1.SUMMARY),
     "recipes": Command(info.recipes, info.RECIPES_SUMMARY),
     "info": Command(info.info, info.INFO_SUMMARY),

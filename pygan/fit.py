@@ -12,10 +12,10 @@ from torch import Tensor
 
 from pygan import health
 from pygan._session import CpuRandomness, Interrupt, forked_randomness
+from pygan.boards import Board
 from pygan.checkpoint import Part, state_of, take_over
 from pygan.folder import RunFolder, check_tables
 from pygan.progress import Progress
-from pygan.tensorboard import Board
 
 __all__ = ["Cadence", "Fit", "Interrupted", "Learner"]
 

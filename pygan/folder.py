@@ -2,7 +2,10 @@
 
     runs/mnist/config.toml              every setting, the data, the players
     runs/mnist/log.jsonl                one line for each epoch
+    runs/mnist/report.html              a page that shows all of it; drawn after evaluations and at the end
+    runs/mnist/curves.png, curves.svg   the log as curves; drawn with the page
     runs/mnist/samples/0005.png         samples after epoch 5, always from the same noise
+    runs/mnist/samples.gif              these pictures in turn; drawn with the page
     runs/mnist/checkpoints/             last.safetensors and best.safetensors
     runs/mnist/generator.safetensors    the generator that was evaluated, for use elsewhere; written at the end
     runs/mnist/README.md                a model card that describes it; written at the end
@@ -12,12 +15,13 @@ Files are replaced atomically: written to a temporary file, flushed to the disk,
 moment, its folder has either the old file or the new one. The callers decide what the tables contain.
 """
 
+import itertools
 import json
 import math
 import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -50,10 +54,10 @@ class RunFolder:
 
     Args:
         path: the folder; a leading ~ means the user's home.
-        made: whether this process made the folder for this run.
+        made: the folders that this process has made for this run, the innermost first.
     """
 
-    def __init__(self, path: str | Path, made: bool = False) -> None:
+    def __init__(self, path: str | Path, made: Sequence[Path] = ()) -> None:
         try:
             self.path = Path(path).expanduser()
         except RuntimeError:
@@ -76,9 +80,9 @@ class RunFolder:
         """
         import filelock  # here, as the others below: `import pygan` needs torch and numpy alone
 
-        if not self.path.exists():
+        if missing := _missing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            self._made = True
+            self._made = missing
         lock = filelock.FileLock(self.path / ".lock", timeout=0)
         try:
             lock.acquire()
@@ -103,11 +107,12 @@ class RunFolder:
             lock.release()
 
     def _clear(self) -> None:
-        """Remove what a failed start has left, and the folder if it was made for this run."""
+        """Remove what a failed start has left, and the folders that were made for this run if they are empty."""
         if not self.holds_run():
             (self.path / ".lock").unlink(missing_ok=True)
-            if self._made and not any(self.path.iterdir()):
-                self.path.rmdir()
+            with suppress(OSError):  # not empty
+                for folder in self._made:
+                    folder.rmdir()
 
     def holds_run(self) -> bool:
         """Return whether a run has begun in this folder."""
@@ -234,10 +239,26 @@ class RunFolder:
         """Return where the picture of an epoch goes."""
         return self.path / "samples" / f"{epoch:04}.png"
 
+    @property
+    def report(self) -> Path:
+        """Where the page about the run lies, if it has one."""
+        return self.path / "report.html"
+
+    def write_picture(self, epoch: int, png: bytes) -> None:
+        """Store the picture of an epoch."""
+        path = self.samples(epoch)
+        path.parent.mkdir(exist_ok=True)
+        replace_file(path, png)
+
+    def pictures(self) -> list[tuple[int, Path]]:
+        """Return the epochs that have a picture, ascending, and where it lies."""
+        found = (self.path / "samples").glob("*.png")
+        return sorted((int(path.stem), path) for path in found if path.stem.isdecimal())
+
     def last_picture(self) -> Path | None:
         """Return the picture of the highest epoch, or None if there is none."""
-        pictures = [path for path in (self.path / "samples").glob("*.png") if path.stem.isdecimal()]
-        return max(pictures, key=lambda path: int(path.stem), default=None)
+        pictures = self.pictures()
+        return pictures[-1][1] if pictures else None
 
 
 def check_tables(tables: Mapping[str, Any], kinds: Mapping[str, Any], path: Path) -> None:
@@ -278,9 +299,10 @@ def choose_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
             if resume and last and not path.exists():
                 out = last
                 break
+            missing = _missing(path)
             try:
                 path.mkdir(parents=True)  # Fails for all but one of several processes that want the same name.
-                return RunFolder(path, made=True)
+                return RunFolder(path, missing)
             except FileExistsError:
                 number, last = number + 1, path
     if not isinstance(out, str | os.PathLike):
@@ -297,6 +319,11 @@ def choose_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
         if any(entry.name != ".lock" and not is_leftover(entry.name) for entry in folder.path.iterdir()):
             raise ValueError(f"train: {out} is not empty and holds no run; choose another out=")
     return folder
+
+
+def _missing(path: Path) -> list[Path]:
+    """Return the path and its parents as far as they do not exist."""
+    return list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
 
 
 def _json_table(text: str, path: Path, where: str, remedy: str) -> dict[str, Any]:

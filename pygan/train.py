@@ -24,10 +24,12 @@ from pygan._terminal import say
 from pygan._threads import check_threads, choose_threads, own_threads, refuse_many_processes
 from pygan._version import __version__
 from pygan.batches import Batches
+from pygan.boards import Board, Boards
 from pygan.checkpoint import Part
 from pygan.data import Data, Splits, fingerprint
 from pygan.export import model_card
-from pygan.fast import make_step
+from pygan.fast import choose_products, make_step
+from pygan.fast.products import Library
 from pygan.fit import Cadence, Fit
 from pygan.folder import DamagedError, RunFolder, choose_folder
 from pygan.game import Game, make_game
@@ -35,6 +37,7 @@ from pygan.memory import fits_one_core, refuse_too_large
 from pygan.optim import MovingAverage
 from pygan.progress import introduce, is_live
 from pygan.recipes import Recipe, find_recipe
+from pygan.report.live import Live
 from pygan.run import (
     SIGMA_POINTS,
     Run,
@@ -46,7 +49,7 @@ from pygan.run import (
     summary,
 )
 from pygan.settings import value_of_type
-from pygan.tensorboard import Board
+from pygan.tensorboard import TensorBoard
 
 __all__ = ["train"]
 
@@ -71,6 +74,7 @@ def train(
     conditional: bool = False,
     image_size: int | None = None,
     threads: int | None = None,
+    report: bool = True,
     **settings: Any,
 ) -> Run:
     """Train a generator and a discriminator against each other, and evaluate the generator.
@@ -81,7 +85,7 @@ def train(
         out: the run folder; None makes runs/<data>, runs/<data>-2, ... A folder that holds a run is never overwritten.
         epochs: passes over the training images; None uses the recipe's number.
         device: "auto" (CUDA if there is one, else the CPU) or any torch device.
-        seed: at least 0. On the CPU the same seed gives the same bits.
+        seed: at least 0. On the CPU the same seed gives the same bits, with the same `threads` and `products`.
         resume: continue from the last checkpoint in the run folder, or start if there is none. A finished run is
             returned unchanged, unless `epochs` is larger than before. All other arguments must be the same as before.
         progress: show the progress on standard error: on a terminal or in a notebook as one line that is rewritten,
@@ -95,6 +99,8 @@ def train(
         image_size: images are cropped and resized to squares with this side, in pixels; see `pygan.data.load`.
         threads: of the CPU. None: as many as torch uses, but one for nets so small that more do not help. A resumed run
             uses the number that it was begun with, since another one may change the last bits.
+        report: draw the curves, an animated picture of the samples and a page, report.html, after evaluations and at
+            the end. While it trains this takes 5 % of the time at most, and a second at the end.
         **settings: any setting of `Recipe`: k, batch_size, objective, noise, precision, ...
 
     Returns:
@@ -145,8 +151,11 @@ def train(
             config["data"]["scale"] = {"name": game.scale.name, **game.scale.state()}
             own = own_roles(config["players"])
             run = Run(game, used, folder.path, seed, config["data"], [], splits, threads, own)
-            play = _Play(run, game, splits, folder, device)
-            board = Board() if used.tensorboard else None
+            config["products"] = choose_products(game, used, device, before)
+            play = _Play(run, game, splits, folder, device, config["products"])
+            live = Live(run, device) if report else None
+            boards: list[Board] = [TensorBoard()] if used.tensorboard else []
+            board = Boards([*boards, live] if live else boards)
             fit = Fit(play, folder, play.cadence(), device, None if on_epoch is None else _asking(on_epoch, run), board)
             fit.restore(longer=before is not None and used.epochs > before["recipe"].epochs)
             run.history, play.fit = fit.history, fit
@@ -160,8 +169,10 @@ def train(
             best, entry = _best_run(run, folder, game)
             if not folder.is_finished():
                 best.export(folder.path / "generator.safetensors")
-                _write_result(best, entry, fit, folder, device)
+                _write_result(best, entry, fit, folder, device, config["products"])
                 replace_file(folder.path / "README.md", model_card(best, folder.read_result() or {}).encode())
+                if live is not None:
+                    live.finish(best, entry["epoch"])
     if progress and is_live():
         say(summary(folder))
     return best
@@ -172,14 +183,16 @@ class _Play:
 
     fit: Fit
 
-    def __init__(self, run: Run, game: Game, splits: Splits, folder: RunFolder, device: torch.device) -> None:
+    def __init__(
+        self, run: Run, game: Game, splits: Splits, folder: RunFolder, device: torch.device, products: Library
+    ) -> None:
         self.run, self.game, self.splits, self.folder, self.device = run, game, splits, folder, device
         self.recipe = recipe = run.recipe
         self.averaged = None
         if recipe.averaging > 0:
             self.averaged = MovingAverage(game.generator, recipe.averaging)
             run.game = replace(game, generator=self.averaged.module)
-        self.step = make_step(game, recipe, device)
+        self.step = make_step(game, replace(recipe, products=products), device)
         self.batches = Batches(splits.train, recipe.batch_size, run.seed, device, game.scale, recipe.flip)
         self.updates_per_epoch = max(1, self.batches.per_epoch // recipe.k)
         self.statistics = game.objective.statistics
@@ -222,7 +235,7 @@ class _Play:
             with forked_randomness(self.device):  # of a generator with dropout
                 self.averaged.recompute_statistics(self._passes())
         if drawn:
-            self.run.save_picture(self.folder.samples(epoch))
+            self.folder.write_picture(epoch, self.run.picture())
         if not judged:
             return {"log_likelihood": None, "sigma": None, "spread": None, "reference": None}
         self.fit.check_finite()
@@ -264,7 +277,9 @@ def _asking(on_epoch: Callable[[Run], object], run: Run) -> Callable[[], object]
     return lambda: on_epoch(run) is not False and not run.stopping
 
 
-def _write_result(run: Run, entry: Mapping[str, Any], fit: Fit, folder: RunFolder, device: torch.device) -> None:
+def _write_result(
+    run: Run, entry: Mapping[str, Any], fit: Fit, folder: RunFolder, device: torch.device, products: Library
+) -> None:
     """Evaluate the best generator on the test split, which is used here for the first time, and write the result.
 
     `entry` is the entry of the history for the epoch of these weights.
@@ -283,6 +298,7 @@ def _write_result(run: Run, entry: Mapping[str, Any], fit: Fit, folder: RunFolde
             "spread": entry["spread"],
             "splits": run.splits.protocol,
             "threads": run.threads,
+            "products": products,
             "validation_log_likelihood": entry["log_likelihood"],
             "best_epoch": entry["epoch"],
             "epochs": len(fit.history),

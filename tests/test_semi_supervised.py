@@ -55,9 +55,9 @@ def test_the_update_follows_the_losses(tmp_path):
     z_real, z_fake = net(real).exp().sum(1), net(fake).exp().sum(1)
     d_loss = cross_entropy(net(known), labels) - ((z_real / (z_real + 1)).log().mean() - (z_fake + 1).log().mean()) / 2
     g_loss = (net.features(real).mean(0) - net.features(fake).mean(0)).square().mean()
-    trained = [p for p in generator.parameters() if p.requires_grad]
-    torch.testing.assert_close(seen["d"], list(torch.autograd.grad(d_loss, list(net.parameters()), retain_graph=True)))
-    torch.testing.assert_close(seen["g"], list(torch.autograd.grad(g_loss, trained)))
+    trained = [[p for p in player.parameters() if p.requires_grad] for player in (net, generator)]
+    torch.testing.assert_close(seen["d"], list(torch.autograd.grad(d_loss, trained[0], retain_graph=True)))
+    torch.testing.assert_close(seen["g"], list(torch.autograd.grad(g_loss, trained[1])))
 
 
 def test_layers_are_normalised():

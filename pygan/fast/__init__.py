@@ -8,7 +8,7 @@ import torch
 
 from pygan._terminal import warn
 from pygan.algorithm import ALGORITHMS
-from pygan.fast.fused import FusedStep, can_fuse
+from pygan.fast.fused import FusedStep, can_fuse, choose_products
 from pygan.fast.graph import GraphStep
 from pygan.game import Game
 from pygan.step import BaseStep, PlainStep, Step
@@ -16,7 +16,7 @@ from pygan.step import BaseStep, PlainStep, Step
 if TYPE_CHECKING:
     from pygan.recipes import Recipe
 
-__all__ = ["make_step"]
+__all__ = ["choose_products", "make_step"]
 
 
 def make_step(game: Game, recipe: "Recipe", device: torch.device) -> Step:
