@@ -59,6 +59,8 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_signature": False,
     "show_memory": False,
+    "capture_repr": (),
+    "within_subsection_order": "FileNameSortKey",
     "write_computation_times": False,  # a page that loads scripts from elsewhere
     "abort_on_example_error": True,
     "plot_gallery": True,

@@ -77,9 +77,9 @@ def documentation(module: ModuleType, name: str) -> list[str]:
 
 
 def summary(module: ModuleType, name: str) -> str:
-    """The first paragraph of a docstring, up to its first full stop."""
+    """The first sentence of a docstring."""
     paragraph = " ".join(itertools.takewhile(str.strip, documentation(module, name)))
-    return re.split(r"(?<=[\w)`\]]\.) |: (?=\w)", paragraph.replace("|", r"\|"))[0]
+    return re.split(r"(?<=[\w)`\]]\.)(?<!al\.) ", paragraph.replace("|", r"\|"))[0]
 
 
 def entry(module: ModuleType, name: str) -> list[str]:
