@@ -1,5 +1,7 @@
 """Batches of training images, in an order that depends only on the seed and the epoch."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +16,8 @@ class Batches:
     """Real images in batches. Each epoch is a new permutation; an incomplete batch at its end is left out.
 
     With `flip`, half of the images of each epoch, chosen at random, are mirrored left to right.
+
+    Of images that are mapped from a file, a thread reads the next batch from the disk while the step uses this one.
 
     All of this depends only on (seed, epoch). So a run can be resumed if the number of used batches is stored.
 
@@ -40,6 +44,7 @@ class Batches:
         self._seed, self._scale, self._flip = seed, scale, flip
         self._order = torch.empty(0, dtype=torch.int64)
         self._epoch = -1
+        self._reader = ThreadPoolExecutor(1) if self.data.mapped else None
 
     def indices(self) -> Tensor:
         """Return the next batch as indices into the images, int64 [batch_size], on the images' device.
@@ -55,7 +60,10 @@ class Batches:
             self._order = torch.from_numpy(order).to(self.data.images.device)
             self._epoch = epoch
         self.position += 1
-        return self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        here, size = batch * self.batch_size, self.batch_size
+        if self._reader is not None:
+            self._reader.submit(self._load, self._order[here + size : here + 2 * size])
+        return self._order[here : here + size]
 
     def at(self, indices: Tensor) -> Batch:
         """Return these images, float32 in the pixel scale, and their labels."""
@@ -69,3 +77,7 @@ class Batches:
     def __call__(self) -> Batch:
         """Return the next batch."""
         return self.at(self.indices())
+
+    def _load(self, indices: Tensor) -> None:
+        """Bring these images from the disk into the memory of the system."""
+        self.data.images[indices % len(self.data)]
