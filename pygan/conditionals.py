@@ -37,7 +37,7 @@ from pygan.settings import AT_LEAST_ONE, BELOW_ONE, POSITIVE, SIZES, find, setti
 __all__ = ["KNOWN", "Conditionals", "ConditionalsSettings", "known_part", "log_density_of_missing", "train"]
 
 KNOWN = ("left", "right", "pixels", "box")
-"""The names of `known_part`."""
+"""The parts that `known_part` knows by name."""
 _GRAY = 0.5  # shown where nothing is known
 _AT_ONCE = 1000  # images in one pass
 

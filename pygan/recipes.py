@@ -43,6 +43,7 @@ _PART_HELP = {
     "model": "the architecture of both players",
 }
 PARTS: dict[str, Mapping[str, type[Any]]] = {"objective": OBJECTIVES, "optimizer": OPTIMIZERS, "model": MODELS}
+"""The parts of a recipe that are chosen by name, and for each the registry that holds its choices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -392,6 +393,7 @@ RECIPES: dict[str, Recipe] = {
         evaluate_every=2,
     ),
 }
+"""The recipes by name: the published ones, and our own. docs/recipes.md says which one is for what."""
 
 _DEFAULTS = {
     "mnist": "code2014",

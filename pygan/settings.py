@@ -25,11 +25,17 @@ Rule = tuple[str, Callable[[Any], bool]]
 
 ANYTHING: Rule = ("anything", lambda value: True)
 AT_LEAST_ONE: Rule = ("at least 1", lambda value: value >= 1)
+"""A rule for `setting`: at least 1."""
 NOT_NEGATIVE: Rule = ("at least 0", lambda value: value >= 0)
+"""A rule for `setting`: at least 0."""
 POSITIVE: Rule = ("greater than 0", lambda value: value > 0)
+"""A rule for `setting`: greater than 0."""
 BELOW_ONE: Rule = ("in [0, 1)", lambda value: 0 <= value < 1)
+"""A rule for `setting`: at least 0 and less than 1, such as a probability of dropout."""
 KEPT: Rule = ("in (0, 1]", lambda value: 0 < value <= 1)
+"""A rule for `setting`: greater than 0 and at most 1, such as the share that dropout keeps."""
 SIZES: Rule = ("at least one size, each at least 1", lambda value: len(value) > 0 and min(value) >= 1)
+"""A rule for `setting`: a tuple of at least one size, each at least 1."""
 
 
 def setting(

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseStep", "NextBatch", "PlainStep", "StatisticsRows", "Step"]
 
-NextBatch = Callable[[], Batch]  # the next batch of real images, in the game's pixel scale, on the players' device
+NextBatch = Callable[[], Batch]
+"""Returns the next batch of real images, in the game's pixel scale, on the players' device."""
 
 
 class Step(Protocol):
