@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pygan._files import replace_file
-from pygan.commands.parser import DEVICE, Parser, path
+from pygan.commands.parser import DEVICE, Parser, path, seed
 from pygan.figures import paper
 
 __all__ = ["SUMMARY", "parser", "run"]
@@ -36,7 +36,7 @@ def run(words: Sequence[str]) -> None:
     for suffix in (".png", ".svg"):
         content = io.BytesIO()
         drawn.savefig(content, format=suffix[1:], dpi=_DPI)
-        file = stem.with_name(stem.name.removesuffix(".png").removesuffix(".svg") + suffix)
+        file = stem.with_name(stem.name + suffix)
         replace_file(file, content.getvalue())
         print(file)
 
@@ -46,10 +46,19 @@ def parser() -> Parser:
     of = Parser("figure NUMBER [--run RUN]... [options]", _DESCRIPTION)
     of.option("number", type=_number, metavar="NUMBER", help="1, 2 or 3")
     of.option("--run", action="append", default=[], type=path, metavar="RUN", help="draw this run; for 2 and 3")
-    of.option("-o", "--output", type=path, metavar="FILE", help="without suffix (default: figure1, figure2, figure3)")
-    of.option("--seed", type=int, default=0, metavar="N", help="of noise and of what is trained (default: 0)")
+    of.option("-o", "--output", type=_stem, metavar="FILE", help="without suffix (default: figure1, figure2, figure3)")
+    of.option("--seed", type=seed, default=0, metavar="N", help="of noise and of what is trained (default: 0)")
     of.option("--device", **DEVICE)
     return of
+
+
+def _stem(text: str) -> Path:
+    of = path(text)
+    if of.suffix in (".png", ".svg", ""):
+        return of.with_suffix("")
+    raise argparse.ArgumentTypeError(
+        f"expected a name without suffix, since a .png and a .svg are written, got {text!r}"
+    )
 
 
 def _number(text: str) -> int:
