@@ -39,6 +39,10 @@ class Learner(Protocol):
     def statistics(self) -> tuple[str, ...]:
         """Names of the numbers that each update returns."""
 
+    @property
+    def rates(self) -> tuple[str, ...]:
+        """Names of the settings that are learning rates, for advice."""
+
     def update(self, number: int) -> None:
         """Do one update; `number` counts from 0."""
 
@@ -225,7 +229,7 @@ class Fit:
         for update, row in enumerate(rows, start=self.update - len(rows) + 1):
             if not all(map(math.isfinite, row)):
                 named = dict(zip(self.learner.statistics, row, strict=True))
-                raise health.not_finite(update, named, self.tensors(), self._saved)
+                raise health.not_finite(update, named, self.tensors(), self._saved, self.learner.rates)
             self.totals = [total + value for total, value in zip(self.totals, row, strict=True)]
 
     def _means(self) -> dict[str, float]:
@@ -258,7 +262,7 @@ class Fit:
 
     def check_finite(self) -> None:
         """Raise NonFiniteError if anything that a checkpoint holds is NaN or infinite."""
-        health.check_finite(self.update, self.tensors(), self._saved)
+        health.check_finite(self.update, self.tensors(), self._saved, self.learner.rates)
 
     def restore(self, longer: bool = False) -> None:
         """Load the newest checkpoint that can be read, if there is one. The folder is only read.

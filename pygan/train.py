@@ -48,7 +48,7 @@ from pygan.run import (
     refuse_changes,
     summary,
 )
-from pygan.settings import value_of_type
+from pygan.settings import check_seed
 from pygan.tensorboard import TensorBoard
 
 __all__ = ["train"]
@@ -115,9 +115,7 @@ def train(
         KeyboardInterrupt: after Ctrl-C, when the run has been saved.
     """
     refuse_many_processes()
-    seed = value_of_type("train: seed", seed, int)
-    if seed < 0:
-        raise ValueError(f"train: seed must be at least 0, got {seed}")
+    seed = check_seed("train: seed", seed)
     players = {"generator": generator, "discriminator": discriminator}
     for role, player in players.items():
         if not isinstance(player, nn.Module | None):
@@ -182,6 +180,7 @@ class _Play:
     """A game that is being trained: the step that updates the players, the batches, and the evaluation of an epoch."""
 
     fit: Fit
+    rates = ("generator_lr", "discriminator_lr")
 
     def __init__(
         self, run: Run, game: Game, splits: Splits, folder: RunFolder, device: torch.device, products: Library
@@ -284,7 +283,7 @@ def _write_result(
 
     `entry` is the entry of the history for the epoch of these weights.
     """
-    estimate = run.log_likelihood()
+    estimate, seen = run.log_likelihood(), min(SIGMA_POINTS, len(run.splits.valid))
     folder.write_result(
         {
             "log_likelihood": estimate.mean,
@@ -293,7 +292,7 @@ def _write_result(
             "n_test": estimate.n_test,
             "n_samples": estimate.n_samples,
             "protocol": "Parzen window on samples of the best validation epoch; sigma from the validation split's "
-            f"first {SIGMA_POINTS} images ({run.recipe.sigma}); mean and standard error over the test split, in nats",
+            f"first {seen} images ({run.recipe.sigma}); mean and standard error over the test split, in nats",
             "reference_log_likelihood": run.reference_log_likelihood(),
             "spread": entry["spread"],
             "splits": run.splits.protocol,

@@ -1,7 +1,6 @@
 """Gaussian Parzen-window log-likelihood, as section 5 of Goodfellow et al. 2014 defines it."""
 
 import math
-import operator
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torch import Tensor
 from pygan._terminal import warn
 from pygan.evaluate.chunks import Chunks, Rows
 from pygan.ops import parzen_logsumexp
+from pygan.settings import random_generator
 
 __all__ = ["PAPER_SIGMAS", "ParzenEstimate", "ParzenWindow"]
 
@@ -247,7 +247,7 @@ class ParzenWindow:
         sigmas = torch.tensor(grid, dtype=torch.float64)
         of_test = self._group_sums(test, sigmas)
         of_valid = None if self._fitted is None else self._group_sums(self._fitted[0], sigmas)
-        generator = torch.Generator().manual_seed(operator.index(seed))
+        generator = random_generator("ParzenWindow.score: seed", seed)
         fixed, chosen = [], []
         for _ in range(resamples):
             groups = torch.randint(len(of_test), (len(of_test),), generator=generator)
