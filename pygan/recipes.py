@@ -108,6 +108,10 @@ class Recipe(Settings):
         "float32", "of the matrix products; weights, losses and evaluation stay float32"
     )
     step: Literal["auto", "plain"] = setting("auto", "auto: the fastest step for a game; plain: the reference")
+    batch_norm: Literal["synchronised", "local"] = setting(
+        "synchronised",
+        "batch norm's statistics in training with several processes: of the whole batch, or of each process's rows",
+    )
     deterministic: bool = setting(False, "use deterministic algorithms only (CUDA; the CPU's always are)")
 
     evaluate_every: int = setting(5, "epochs between evaluations on the validation split", AT_LEAST_ONE)

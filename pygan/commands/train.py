@@ -11,6 +11,7 @@ import pygan.data
 from pygan._terminal import is_terminal
 from pygan.commands.parser import DEVICE, ROOT, Parser, choice, count, path, sizes
 from pygan.data.files import no_downloads
+from pygan.distributed import is_main
 from pygan.folder import RunFolder
 from pygan.plan import Plan, plan
 from pygan.progress import duration
@@ -54,6 +55,8 @@ def run(words: Sequence[str]) -> None:
         _print_plan(plan(**chosen, **settings))
         return
     trained = train(**chosen, out=options.out, resume=options.resume, progress=not options.quiet, **settings)
+    if not is_main():
+        return
     folder = RunFolder(trained.path)
     if options.quiet or not is_terminal(sys.stderr):  # otherwise train() has said it
         print(summary(folder))
