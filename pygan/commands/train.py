@@ -11,6 +11,7 @@ import pygan.data
 from pygan._terminal import is_terminal
 from pygan.commands.parser import DEVICE, ROOT, Parser, choice, count, path, seed, sizes
 from pygan.data.files import no_downloads
+from pygan.distributed import is_main
 from pygan.folder import RunFolder
 from pygan.plan import Plan, plan
 from pygan.progress import duration
@@ -55,6 +56,8 @@ def run(words: Sequence[str]) -> None:
         return
     shown = {"progress": not options.quiet, "report": options.report}
     trained = train(**chosen, out=options.out, resume=options.resume, **shown, **settings)
+    if not is_main():
+        return
     folder = RunFolder(trained.path)
     if options.quiet or not is_terminal(sys.stderr):  # otherwise train() has said it
         print(summary(folder))
