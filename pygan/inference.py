@@ -29,6 +29,7 @@ from pygan.learning import Keeping, LearnerSettings, LearnerWithParts, learn, se
 from pygan.noise import clamp_noise
 from pygan.ops._checks import check_shape
 from pygan.optim import Adam, AdamSettings, trainable
+from pygan.progress import Task
 from pygan.run import Run
 from pygan.settings import AT_LEAST_ONE, SIZES, setting
 
@@ -110,9 +111,10 @@ class Encoder(nn.Module):
         check_images("refine", "images", images, self.game.shape)
         if type(steps) is not int or steps < 0:
             raise ValueError(f"refine: steps must be an int of at least 0, got {steps!r}")
-        return torch.cat([self._refine(piece, steps, learning_rate) for piece in images.split(_AT_ONCE)])
+        with Task("refining noise", (steps + 1) * len(images)) as task:
+            return torch.cat([self._refine(piece, steps, learning_rate, task) for piece in images.split(_AT_ONCE)])
 
-    def _refine(self, images: Tensor, steps: int, learning_rate: float) -> Tensor:
+    def _refine(self, images: Tensor, steps: int, learning_rate: float, task: Task) -> Tensor:
         game, device = self.game, next(self.parameters()).device
         target = game.scale.apply(as_float(images.to(device)))
         start = clamp_noise(game.noise, self.encode(images).to(device))
@@ -125,6 +127,7 @@ class Encoder(nn.Module):
                 better = errors.detach() < least
                 least = torch.where(better, errors.detach(), least)
                 best = torch.where(better[:, None], noise.detach(), best)
+                task.advance(len(images))
                 if step < steps:
                     (noise.grad,) = grad(errors.sum(), [noise])
                     optimizer.step()

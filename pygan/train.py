@@ -35,7 +35,7 @@ from pygan.folder import DamagedError, RunFolder, choose_folder
 from pygan.game import Game, make_game
 from pygan.memory import fits_one_core, refuse_too_large
 from pygan.optim import MovingAverage
-from pygan.progress import introduce, is_live
+from pygan.progress import Task, introduce, is_live
 from pygan.recipes import Recipe, find_recipe
 from pygan.report.live import Live
 from pygan.run import (
@@ -169,7 +169,8 @@ def train(
             best, entry = _best_run(run, folder, game)
             if not folder.is_finished():
                 best.export(folder.path / "generator.safetensors")
-                _write_result(best, entry, fit, folder, device, config["products"])
+                with Task("evaluation on the test split", show=progress):
+                    _write_result(best, entry, fit, folder, device, config["products"])
                 replace_file(folder.path / "README.md", model_card(best, folder.read_result() or {}).encode())
                 if live is not None:
                     live.finish(best, entry["epoch"])
