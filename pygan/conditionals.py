@@ -32,6 +32,7 @@ from pygan.models.maxout_mlp import Discriminator, Generator
 from pygan.noise import draw_noise
 from pygan.ops._checks import check_shape, check_tensor
 from pygan.optim import AdamSettings, MovingAverage, trainable
+from pygan.progress import Task
 from pygan.settings import (
     AT_LEAST_ONE,
     BELOW_ONE,
@@ -111,10 +112,12 @@ class Conditionals:
         device = next(self.generator.parameters()).device
         wanted = [tensor.repeat_interleave(n, 0).split(_AT_ONCE) for tensor in (given, mask)]
         pieces = []
-        for some, part in zip(*wanted, strict=True):
-            noise = draw_noise("uniform", len(some), self.noise_size, random=random).to(device)
-            made = self.generator(_inputs(noise, some.to(device), part.to(device))).cpu()
-            pieces.append(torch.where(part, some, made))
+        with Task("completing images", n * len(images)) as task:
+            for some, part in zip(*wanted, strict=True):
+                noise = draw_noise("uniform", len(some), self.noise_size, random=random).to(device)
+                made = self.generator(_inputs(noise, some.to(device), part.to(device))).cpu()
+                pieces.append(torch.where(part, some, made))
+                task.advance(len(some))
         return torch.cat(pieces).unflatten(0, (len(images), n)) if pieces else given.new_empty(0, n, *self.shape)
 
     def save_picture(self, path: str | Path, images: Tensor, known: Tensor, n: int = 8, seed: int | None = 0) -> None:

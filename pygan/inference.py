@@ -29,6 +29,7 @@ from pygan.learning import Keeping, LearnerSettings, LearnerWithParts, autocast,
 from pygan.noise import clamp_noise
 from pygan.ops._checks import check_shape
 from pygan.optim import Adam, AdamSettings, trainable
+from pygan.progress import Task
 from pygan.run import Run
 from pygan.settings import AT_LEAST_ONE, AT_LEAST_TWO, NOT_NEGATIVE, SIZES, setting, whole_number
 
@@ -111,9 +112,10 @@ class Encoder(nn.Module):
         """
         check_images("refine", "images", images, self.game.shape)
         steps = whole_number("refine: steps", steps, 0)
-        return torch.cat([self._refine(piece, steps, learning_rate) for piece in images.split(_AT_ONCE)])
+        with Task("refining noise", (steps + 1) * len(images)) as task:
+            return torch.cat([self._refine(piece, steps, learning_rate, task) for piece in images.split(_AT_ONCE)])
 
-    def _refine(self, images: Tensor, steps: int, learning_rate: float) -> Tensor:
+    def _refine(self, images: Tensor, steps: int, learning_rate: float, task: Task) -> Tensor:
         game, device = self.game, next(self.parameters()).device
         target = game.scale.apply(as_float(images.to(device)))
         start = clamp_noise(game.noise, self._encode(images).to(device))
@@ -126,6 +128,7 @@ class Encoder(nn.Module):
                 better = errors.detach() < least
                 least = torch.where(better, errors.detach(), least)
                 best = torch.where(better[:, None], noise.detach(), best)
+                task.advance(len(images))
                 if step < steps:
                     (noise.grad,) = grad(errors.sum(), [noise])
                     optimizer.step()

@@ -36,7 +36,7 @@ from pygan.folder import DamagedError, RunFolder, SharedFolder, choose_folder
 from pygan.game import Game, make_game
 from pygan.memory import fits_one_core, refuse_too_large
 from pygan.optim import MovingAverage
-from pygan.progress import introduce, is_live
+from pygan.progress import Task, introduce, is_live
 from pygan.recipes import Recipe, find_recipe
 from pygan.report.live import Live
 from pygan.run import (
@@ -176,7 +176,10 @@ def train(
                 fit.play(progress)
             best, entry = _best_run(run, folder, game)
             if not folder.is_finished():
-                ranks.from_main(lambda: _finish(best, entry, fit, RunFolder(folder.path), device, config["products"]))
+                with Task("evaluation on the test split", show=progress):
+                    ranks.from_main(
+                        lambda: _finish(best, entry, fit, RunFolder(folder.path), device, config["products"])
+                    )
                 if live is not None:
                     live.finish(best, entry["epoch"])
     if progress and is_live():

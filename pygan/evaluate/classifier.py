@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from pygan.data.splits import as_float
 from pygan.evaluate._pixels import check_pixels
 from pygan.evaluate.distances import frechet_distance, kernel_distance
+from pygan.progress import Task
 from pygan.settings import check_seed, whole_number
 
 __all__ = ["Classifier", "classifier_distances", "train_classifier"]
@@ -160,13 +161,15 @@ def train_classifier(
     optimizer = torch.optim.Adam(classifier.parameters())
     steps = epochs * -(-len(images) // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
-    for rows in _batches(len(images), batch_size, epochs, seed):
-        logits = classifier(as_float(images[rows].to(device)))
-        loss = nn.functional.cross_entropy(logits, labels[rows].long().to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    with Task(f"training the classifier {name}", steps) as task:
+        for rows in _batches(len(images), batch_size, epochs, seed):
+            logits = classifier(as_float(images[rows].to(device)))
+            loss = nn.functional.cross_entropy(logits, labels[rows].long().to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            task.advance()
     return classifier.eval()
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from pygan._session import forked_randomness
 from pygan.data.splits import as_float
 from pygan.ops._checks import check_dtype, check_shape, check_tensor
+from pygan.progress import Task
 from pygan.settings import check_seed, value_of_type, whole_number
 
 if TYPE_CHECKING:
@@ -90,12 +91,14 @@ def few_label_curve(
     counts = _counts(op, per_class, labels)
     random = torch.Generator().manual_seed(seed)
     curve = []
-    for count in counts:
-        scores = []
-        for _ in range(draws):
-            drawn = _draw(labels, count, random)
-            scores.append(_accuracy(features[drawn], labels[drawn], test_features, test_labels))
-        curve.append(FewLabels(count, statistics.fmean(scores), statistics.stdev(scores) if draws > 1 else 0.0))
+    with Task("classifying with few labels", draws * len(counts)) as task:
+        for count in counts:
+            scores = []
+            for _ in range(draws):
+                drawn = _draw(labels, count, random)
+                scores.append(_accuracy(features[drawn], labels[drawn], test_features, test_labels))
+                task.advance()
+            curve.append(FewLabels(count, statistics.fmean(scores), statistics.stdev(scores) if draws > 1 else 0.0))
     return curve
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from pygan._terminal import warn
 from pygan.evaluate.chunks import Chunks, Rows
 from pygan.ops import parzen_logsumexp
+from pygan.progress import Task
 from pygan.settings import random_generator
 
 __all__ = ["PAPER_SIGMAS", "ParzenEstimate", "ParzenWindow"]
@@ -182,17 +183,19 @@ class ParzenWindow:
         return points
 
     def _log_density(self, points: Chunks, sigmas: Tensor) -> Tensor:
-        parts = [self._log_sum(chunk, sigmas) for chunk in points]
+        with Task("log-likelihood", points.count * self._samples.count // self._samples.ranks) as task:
+            parts = [self._log_sum(chunk, sigmas, task) for chunk in points]
         log_sum = torch.cat(parts, 1) if parts else torch.empty(len(sigmas), 0, dtype=torch.float64)
         if self._group is not None:
             log_sum = self._merged_over_ranks(log_sum)
         return self._normalised(log_sum, sigmas, self.n_samples)
 
-    def _log_sum(self, points: Tensor, sigmas: Tensor) -> Tensor:
+    def _log_sum(self, points: Tensor, sigmas: Tensor, task: Task) -> Tensor:
         """The unnormalised log sums over this rank's samples, [S, n]; float64 once chunks are merged."""
         log_sum = None
         for samples in self._samples:
             part = _log_sum(points, samples, sigmas)
+            task.advance(len(points) * len(samples))
             log_sum = part if log_sum is None else torch.logaddexp(log_sum.double(), part.double())
         if log_sum is None:  # a rank without samples
             log_sum = torch.full((len(sigmas), len(points)), -math.inf, dtype=torch.float64, device=points.device)
