@@ -47,7 +47,7 @@ from pygan.settings import (
 __all__ = ["KNOWN", "Conditionals", "ConditionalsSettings", "known_part", "log_density_of_missing", "train"]
 
 KNOWN = ("left", "right", "pixels", "box")
-"""The names of `known_part`."""
+"""The parts that `known_part` knows by name."""
 _GRAY = 0.5  # shown where nothing is known
 _AT_ONCE = 1000  # images in one pass
 _LEAST_SQUARE = 1e-12  # of a distance: its root has a finite derivative

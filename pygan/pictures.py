@@ -98,10 +98,10 @@ def is_plottable(shape: Sequence[int]) -> bool:
     return math.prod(shape) <= 2
 
 
-def save_points(path: str | Path, samples: Tensor, data: Tensor | None = None) -> None:
-    """Write `points_png(samples, data)` to a file. Who reads it meanwhile sees the old picture or the new one."""
+def save_points(path: str | Path, samples: Tensor) -> None:
+    """Write `points_png(samples)` to a file. Who reads it meanwhile sees the old picture or the new one."""
     path = png_path(path)
-    encoded = points_png(samples, data)
+    encoded = points_png(samples)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, encoded)
 

@@ -33,12 +33,19 @@ Rule = tuple[str, Callable[[Any], bool]]
 
 ANYTHING: Rule = ("anything", lambda value: True)
 AT_LEAST_ONE: Rule = ("at least 1", lambda value: value >= 1)
+"""A rule for `setting`: at least 1."""
 AT_LEAST_TWO: Rule = ("at least 2, since batch norm compares the examples of a batch", lambda value: value >= 2)
+"""A rule for `setting`: at least 2, as the size of a batch that goes through batch norm."""
 NOT_NEGATIVE: Rule = ("at least 0", lambda value: value >= 0)
+"""A rule for `setting`: at least 0."""
 POSITIVE: Rule = ("greater than 0", lambda value: value > 0)
+"""A rule for `setting`: greater than 0."""
 BELOW_ONE: Rule = ("in [0, 1)", lambda value: 0 <= value < 1)
+"""A rule for `setting`: at least 0 and less than 1, such as a probability of dropout."""
 KEPT: Rule = ("in (0, 1]", lambda value: 0 < value <= 1)
+"""A rule for `setting`: greater than 0 and at most 1, such as the share that dropout keeps."""
 SIZES: Rule = ("at least one size, each at least 1", lambda value: len(value) > 0 and min(value) >= 1)
+"""A rule for `setting`: a tuple of at least one size, each at least 1."""
 
 
 def setting(

@@ -10,6 +10,7 @@ import json
 import statistics
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,13 +35,13 @@ from pygan.train import train
 
 __all__ = ["PUBLISHED", "Row", "Score", "Table", "table1"]
 
-# Log-likelihood and its standard error, in nats: Goodfellow et al. 2014, Table 1.
 PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
     "DBN": {"mnist": (138, 2), "tfd": (1909, 66)},
     "stacked CAE": {"mnist": (121, 1.6), "tfd": (2110, 50)},
     "deep GSN": {"mnist": (214, 1.1), "tfd": (1890, 29)},
     "adversarial nets": {"mnist": (225, 2), "tfd": (2057, 26)},
 }
+"""The paper's Table 1, by model and data set. Each entry is a log-likelihood and its standard error, in nats."""
 _DATA = {"mnist": "MNIST", "tfd": "TFD"}
 _PROTOCOL = (
     "Mean log-likelihood of the test split in nats, under a Parzen window on 10,000 samples, its bandwidth chosen from "
@@ -106,7 +107,7 @@ class Table:
 
     Attributes:
         rows: what was measured here.
-        missing: what was not, and why.
+        missing: the data that were not, each with a sentence that says why.
         budget: minutes of a short version, or None.
     """
 
@@ -128,7 +129,7 @@ class Table:
         for model in dict.fromkeys(row.model for row in self.rows):
             ours = {row.data: _cell(row) for row in self.rows if row.model == model}
             lines.append(f"| {model} | {' | '.join(ours.get(data, '') for data in _DATA)} |")
-        lines += ["", _PROTOCOL, "", CAVEAT, *(f"\nNot measured: {what}: {why}" for what, why in self.missing.items())]
+        lines += ["", _PROTOCOL, "", CAVEAT, *(f"\nNot measured: {why}" for why in self.missing.values())]
         if any(score.run for row in self.rows for score in row.scores):
             lines += ["", "| run | seed | nats | sigma | best epoch | time | on |", "|---|---|---|---|---|---|---|"]
         for row in self.rows:
@@ -172,15 +173,18 @@ def table1(
 ) -> Table:
     """Train what the paper's Table 1 needs, or take finished runs, and return the table.
 
-    Called again with the same `out`, it goes on where it was interrupted, and does nothing twice.
+    Called again with the same `out`, it goes on where it was interrupted, and does nothing twice. If nothing can be
+    measured, nothing is written.
 
     Args:
-        out: folder of the runs, and of table1.md and table1.json. A short version has a folder of its own inside.
+        out: folder of the runs, and of table1.md and table1.json. A short version has a folder of its own inside, and
+            so has a table of `runs`, called "given".
         data: "mnist", "tfd". TFD, which needs a user's file, is trained in its two phases.
         recipes: for MNIST.
         seeds: a run for each.
-        budget: minutes for all trainings together, in equal shares. A run of which one epoch would take longer than
-            its share is left out, and so are the k-means centroids. None: the recipes' own length.
+        budget: minutes for all trainings together, in equal shares; the time that earlier calls have trained counts. A
+            run of which one epoch would take longer than its share is left out, and so are the k-means centroids.
+            None: the recipes' own length.
         runs: run folders on MNIST or TFD (on TFD of the second phase). If there are any, nothing is trained.
         device: "auto" or any torch device.
         root: the folder of data sets; see `pygan.data.load`.
@@ -188,15 +192,21 @@ def table1(
         **settings: of all runs, as in `pygan.train`: precision, epochs, ...
 
     Raises:
-        ValueError: other data, a run on other data or one that is not finished, and what `pygan.train` raises.
+        ValueError: other data, a run on other data or one that is not finished, anything that is given twice, a budget
+            for runs, and what `pygan.train` raises.
     """
     for name in data:
         if name not in _DATA:
             raise ValueError(f"table1: data must be of {', '.join(map(repr, _DATA))}, got {name!r}")
     if budget is not None and not budget > 0:
         raise ValueError(f"table1: budget must be greater than 0 minutes, got {budget}")
-    folder = Path(out).expanduser() if budget is None else Path(out).expanduser() / f"{budget:g}min"
-    folder.mkdir(parents=True, exist_ok=True)
+    for what, given in (("data", data), ("recipes", recipes), ("seeds", seeds)):
+        _refuse_twice(what, given)
+    _refuse_twice("runs", [str(Path(path).expanduser().resolve()) for path in runs])
+    if runs and budget is not None:
+        raise ValueError("table1: budget is for trainings, and with runs nothing is trained; give one of the two")
+    inside = "given" if runs else "" if budget is None else f"{budget:g}min"
+    folder = Path(out).expanduser() / inside
     work = _Work(folder, find_device(device), root, progress, budget, settings)
     scores = _of_runs(work, runs) if runs else _of_trainings(work, data, recipes, seeds)
     for name in dict.fromkeys(of for _, of in scores) if runs else data:
@@ -204,9 +214,16 @@ def table1(
             scores |= {(model, name): [score] for model, score in work.references(name).items()}
     rows = tuple(Row(model, name, tuple(each)) for (model, name), each in scores.items())
     table = Table(rows, work.missing, budget)
-    replace_file(folder / "table1.md", table.markdown().encode())
-    replace_file(folder / "table1.json", table.json().encode())
+    if rows:
+        work.keep("table1.md", table.markdown())
+        work.keep("table1.json", table.json())
     return table
+
+
+def _refuse_twice(what: str, given: Sequence[Any]) -> None:
+    twice = [value for value, count in Counter(given).items() if count > 1]
+    if twice:
+        raise ValueError(f"table1: {what} must differ from each other, got {twice[0]!r} more than once")
 
 
 _Scores = dict[tuple[str, str], list["Score"]]  # of each model and data set, one for each seed
@@ -254,7 +271,7 @@ class _Work:
     ) -> None:
         self.folder, self.device, self.root, self.progress, self.settings = folder, device, root, progress, settings
         self.missing: dict[str, str] = {}
-        self.ends = None if budget is None else time.monotonic() + 60 * budget
+        self.left = None if budget is None else 60 * budget  # seconds for the trainings that are still to come
 
     def train(self, data: str, recipe: str, seed: int, left: int) -> Score | None:
         """Train one run, of TFD both phases, and judge it. `left`: trainings that are still to come, this one included.
@@ -268,20 +285,22 @@ class _Work:
         phases: list[tuple[str, Path, dict[str, Any]]] = [(recipe, path, {})]
         if data == "tfd":
             phases.append((f"{recipe}_phase2", path.with_name(f"{path.name}-phase2"), {"first_phase": str(path)}))
-        share = None if self.ends is None else max(0.0, self.ends - time.monotonic()) / left / len(phases)
+        share = None if self.left is None else max(0.0, self.left) / left / len(phases)
         try:
             if share is not None and not path.exists():
                 planned = plan(data, recipe, **common)
                 one = planned.epoch_seconds + planned.evaluation_seconds
                 if one > share:
                     self.missing[data] = (
-                        f"an epoch of {recipe} takes {duration(one)} on this machine, and its share of the budget is "
-                        f"{duration(share)}"
+                        f"{data}: an epoch of {recipe} takes {duration(one)} on this machine, and its share of the "
+                        f"budget is {duration(share)}"
                     )
                     return None
             for name, out, more in phases:
-                stop = None if share is None else _until(time.monotonic() + share)
+                stop = None if share is None else _until(time.monotonic() + share - _trained_seconds(out))
                 run = train(data, name, out, resume=True, progress=self.progress, on_epoch=stop, **common, **more)
+                if self.left is not None:
+                    self.left -= _trained_seconds(out)
         except FileNotFoundError as error:
             self.missing[data] = str(error)
             return None
@@ -302,7 +321,7 @@ class _Work:
     def references(self, data: str) -> dict[str, Score]:
         """What training images score in place of samples and, in a full version, k-means centroids."""
         rows: dict[str, Callable[[Tensor], Tensor]] = {"training images in place of samples": training_samples}
-        if self.ends is None:
+        if self.left is None:
             rows["k-means centroids of them"] = centroids
         scores = {}
         for number, (name, make) in enumerate(rows.items()):
@@ -311,9 +330,14 @@ class _Work:
                 if self.progress:
                     say(f"table1: {_DATA[data]}, {name}")
                 images = as_float(pygan.data.load(data, root=self.root).train.images)
-                replace_file(kept, json.dumps(asdict(self._judge(make(images), data))).encode())
+                self.keep(kept.name, json.dumps(asdict(self._judge(make(images), data))))
             scores[name] = Score(**json.loads(kept.read_text()))
         return scores
+
+    def keep(self, name: str, text: str) -> None:
+        """Write a file of the table's folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        replace_file(self.folder / name, text.encode())
 
     def _judge(self, samples: Tensor, data: str, run: Mapping[str, Any] | None = None) -> Score:
         """Score samples [n, ...] by the authors' protocol."""
@@ -330,6 +354,13 @@ class _Work:
         error = estimates[0].standard_error if len(means) == 1 else statistics.stdev(means) / len(means) ** 0.5
         sigma = statistics.mean(estimate.sigma for estimate in estimates)
         return Score(statistics.mean(means), error, sigma, len(samples), run)
+
+
+def _trained_seconds(path: Path) -> float:
+    """The seconds that a run was trained so far; 0 if it has not begun."""
+    folder = RunFolder(path)
+    log = folder.read_log() if folder.holds_run() else []
+    return float(log[-1]["seconds"]) if log else 0.0
 
 
 def _until(end: float) -> Callable[[Run], bool]:

@@ -225,9 +225,7 @@ def test_a_damaged_tfd_file_is_refused_and_a_missing_one_says_where_to_put_it(tm
     whole = path.read_bytes()
     for content in (b"", whole[:124] + b"\0\2" + whole[126:], whole[: len(whole) // 2], b"not at all" * 40):
         path.write_bytes(content)
-        with pytest.raises(
-            ValueError, match=r"TFD_48x48\.mat: expected a MATLAB file with `images` uint8 \[N, 48, 48\]"
-        ):
+        with pytest.raises(ValueError, match=r"TFD_48x48\.mat: byte \d+: expected"):
             pygan.data.load("tfd", root=tmp_path)
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"by application only; put it at .*set \$PYGAN_DATA to a folder that"):

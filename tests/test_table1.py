@@ -10,6 +10,7 @@ import torch
 from test_recipes2014 import SMALL, write_tfd
 
 import pygan
+from pygan.cli import main
 from pygan.data import NAMED, Batch, Source, as_float
 from pygan.evaluate import ParzenWindow
 from pygan.folder import RunFolder
@@ -106,15 +107,30 @@ def test_tfd_in_both_phases_over_its_folds(tmp_path, mnist):
     assert score.standard_error == pytest.approx(np.std(means, ddof=1) / 5**0.5)
     assert score.run["epochs"] == 2  # of both phases
     assert cells(table.markdown(), "adversarial nets, tfd2014")[0] == ""
-    again = pygan.table1(tmp_path / "2", runs=[run.path], root=tmp_path, progress=False)
+    kept = (tmp_path / "out" / "table1.md").read_bytes()
+    again = pygan.table1(tmp_path / "out", runs=[run.path], root=tmp_path, progress=False)
     assert again.rows[0].scores[0].mean == score.mean
+    assert (tmp_path / "out" / "given" / "table1.md").read_text() == again.markdown()
+    assert (tmp_path / "out" / "table1.md").read_bytes() == kept  # not written over by that of other runs
 
 
 def test_what_is_not_there_is_said(tmp_path, monkeypatch):
     monkeypatch.delenv("PYGAN_DATA", raising=False)
     table = pygan.table1(tmp_path / "out", ["tfd"], root=tmp_path, progress=False)
     assert table.rows == ()
-    assert "Not measured: tfd: tfd: TFD_48x48.mat is not on this machine" in table.markdown()
+    assert "Not measured: tfd: TFD_48x48.mat is not on this machine" in table.markdown()
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_fails_when_nothing_was_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("PYGAN_DATA", raising=False)
+    out = tmp_path / "out"
+    assert main(["table1", "--data", "tfd", "--root", str(tmp_path), "--out", str(out)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("pygan: error: nothing was measured: tfd: TFD_48x48.mat is not on this machine")
+    assert said.err.count("\n") == 1
+    assert not out.exists()
 
 
 @pytest.mark.filterwarnings("ignore::pygan.health.HealthWarning")  # so tiny a run may collapse in the seconds it has
@@ -134,16 +150,39 @@ def test_a_short_version_says_that_it_is_one_and_has_its_own_folder(tmp_path, mn
     assert re.search("Not measured: mnist: an epoch of code2014 takes .* share of the budget is", hurried.markdown())
 
 
+@pytest.mark.parametrize(("seconds", "more"), [(290, True), (310, False)])
+def test_time_that_was_trained_counts_in_a_repeated_short_version(tmp_path, mnist, monkeypatch, seconds, more):
+    """Of ten minutes for two seeds, each has five."""
+    goes_on = []
+
+    def train(data, recipe, out, on_epoch, **_):
+        goes_on.append(on_epoch(None))
+        raise KeyboardInterrupt
+
+    run = pygan.train("mnist", "code2014", tmp_path / "10min" / "mnist-code2014-seed0", progress=False, **TINY)
+    RunFolder(run.path).write_log([{"epoch": 1, "seconds": seconds}])
+    monkeypatch.setattr(sys.modules["pygan.table1"], "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        pygan.table1(tmp_path, ["mnist"], budget=10, progress=False, **TINY)
+    assert goes_on == [more]
+
+
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
+        ({"data": ["mnist", "mnist"]}, "data must differ from each other, got 'mnist' more than once"),
+        ({"recipes": ["code2014", "paper2014", "code2014"]}, "recipes must differ .* got 'code2014' more than once"),
+        ({"seeds": (0, 1, 0)}, "seeds must differ from each other, got 0 more than once"),
+        ({"runs": ["runs/a", "runs/b", "runs/../runs/a/"]}, "runs must differ .* got '.*/runs/a' more than once"),
+        ({"runs": ["runs/a"], "budget": 5}, "with runs nothing is trained; give one of the two"),
         ({"data": ["cifar10"]}, "data must be of 'mnist', 'tfd', got 'cifar10'"),
         ({"budget": 0}, "budget must be greater than 0 minutes, got 0"),
     ],
 )
 def test_what_it_refuses(tmp_path, keywords, message):
     with pytest.raises(ValueError, match=message):
-        pygan.table1(tmp_path, **keywords)
+        pygan.table1(tmp_path / "runs" / "table1", **keywords)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_run_on_other_data_or_unfinished_is_refused(tmp_path, mnist):
@@ -154,3 +193,9 @@ def test_a_run_on_other_data_or_unfinished_is_refused(tmp_path, mnist):
     (run.path / "result.json").unlink()
     with pytest.raises(ValueError, match="must be a finished run; resume=True finishes it"):
         pygan.table1(tmp_path / "out", runs=[run.path])
+
+
+def test_a_mistyped_setting_leaves_no_folder(tmp_path, mnist):
+    with pytest.raises(TypeError, match="unknown setting 'typo'"):
+        pygan.table1(tmp_path / "runs" / "table1", ["mnist"], typo=1)
+    assert not (tmp_path / "runs").exists()

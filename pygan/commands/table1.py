@@ -42,6 +42,8 @@ def run(words: Sequence[str]) -> None:
         progress=not options.quiet,
         **({} if options.precision is None else {"precision": options.precision}),
     )
+    if not table.rows:
+        raise RuntimeError(f"nothing was measured: {'; '.join(table.missing.values())}")
     print(table.markdown(), end="")
 
 

@@ -11,6 +11,7 @@ import pygan.data
 from pygan._terminal import is_terminal
 from pygan.commands.parser import DEVICE, ROOT, Parser, choice, count, path, seed, sizes
 from pygan.data.files import no_downloads
+from pygan.distributed import is_main
 from pygan.folder import RunFolder
 from pygan.plan import Plan, plan
 from pygan.progress import duration
@@ -53,12 +54,17 @@ def run(words: Sequence[str]) -> None:
     if options.dry_run:
         _print_plan(plan(**chosen, **settings))
         return
-    trained = train(**chosen, out=options.out, resume=options.resume, progress=not options.quiet, **settings)
+    shown = {"progress": not options.quiet, "report": options.report}
+    trained = train(**chosen, out=options.out, resume=options.resume, **shown, **settings)
+    if not is_main():
+        return
     folder = RunFolder(trained.path)
     if options.quiet or not is_terminal(sys.stderr):  # otherwise train() has said it
         print(summary(folder))
     if (picture := folder.last_picture()) is not None:
         print(picture)
+    if folder.report.exists():
+        print(folder.report)
 
 
 def parser(recipe: Recipe | None = None) -> Parser:
@@ -81,6 +87,12 @@ def parser(recipe: Recipe | None = None) -> Parser:
     of.option("--test", **_LATER, metavar="PATH", help="images to use as the test split")
     of.option("--dry-run", action="store_true", help="show sizes, memory and expected time; write nothing")
     of.option("--quiet", action="store_true", help="show no progress")
+    of.option(
+        "--report",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="draw curves, an animation and report.html into the run folder",
+    )
     values = {} if recipe is None else recipe.flat()
     name = "the recipe" if recipe is None else recipe.name
     group = of.add_argument_group(

@@ -12,6 +12,7 @@ import torch
 from pygan.data.arrays import read_npz
 from pygan.data.batch import Batch
 from pygan.data.files import Remote, download, find, locate, verify
+from pygan.data.mat import read_mat
 from pygan.data.splits import Source
 
 _NPZ = "olivetti_faces.npz"  # `images` uint8 [400, 64, 64]
@@ -51,10 +52,8 @@ def _read_npz(path: Path) -> np.ndarray[Any, Any]:
 
 
 def _read_mat(path: Path) -> np.ndarray[Any, Any]:
-    from scipy.io import loadmat
-
     verify(path, _MAT.sha256)
-    faces = loadmat(path, variable_names=["faces"])["faces"]
+    faces = read_mat(path, ["faces"])["faces"]
     return np.ascontiguousarray(faces.T.reshape(_PEOPLE * _EACH, 64, 64).transpose(0, 2, 1), dtype=np.uint8)
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import zlib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +14,13 @@ import torch
 
 from pygan.data.batch import Batch
 from pygan.data.files import locate
+from pygan.data.mat import read_mat
 from pygan.data.splits import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FOLDS", "LOADERS", "load", "read_mat"]
+__all__ = ["FOLDS", "LOADERS", "load"]
 
 FOLDS = 5
 _FILE = "TFD_48x48.mat"
@@ -31,7 +31,7 @@ _UNLABELLED, _VALID, _TEST = 0, 2, 3  # in `folds`; 1 is for classifiers to trai
 def load(root: str | Path | None, fold: int = 0) -> Source:
     """Return the faces without labels as training images, and the validation and test faces of a fold, 0 to 4."""
     (path,) = locate("tfd", [_FILE], root, _refuse)
-    images, folds = read_mat(path)
+    images, folds = _read(path)
     train, valid, test = (_split(path, images, folds[:, fold], use) for use in (_UNLABELLED, _VALID, _TEST))
     return Source(
         "tfd" if fold == 0 else f"tfd_fold{fold}",
@@ -50,18 +50,10 @@ LOADERS: dict[str, Callable[[str | Path | None], Source]] = {
 """A loader for each fold, of the kind that `pygan.data.NAMED` holds."""
 
 
-def read_mat(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _read(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return `images`, uint8 [N, 48, 48], and `folds`, integers [N, 5]; ValueError says what was found instead."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
     expected = f"a MATLAB file with `images` uint8 [N, {_SIDE}, {_SIDE}] and `folds` [N, {FOLDS}]"
-    broken = (LookupError, MatReadError, NotImplementedError, OSError, TypeError, ValueError, zlib.error)
-    with path.open("rb") as file:
-        try:
-            found = loadmat(file, variable_names=["images", "folds"])
-        except broken as error:
-            raise ValueError(f"{path}: expected {expected}, got one that scipy cannot read: {error}") from error
+    found = read_mat(path, ("images", "folds"))
     arrays = [np.asarray(found.get(name, ())) for name in ("images", "folds")]
     images, folds = arrays
     if images.dtype != np.uint8 or images.shape[1:] != (_SIDE, _SIDE) or folds.shape != (len(images), FOLDS):

@@ -76,7 +76,8 @@ class ParzenWindow:
             makes the same calls, and gets the complete result.
 
     Attributes:
-        samples: as given. n_samples: N.
+        samples: as given.
+        n_samples: N, the number of samples.
         sigma: the bandwidth that `fit` chose, or None; may be set by hand.
 
     Theis et al. 2015 (arXiv 1511.01844) show that in high dimension this estimate says little about the true likelihood

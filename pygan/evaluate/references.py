@@ -14,6 +14,7 @@ CAVEAT = (
     "A Parzen-window estimate is neither the likelihood nor a measure of how samples look: on MNIST the training data "
     "itself scores lower than k-means centroids of it (Theis et al. 2015, arXiv 1511.01844)."
 )
+"""What has to be said beside every Parzen-window estimate, in one sentence."""
 
 
 def reference_rows(
