@@ -150,11 +150,15 @@ def cell_text(cell: dict[str, float] | None) -> str:
 
 
 def processor() -> str:
+    """Its name, with family and model where Linux tells them: many generations share one name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+    except OSError:
+        lines = []
+    fields = dict(reversed([[word.strip() for word in line.split(":", 1)] for line in lines if ":" in line]))
+    if "model name" not in fields:
         return platform.machine()
+    return f"{fields['model name']} (family {fields.get('cpu family')}, model {fields.get('model')})"
 
 
 def conditions() -> dict[str, Any]:

@@ -17,19 +17,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import get_args
 from unittest import mock
 
 import torch
 from harness import conditions, timed
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves
 
 import pygan
 from pygan import optim
 from pygan.batches import Batches
 from pygan.data import Batch
 from pygan.data.scaling import Unit
-from pygan.fast import fused, make_step, products
+from pygan.fast import fused, make_step
+from pygan.fast.products import Library, Products
 from pygan.game import Game
 from pygan.recipes import RECIPES, Recipe
 
@@ -131,16 +136,6 @@ def pygan_step(images: Tensor, batch: int, **settings: object) -> Callable[[], N
     return lambda: step(batches, rates)
 
 
-def by_mkl(step: Callable[[], None]) -> Callable[[], None]:
-    """The step with torch's ordinary products, which MKL computes on x86."""
-
-    def run() -> None:
-        with mock.patch.object(products, "HAS_ONEDNN", False):
-            step()
-
-    return run
-
-
 # ---- timing ---------------------------------------------------------------------------------------------------------
 
 
@@ -169,26 +164,56 @@ def interleaved(cases: dict[str, Callable[[], object]], rounds: int, calls: int)
     return times
 
 
+@dataclass(frozen=True)
+class Part:
+    """One operator of a step, to be run again alone, and the work that no implementation of it is spared."""
+
+    name: str
+    call: Callable[[], object]
+    bytes: int  # operands read once, results written once
+    operations: int  # multiplications and additions
+
+
 class Recorder(TorchDispatchMode):
-    """Notes every operator that runs, with its arguments, so that it can be run again alone."""
+    """Notes every operator that runs, with its arguments."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[tuple[str, Callable[[], object]]] = []
+        self.parts: list[Part] = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.note(str(function), function, args, kwargs or {})
-        return function(*args, **(kwargs or {}))
+        result = function(*args, **(kwargs or {}))
+        moved = (args, result)
+        if any(r.alias_info is not None and not r.alias_info.is_write for r in function._schema.returns):
+            moved = ()  # a view
+        elif function is torch.ops.aten.index.Tensor:
+            moved = (result, result)  # of all images, these
+        self.note(str(function), function, args, kwargs or {}, moved)
+        return result
 
-    def note(self, name, function, args, kwargs) -> None:
-        self.calls.append((name, lambda: function(*args, **kwargs)))
+    def note(self, name, function, args, kwargs, moved) -> None:
+        size = sum(leaf.nbytes for leaf in tree_leaves(moved) if isinstance(leaf, Tensor))
+        self.parts.append(Part(name, lambda: function(*args, **kwargs), size, operations(name, args)))
 
-    def noting(self, name, function):
+    def noting(self, name, function, moved):
+        """The function, noted under this name; `moved` returns the tensors that it reads and writes."""
+
         def noted(*args, **kwargs):
-            self.note(name, function, args, kwargs)
-            return function(*args, **kwargs)
+            self.note(name, function, args, kwargs, moved(*args))
+            with _disable_current_modes():  # under a mode it would be another implementation
+                return function(*args, **kwargs)
 
         return noted
+
+
+def operations(name: str, args: tuple) -> int:
+    if name.startswith("pygan.maxout_grad"):  # of the winning pieces
+        grad, other = args[:2]
+        return 2 * grad.numel() * other.shape[-1]
+    if name.startswith(KINDS["matrix products"]):
+        left, right = [arg for arg in args if isinstance(arg, Tensor) and arg.ndim == 2][:2]
+        return 2 * left.shape[0] * right.numel()
+    return 0
 
 
 KINDS = {
@@ -203,20 +228,51 @@ KINDS = {
 REST = "ReLU, sigmoid, losses, noise, statistics"
 
 
-def parts_of(step: Callable[[], object]) -> dict[str, list[Callable[[], object]]]:
+def parts_of(step: Callable[[], object]) -> dict[str, list[Part]]:
     """What one call of the step runs, by kind."""
     recorder = Recorder()
+    drop_into = recorder.noting("dropout", fused.drop_into, lambda y, x, *_: (y, x))
+    momentum = recorder.noting("momentum", optim.momentum_update, lambda p, v, g, _, copies=(): (p, p, v, v, g, copies))
     with (
         recorder,
-        mock.patch.object(fused, "drop_into", recorder.noting("dropout", fused.drop_into)),
-        mock.patch.object(optim, "momentum_update", recorder.noting("momentum", optim.momentum_update)),
+        mock.patch.object(fused, "drop_into", drop_into),
+        mock.patch.object(optim, "momentum_update", momentum),
     ):
         step()
-    parts: dict[str, list[Callable[[], object]]] = {}
-    for name, call in recorder.calls:
-        kind = next((kind for kind, starts in KINDS.items() if name.startswith(starts)), REST)
-        parts.setdefault(kind, []).append(call)
+    parts: dict[str, list[Part]] = {}
+    for part in recorder.parts:
+        kind = next((kind for kind, starts in KINDS.items() if part.name.startswith(starts)), REST)
+        parts.setdefault(kind, []).append(part)
     return parts
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What it can do at best, measured now: bytes a millisecond, and operations of large products a millisecond."""
+
+    bandwidth: float
+    products: dict[torch.dtype, float]
+
+    def floor(self, parts: list[Part], dtype: torch.dtype) -> float:
+        """Milliseconds below which these parts cannot come; maxout gradients sum in float32."""
+        peaks = {True: self.products[torch.float32], False: self.products[dtype]}
+        return sum(max(part.bytes / self.bandwidth, part.operations / peaks["maxout" in part.name]) for part in parts)
+
+
+def measure_machine() -> Machine:
+    source = torch.zeros(16 << 20)
+    target = torch.empty_like(source)
+    copy = least_ms(lambda: target.copy_(source))
+    products = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a = torch.full((2048, 2048), 0.5, dtype=dtype)
+        libraries = [Products(library) for library in get_args(Library)]
+        products[dtype] = 2 * 2048**3 / min(least_ms(partial(by.affine, a, a, None)) for by in libraries)
+    return Machine(2 * source.nbytes / copy, products)
+
+
+def least_ms(call: Callable[[], object]) -> float:
+    return 1e3 * min(timed(call, "cpu") for _ in range(7))
 
 
 def run_all(calls: list[Callable[[], object]]) -> Callable[[], None]:
@@ -246,18 +302,28 @@ def report_steps(cases: dict[str, Callable[[], object]], baselines: list[str], t
 
 
 def report_parts(cases: dict[str, Callable[[], object]], args) -> None:
+    machine = measure_machine()
+    peaks = {dtype: f"{peak / 1e6:.0f}" for dtype, peak in machine.products.items()}
+    print(
+        f"\nFloors: operands read once and results written once at {machine.bandwidth / 1e6:.0f} GB/s (a copy), or\n"
+        f"products at {peaks[torch.float32]} GFLOP/s in float32, {peaks[torch.bfloat16]} in bf16 (2048 x 2048 x 2048, "
+        "the faster library)."
+    )
     for name, step in cases.items():
         with torch.no_grad():
             parts = parts_of(step)
-            timed = interleaved({"step": step} | {k: run_all(c) for k, c in parts.items()}, args.rounds, args.calls)
-        medians = {kind: statistics.median(ms) for kind, ms in timed.items()}
+            calls = {kind: run_all([part.call for part in of]) for kind, of in parts.items()}
+            times = interleaved({"step": step} | calls, args.rounds, args.calls)
+        medians = {kind: statistics.median(ms) for kind, ms in times.items()}
         whole = medians.pop("step")
-        print(f"\n| {name}: {whole:.2f} ms | calls | ms alone | share |\n|---|---|---|---|")
+        dtype = torch.bfloat16 if "bf16" in name else torch.float32
+        print(f"\n| {name}: {whole:.2f} ms | calls | ms alone | floor, ms | share |\n|---|---|---|---|---|")
         for kind in [*KINDS, REST]:
             if kind in medians:
-                print(f"| {kind} | {len(parts[kind])} | {medians[kind]:.2f} | {medians[kind] / whole:.0%} |")
+                floor, ms = machine.floor(parts[kind], dtype), medians[kind]
+                print(f"| {kind} | {len(parts[kind])} | {ms:.2f} | {floor:.2f} | {ms / whole:.0%} |")
         rest = whole - sum(medians.values())
-        print(f"| the rest: Python, cold caches | | {rest:.2f} | {rest / whole:.0%} |")
+        print(f"| the rest: Python, cold caches | | {rest:.2f} | | {rest / whole:.0%} |")
 
 
 class Reached(Exception):
@@ -324,7 +390,13 @@ def main() -> None:
     baselines = list(theirs)
     theirs["torch, eager, tuned"] = tuned_step(images, args.batch)
     theirs["pygan's plain step, alternating"] = pygan_step(images, args.batch, updates="alternating", step="plain")
-    others = {f"{name}, MKL's products": by_mkl(step) for name, step in ours.items() if "float32" in name}
+    others = {
+        f"pygan, {updates}, float32, products of {library}": pygan_step(
+            images, args.batch, updates=updates, products=library
+        )
+        for updates in ("alternating", "simultaneous")
+        for library in ("torch", "onednn")
+    }
     on_cpu = args.device.type == "cpu"
     report_steps(theirs | ours | (others if on_cpu else {}), baselines, "torch, eager, tuned", args)
     if on_cpu:

@@ -254,7 +254,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("build_info", &build_info);
   m.def("simd_level", [] { return name_of(simd_level()); });
   m.def("best_simd_level", [] { return name_of(best_simd_level()); });
-  m.def("is_amd", is_amd);
+  m.def("amd_family", amd_family);
   m.def("set_simd_level", [](const std::string& name) { set_simd_level(name.c_str()); });
 
   m.def("adversarial_loss_scratch", &adversarial_loss_scratch);

@@ -11,7 +11,7 @@ from pkgutil import extend_path
 
 __path__ = extend_path(__path__, __name__)
 
-from pygan import conditionals, data, export, figures, inference, latent, nn, ops, semi_supervised, theory
+from pygan import conditionals, data, export, figures, inference, latent, nn, ops, report, semi_supervised, theory
 from pygan._build import build_info
 from pygan._version import __version__
 from pygan.evaluate import ParzenEstimate, ParzenWindow
@@ -37,6 +37,7 @@ __all__ = [
     "load",
     "nn",
     "ops",
+    "report",
     "semi_supervised",
     "table1",
     "theory",

@@ -33,6 +33,7 @@ __all__ = [
     "find_recipe",
     "known_settings",
     "named_recipe",
+    "start_of",
 ]
 
 # The settings that name a part with settings of its own, and the parts by name.
@@ -42,6 +43,7 @@ _PART_HELP = {
     "model": "the architecture of both players",
 }
 PARTS: dict[str, Mapping[str, type[Any]]] = {"objective": OBJECTIVES, "optimizer": OPTIMIZERS, "model": MODELS}
+"""The parts of a recipe that are chosen by name, and for each the registry that holds its choices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,13 @@ class Recipe(Settings):
         "float32", "of the matrix products; weights, losses and evaluation stay float32"
     )
     step: Literal["auto", "plain"] = setting("auto", "auto: the fastest step for a game; plain: the reference")
+    products: Literal["auto", "torch", "onednn"] = setting(
+        "auto", "library of the fused step's matrix products on the CPU; auto measures which is the faster one"
+    )
+    batch_norm: Literal["synchronised", "local"] = setting(
+        "synchronised",
+        "batch norm's statistics in training with several processes: of the whole batch, or of each process's rows",
+    )
     deterministic: bool = setting(False, "use deterministic algorithms only (CUDA; the CPU's always are)")
 
     evaluate_every: int = setting(5, "epochs between evaluations on the validation split", AT_LEAST_ONE)
@@ -388,6 +397,7 @@ RECIPES: dict[str, Recipe] = {
         evaluate_every=2,
     ),
 }
+"""The recipes by name: the published ones, and our own. docs/recipes.md says which one is for what."""
 
 _DEFAULTS = {
     "mnist": "code2014",
@@ -428,7 +438,8 @@ def find_recipe(
     elif isinstance(recipe, Recipe):
         found = recipe
     elif recipe is None or isinstance(recipe, str):
-        found = _fitted(default_recipe(splits.name, splits.shape, conditional) if recipe is None else recipe, splits)
+        name = default_recipe(splits.name, splits.shape, conditional) if recipe is None else recipe
+        found = _fitted(name, splits.shape, images)
     else:
         hint = "; labels go with their images: train((images, labels))" if hasattr(recipe, "shape") else ""
         raise TypeError(
@@ -475,14 +486,26 @@ def named_recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def _fitted(name: str, splits: Splits) -> Recipe:
+def start_of(recipe: Recipe, shape: Sequence[int], images: int) -> Recipe | None:
+    """Return the named recipe that the settings of a run started from, fitted to data of this shape and number.
+
+    None if the name is none of RECIPES.
+    """
+    if recipe.name not in RECIPES:
+        return None
+    fitted = _fitted(recipe.name, shape, images)
+    longer = _long_enough(fitted, images, {})
+    return longer if recipe.epochs == longer.epochs else fitted  # Where epochs were given, nothing was stretched.
+
+
+def _fitted(name: str, shape: Sequence[int], images: int) -> Recipe:
     recipe = named_recipe(name)
-    scale = recipe.model.rate_scale(splits.shape)
+    scale = recipe.model.rate_scale(shape)
     rates = recipe.generator_lr * scale, recipe.discriminator_lr * scale
     return replace(
         recipe,
         generator_lr=rates[0],
         discriminator_lr=rates[1],
         lr_floor=min(recipe.lr_floor, *rates),
-        batch_size=min(recipe.batch_size, len(splits.train)),
+        batch_size=min(recipe.batch_size, images),
     )

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,17 @@ from pygan.data import Batch, Splits, as_float, fingerprint
 from pygan.data.scaling import SCALES
 from pygan.evaluate import ParzenEstimate, ParzenWindow
 from pygan.evaluate._pixels import check_images
+from pygan.evaluate.neighbours import nearest
 from pygan.evaluate.references import result_rows
 from pygan.features import hidden_layers
 from pygan.folder import RunFolder, check_tables
 from pygan.game import Game, evaluating
 from pygan.memory import WINDOW_BYTES
 from pygan.recipes import Recipe
-from pygan.settings import find
+from pygan.settings import find, random_generator, whole_number
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "FORMAT",
@@ -61,6 +65,7 @@ _PICTURES_OF_A_CLASS = 10
 _POINTS = 2000  # in a plot
 _AT_ONCE = 1000  # images in one pass
 _SHOWN = 36  # samples in a notebook
+_NEAREST_AT_ONCE = 5000  # training images that are compared at a time
 _RESULT = {"log_likelihood": float | None, "standard_error": float | None, "best_epoch": int, "epochs": int}
 FORMAT = 2  # of config.toml
 _PLAYERS = ("generator", "discriminator")
@@ -102,12 +107,41 @@ class Run:
         return f"Run({str(self.path)!r}: {self.recipe.name}, {len(self.history)} epochs{score})"
 
     def _repr_html_(self) -> str:
-        """Return HTML for notebooks: the text of `repr`, and samples, which are always the same."""
+        """Return HTML for notebooks: a table of what the run has reached, and samples, which are always the same."""
+        rows = "".join(f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in self._facts().items())
         points = pictures.is_plottable(self.shape)
         samples = self.sample(_POINTS if points else _SHOWN, self.seed)
         picture = pictures.points_png(samples) if points else pictures.png(pictures.grid(samples))
         source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-        return f'<p>{html.escape(repr(self))}</p><img alt="samples" src="{source}">'
+        return f'<table>{rows}</table><img alt="samples" src="{source}">'
+
+    def _facts(self) -> dict[str, str]:
+        """What a notebook shows in its table."""
+        shape, last = " x ".join(map(str, self.shape)), next(reversed(self.history), None)
+        judged = [entry for entry in self.history if entry.get("log_likelihood") is not None]
+        facts = {
+            "run": str(self.path),
+            "data": f"{self.data['name']}, {shape}" if "name" in self.data else shape,
+            "recipe": self.recipe.name,
+            "epochs": f"{len(self.history)} of {self.recipe.epochs}",
+        }
+        if judged:
+            best = max(judged, key=health.rank)
+            facts["best epoch"] = f"{best['epoch']}: {best['log_likelihood']:.1f} nats on the validation split"
+        if judged and judged[-1].get("reference") is not None:
+            facts["training images"] = f"{judged[-1]['reference']:.1f} nats in place of samples"
+        if last is not None:
+            facts["last epoch"] = self.recipe.objective.describe(last)
+        return facts
+
+    def plot(self) -> "Figure":
+        """Return the curves of the run as a matplotlib figure, which a notebook shows; see `pygan.figures.draw_curves`.
+
+        Raises ValueError if no epoch has been completed.
+        """
+        from pygan.figures.curves import draw_curves  # it needs to know what a run is
+
+        return draw_curves([self])
 
     @property
     def splits(self) -> Splits:
@@ -150,7 +184,7 @@ class Run:
 
     def noise(self, n: int, seed: int | None = None) -> Tensor:
         """Return noise [n, noise_size], float32 on the CPU: the same for the same seed, new for None."""
-        return self.game.draw_noise(n, _random(seed))
+        return self.game.draw_noise(whole_number("noise: n", n, 1), random_generator("noise: seed", seed))
 
     @torch.no_grad()
     def generate(self, noise: Tensor, labels: Any = None) -> Tensor:
@@ -212,7 +246,8 @@ class Run:
         the mean training image alone; samples that are all alike score about as much.
         """
         train, valid, judged = self.splits.train, self.splits.valid, getattr(self.splits, split)
-        drawn = torch.randperm(len(train), generator=_random(self.seed))[: self.recipe.evaluation_samples]
+        order = torch.randperm(len(train), generator=random_generator("seed", self.seed))
+        drawn = order[: self.recipe.evaluation_samples]
         rows = [self.density_images(batch) for batch in (train[drawn], valid, judged)]
         return result_rows(*rows, refine=self.recipe.sigma == "refined")
 
@@ -232,13 +267,29 @@ class Run:
             "spread": health.spread(pieces) / of_data if of_data > 0 else None,  # where images are all alike
         }
 
-    def save_picture(self, path: Path) -> None:
-        """Write samples, always the same, as a picture; points of a line or plane are plotted beside the data."""
+    def picture(self) -> bytes:
+        """Return samples, always the same, as a PNG file; points of a line or plane are plotted beside the data."""
         if pictures.is_plottable(self.shape):
             data = as_float(self.splits.train.images[:_POINTS])
-            pictures.save_points(path, self.sample(len(data), self.seed), data)
-        else:
-            pictures.save_png(path, *self._picture())
+            return pictures.points_png(self.sample(len(data), self.seed), data)
+        return pictures.png(pictures.grid(*self._picture()))
+
+    @torch.no_grad()
+    def nearest_training_images(self, images: Tensor) -> Tensor:
+        """Return the training image nearest to each image, by the Euclidean distance of pixels: [n, C, H, W] in [0, 1].
+
+        Args:
+            images: [n, C, H, W], float32 in [0, 1], on the CPU: samples that may be copies.
+
+        Raises what `splits` raises.
+        """
+        found = []
+        for chunk in self.splits.train.images.split(_NEAREST_AT_ONCE):
+            candidates = as_float(chunk)
+            distances, indices = nearest(images, candidates)
+            found.append((distances[:, 0], candidates[indices[:, 0]]))
+        distances, closest = (torch.stack(part) for part in zip(*found, strict=True))
+        return closest[distances.argmin(0), torch.arange(len(images))]
 
     def log_likelihood_by_class(self) -> dict[str, ParzenEstimate]:
         """Return the mean of log p(x given c) over the test images of each class c, in nats, by the name of the class.
@@ -304,7 +355,9 @@ class Run:
         return self.generate(noise, labels), _PICTURES_OF_A_CLASS
 
     def _sample(self, n: int, seed: int | None, labels: Any = None) -> Tensor:
-        return self.game.sample(n, self._labels(labels, n, None), _random(seed))
+        return self.game.sample(
+            whole_number("sample: n", n, 1), self._labels(labels, n, None), random_generator("sample: seed", seed)
+        )
 
     def _pictures(self, images: Tensor) -> Tensor:
         return self.game.scale.invert(images)
@@ -346,7 +399,7 @@ class _Samples:
 
     def __iter__(self) -> Iterator[Tensor]:
         run = self._run
-        pieces = run.game.sample_pieces(self._n, self._labels, _random(run.seed))
+        pieces = run.game.sample_pieces(self._n, self._labels, random_generator("seed", run.seed))
         return (run.game.scale.invert(piece) if run.game.scale.exact else piece for piece in pieces)
 
 
@@ -518,10 +571,6 @@ def recipe_of(settings: Mapping[str, Any], version: int) -> Recipe:
     unused = {"momentum": ("adam_beta1", "adam_beta2"), "adam": ("momentum", "momentum_final", "momentum_epochs")}
     kept = {name: value for name, value in settings.items() if name not in unused[settings["optimizer"]]}
     return Recipe().with_settings(**kept, discriminator_loss_scale="half")
-
-
-def _random(seed: int | None) -> torch.Generator | None:
-    return None if seed is None else torch.Generator().manual_seed(seed)
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -22,26 +22,25 @@ from torch import Tensor
 import pygan.data
 from pygan._files import replace_file
 from pygan._session import find_device
-from pygan._terminal import say
 from pygan.data import as_float
 from pygan.data.tfd import FOLDS
 from pygan.evaluate import ParzenEstimate, ParzenWindow
 from pygan.evaluate.references import CAVEAT, centroids, training_samples
 from pygan.folder import RunFolder
 from pygan.plan import plan
-from pygan.progress import duration
+from pygan.progress import Task, duration
 from pygan.run import SIGMA_POINTS, Run, load
 from pygan.train import train
 
 __all__ = ["PUBLISHED", "Row", "Score", "Table", "table1"]
 
-# Log-likelihood and its standard error, in nats: Goodfellow et al. 2014, Table 1.
 PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
     "DBN": {"mnist": (138, 2), "tfd": (1909, 66)},
     "stacked CAE": {"mnist": (121, 1.6), "tfd": (2110, 50)},
     "deep GSN": {"mnist": (214, 1.1), "tfd": (1890, 29)},
     "adversarial nets": {"mnist": (225, 2), "tfd": (2057, 26)},
 }
+"""The paper's Table 1, by model and data set. Each entry is a log-likelihood and its standard error, in nats."""
 _DATA = {"mnist": "MNIST", "tfd": "TFD"}
 _PROTOCOL = (
     "Mean log-likelihood of the test split in nats, under a Parzen window on 10,000 samples, its bandwidth chosen from "
@@ -316,7 +315,8 @@ class _Work:
         for name in ("epochs", "seconds"):
             about[name] = sum(result[name] for result in results if result is not None)
         about["path"] = str(paths[-1])
-        return self._judge(run.sample(run.recipe.evaluation_samples, seed=run.seed), data, about)
+        with Task(f"table1: {_DATA[data]}, {run.recipe.name}, seed {run.seed}", show=self.progress):
+            return self._judge(run.sample(run.recipe.evaluation_samples, seed=run.seed), data, about)
 
     def references(self, data: str) -> dict[str, Score]:
         """What training images score in place of samples and, in a full version, k-means centroids."""
@@ -327,10 +327,9 @@ class _Work:
         for number, (name, make) in enumerate(rows.items()):
             kept = self.folder / f"reference-{data}-{number}.json"
             if not kept.exists():
-                if self.progress:
-                    say(f"table1: {_DATA[data]}, {name}")
-                images = as_float(pygan.data.load(data, root=self.root).train.images)
-                self.keep(kept.name, json.dumps(asdict(self._judge(make(images), data))))
+                with Task(f"table1: {_DATA[data]}, {name}", show=self.progress):
+                    images = as_float(pygan.data.load(data, root=self.root).train.images)
+                    self.keep(kept.name, json.dumps(asdict(self._judge(make(images), data))))
             scores[name] = Score(**json.loads(kept.read_text()))
         return scores
 

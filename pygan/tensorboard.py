@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Board"]
+__all__ = ["TensorBoard"]
 
 
-class Board:
+class TensorBoard:
     """Writes what the log says to `folder`/tensorboard, from `open` on.
 
     Raises RuntimeError if TensorBoard is not installed.

@@ -8,13 +8,29 @@ import torch
 
 import pygan
 from pygan import _core
+from pygan.report import live
 
 SIMD_LEVELS = pygan.build_info()["simd_built"]
+_WRITE_FILES = live._write_files
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_reports():
+    """A report takes ten times as long as the tiny run that it shows. Tests that need one ask for `reports`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live, "_write_files", lambda run, weights: None)
+        yield
+
+
+@pytest.fixture
+def reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw their curves, film and page."""
+    monkeypatch.setattr(live, "_write_files", _WRITE_FILES)
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -165,14 +165,15 @@ def test_the_other_options_reach_train(call, monkeypatch):
         "--threads",
         "6",
         "--conditional",
+        "--no-report",
     )
     expected = {"data": "a", "recipe": None, "out": "b", "resume": True, "device": "c", "seed": 4, "root": "d"}
     expected |= {"image_size": 5, "threads": 6, "conditional": True}
-    assert received == {**expected, "valid": "e", "test": "f", "progress": True}
+    assert received == {**expected, "valid": "e", "test": "f", "progress": True, "report": False}
     received.clear()
     call("train", "--quiet")
     expected = {"data": "digits", "recipe": None, "out": None, "resume": False, "device": "auto", "seed": 0}
-    assert received == {**expected, "conditional": False, "progress": False}
+    assert received == {**expected, "conditional": False, "progress": False, "report": True}
 
 
 # Wrong words
@@ -183,7 +184,8 @@ def test_the_other_options_reach_train(call, monkeypatch):
     [
         (
             ["trian"],
-            "'trian' is none of train, sample, evaluate, latent, figure, table1, recipes, info; did you mean 'train'?",
+            "'trian' is none of train, sample, evaluate, latent, figure, report, table1, recipes, info; "
+            "did you mean 'train'?",
         ),
         (["train", "--batchsize", "5"], "unknown argument --batchsize; did you mean '--batch-size'?"),
         (["train", "--epoch=5"], "unknown argument --epoch=5; did you mean '--epochs'?"),
@@ -199,6 +201,7 @@ def test_the_other_options_reach_train(call, monkeypatch):
         ),
         (["sample", "x", "-n", "0"], "expected a whole number, at least 1, got '0'"),
         (["evaluate", __file__], "samples in a file need data to be judged by"),
+        (["train", "--seed", "-1"], "argument --seed: expected a whole number in 0..2**63 - 1, got '-1'"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_2(call, words, answer):
@@ -222,7 +225,6 @@ def test_a_wrong_command_line_is_one_line_and_2(call, words, answer):
             ["train", "--device", "abacus"],
             "pygan: error: --device: must be auto, cpu, cuda, cuda:1, ..., got 'abacus'",
         ),
-        (["train", "--seed", "-1"], "pygan: error: --seed must be "),
         (["sample", "missing"], "pygan: error: load: missing holds no run"),
         (["evaluate", "missing.npy", "digits"], "pygan: error: evaluate: there is no run or file missing.npy"),
         (["evaluate", "runs/typo"], "pygan: error: evaluate: there is no run or file runs/typo"),
@@ -559,12 +561,12 @@ def test_a_switch_with_another_value_is_explained(call):
     assert "argument --resume: takes no value, or True or False, got 'runs/x'" in err
 
 
-def test_torchrun_is_refused(call, monkeypatch, tmp_path):
+def test_one_of_several_processes_that_cannot_find_the_others_is_refused(call, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, out, err = call("train", "digits")
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "Start it without torchrun" in err
+    assert "Start it by torchrun, or unset WORLD_SIZE" in err
     assert os.listdir() == []
 
 

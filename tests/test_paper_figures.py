@@ -60,8 +60,8 @@ def test_figure_2_has_the_nearest_training_image_beside_each_rows_last_sample(ru
 def test_the_nearest_training_image_is_found_in_all_chunks(run, monkeypatch):
     samples, train = run.sample(7, 0), as_float(run.splits.train.images)
     expected = train[nearest(samples, train)[1][:, 0]]
-    monkeypatch.setattr(PAPER, "_CHUNK", 5)
-    assert torch.equal(PAPER._nearest_training_images(run, samples), expected)
+    monkeypatch.setattr("pygan.run._NEAREST_AT_ONCE", 5)
+    assert torch.equal(run.nearest_training_images(samples), expected)
 
 
 def test_figure_3_walks_on_straight_lines_from_noise_to_noise(run):

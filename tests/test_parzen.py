@@ -13,7 +13,7 @@ from tolerances import assert_no_worse_than_torch
 from torch import Tensor
 
 from pygan import _core
-from pygan.ops import _products, parzen, parzen_logsumexp, reference
+from pygan.ops import _cache, _products, parzen, parzen_logsumexp, reference
 
 PAPER_SIGMAS = np.logspace(-1, 0, 10).tolist()
 SHAPES = [(1, 1, 1), (3, 5, 2), (33, 70, 20), (7, 1, 784), (130, 700, 65), (2, 3000, 3)]
@@ -247,12 +247,50 @@ def test_the_mean_over_points_is_exact_to_a_thousandth_of_a_nat() -> None:
 def test_many_tiles_give_the_same_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     x, samples = torch.rand(300, 20), torch.rand(900, 20)
     whole = parzen_logsumexp(x, samples, PAPER_SIGMAS)
-    monkeypatch.setitem(parzen._BYTES, "cpu", (4 * 20 * 100, 4 * 64 * 100))
+    monkeypatch.setattr(parzen, "_tile_shape", lambda x, count: (20, 64))
     torch.testing.assert_close(parzen_logsumexp(x, samples, PAPER_SIGMAS), whole, rtol=1e-6, atol=1e-6)
     for a, b in zip(
         gradients(x, samples, [0.3, 0.6], "native"), gradients(x, samples, [0.3, 0.6], "reference"), strict=True
     ):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("cache", "d", "count", "shape"),
+    [
+        (32 << 20, 784, 10_000, (256, 2560)),
+        (64 << 20, 784, 10_000, (256, 5120)),
+        (32 << 20, 784, 100, (2672, 100)),
+        (32 << 20, 2, 100_000, (64, 10_240)),
+        (8 << 20, 1 << 20, 10_000, (64, 64)),
+        (32 << 20, 0, 50, (10_000, 50)),
+    ],
+)
+def test_tiles_fit_the_cache_and_are_round(
+    monkeypatch: pytest.MonkeyPatch, cache: int, d: int, count: int, shape: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(parzen, "last_cache_bytes", lambda: cache)
+    assert parzen._tile_shape(torch.empty(1, 1).expand(10_000, d), count) == shape
+
+
+@pytest.mark.parametrize(
+    ("files", "mebibytes"),
+    [
+        ({"index0": "48K", "index2": "1024K", "index3": "32768K"}, 32),
+        ({"index2": "1024K"}, 8),
+        ({"index3": "307200K"}, 64),
+        ({"index3": "much"}, 8),
+        ({}, 32),
+    ],
+)
+def test_the_last_cache_is_read_from_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], mebibytes: int
+) -> None:
+    for index, text in files.items():
+        (tmp_path / index).mkdir()
+        (tmp_path / index / "size").write_text(f"{text}\n")
+    monkeypatch.setattr(_cache, "_FOLDER", tmp_path)
+    assert _cache.last_cache_bytes.__wrapped__() == mebibytes << 20
 
 
 # ---- the fused CUDA kernel, which serves short rows ------------------------------------------------------------------
@@ -400,7 +438,7 @@ def test_rows_of_any_width_come_in_strips() -> None:
 
 
 def test_a_nan_sample_poisons_all_whatever_tile_it_is_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(parzen._BYTES, "cpu", (4 * 6 * 100, 4 * 64 * 100))
+    monkeypatch.setattr(parzen, "_tile_shape", lambda x, count: (64, 6))
     for row in (0, 450, 899):
         samples = torch.rand(900, 6)
         samples[row, 3] = math.nan

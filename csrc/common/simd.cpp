@@ -3,6 +3,10 @@
 #include <cstdlib>
 #include <string>
 
+#if defined(PYGAN_X86_LEVELS)
+#include <cpuid.h>
+#endif
+
 #include "common/check.h"
 
 namespace pygan {
@@ -55,13 +59,16 @@ const char* name_of(SimdLevel level) {
   return kNames[static_cast<int>(level)];
 }
 
-bool is_amd() {
+int amd_family() {
 #if defined(PYGAN_X86_LEVELS)
   __builtin_cpu_init();
-  return __builtin_cpu_is("amd");
-#else
-  return false;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__builtin_cpu_is("amd") && __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0) {
+    const unsigned base = eax >> 8 & 15, extension = eax >> 20 & 255;
+    return static_cast<int>(base == 15 ? base + extension : base);
+  }
 #endif
+  return 0;
 }
 
 }  // namespace pygan

@@ -10,7 +10,7 @@ SimdLevel best_simd_level();            // what this processor can run, of what 
 SimdLevel simd_level();                 // what runs now: the best, or less if PYGAN_SIMD says so
 void set_simd_level(const char* name);  // throws std::invalid_argument for an unknown or unsupported level
 const char* name_of(SimdLevel level);
-bool is_amd();  // the processor's maker, which libraries of another maker tell apart
+int amd_family();  // the family of an AMD processor (25 for Zen 3 and 4, 26 for Zen 5), 0 of any other
 
 }  // namespace pygan
 

@@ -1,58 +1,78 @@
-"""`pygan figure`: the figures of the paper from live runs, as PNG and SVG."""
+"""`pygan figure`: the figures of the paper from live runs, and the curves of runs, as PNG and SVG."""
 
 import argparse
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from pygan._files import replace_file
-from pygan.commands.parser import DEVICE, Parser, path
-from pygan.figures import paper
+from pygan.commands.parser import DEVICE, Parser, path, seed
+from pygan.figures import draw_curves, paper
 
 __all__ = ["SUMMARY", "parser", "run"]
 
-SUMMARY = "draw a figure of the paper from live runs"
+SUMMARY = "draw a figure of the paper, or the curves of runs"
 _DESCRIPTION = """\
-Draw a figure of the paper from live runs, as PNG and as SVG.
+Draw a figure of the paper from live runs, or the curves of runs, as PNG and as
+SVG.
 
-  1   a game on the line: both densities, D and D*, arrows from z to x
-  2   samples, with the nearest training image beside them
-  3   interpolation between noise vectors
+  1      a game on the line: both densities, D and D*, arrows from z to x
+  2      samples, with the nearest training image beside them
+  3      interpolation between noise vectors
+  curve  log-likelihood, losses, D(x) and D(G(z)), ... over the epochs, of one
+         run or of several, which may still be training
 
 examples:
   pygan figure 1                       trains its own game, some ten seconds
-  pygan figure 2 --run runs/mnist --run runs/cifar10
+  pygan figure 2 runs/mnist runs/cifar10
   pygan figure 3                       without a run: on digits, in a minute
+  pygan figure curve runs/mnist runs/mnist-2
 """
 _DPI = 150
 
 
 def run(words: Sequence[str]) -> None:
     """Run the command."""
-    options = parser().parse(words)
-    stem = Path(f"figure{options.number}") if options.output is None else options.output
-    drawn = paper(options.number, options.run, seed=options.seed, device=options.device)
+    of = parser()
+    options = of.parse(words)
+    runs = [*options.runs, *options.run]
+    if options.kind == "curve":
+        if not runs:
+            of.error("curve needs a run, as in: pygan figure curve runs/digits")
+        drawn = draw_curves(runs)
+    else:
+        drawn = paper(int(options.kind), runs, seed=options.seed, device=options.device)
+    from pygan.figures.canvas import picture  # matplotlib, which other commands do not load
+
+    stem = options.output or Path("curves" if options.kind == "curve" else f"figure{options.kind}")
     stem.parent.mkdir(parents=True, exist_ok=True)
     for suffix in (".png", ".svg"):
-        content = io.BytesIO()
-        drawn.savefig(content, format=suffix[1:], dpi=_DPI)
-        file = stem.with_name(stem.name.removesuffix(".png").removesuffix(".svg") + suffix)
-        replace_file(file, content.getvalue())
+        file = stem.with_name(stem.name + suffix)
+        replace_file(file, picture(drawn, suffix[1:], _DPI))
         print(file)
 
 
 def parser() -> Parser:
     """Return the parser."""
-    of = Parser("figure NUMBER [--run RUN]... [options]", _DESCRIPTION)
-    of.option("number", type=_number, metavar="NUMBER", help="1, 2 or 3")
-    of.option("--run", action="append", default=[], type=path, metavar="RUN", help="draw this run; for 2 and 3")
-    of.option("-o", "--output", type=path, metavar="FILE", help="without suffix (default: figure1, figure2, figure3)")
-    of.option("--seed", type=int, default=0, metavar="N", help="of noise and of what is trained (default: 0)")
+    of = Parser("figure KIND [RUN ...] [options]", _DESCRIPTION)
+    of.option("kind", type=_kind, metavar="KIND", help="1, 2, 3 or curve")
+    of.option("runs", nargs="*", type=path, metavar="RUN", help="run folders; for 2, 3 and curve")
+    of.option("--run", action="append", default=[], type=path, metavar="RUN", help="one more of them")
+    of.option("-o", "--output", type=_stem, metavar="FILE", help="without suffix (default: figure1, ..., curves)")
+    of.option("--seed", type=seed, default=0, metavar="N", help="of noise and of what is trained (default: 0)")
     of.option("--device", **DEVICE)
     return of
 
 
-def _number(text: str) -> int:
-    if text not in ("1", "2", "3"):
-        raise argparse.ArgumentTypeError(f"expected 1, 2 or 3, got {text!r}")
-    return int(text)
+def _kind(text: str) -> str:
+    if text not in ("1", "2", "3", "curve"):
+        raise argparse.ArgumentTypeError(f"expected 1, 2, 3 or curve, got {text!r}")
+    return text
+
+
+def _stem(text: str) -> Path:
+    of = path(text)
+    if of.suffix in (".png", ".svg", ""):
+        return of.with_suffix("")
+    raise argparse.ArgumentTypeError(
+        f"expected a name without suffix, since a .png and a .svg are written, got {text!r}"
+    )

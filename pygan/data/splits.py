@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pygan.data.batch import Batch
 from pygan.data.labels import translate
+from pygan.settings import random_generator
 
 MINIMUM = 10  # images; fewer cannot be split 80/10/10
 _MOST = 10_000  # images in a split that is cut from mapped ones: the evaluation holds it in memory
@@ -102,6 +103,10 @@ def divide(source: Source, seed: int) -> Splits:
             raise ValueError(
                 f"data: need at least {MINIMUM} images to split into train, valid and test, got {len(train)}"
             )
+<<<<<<< HEAD
+=======
+        order = torch.randperm(len(train), generator=random_generator("load: seed", seed))
+>>>>>>> main
         size = max(2, len(train) // 10)  # two at least: a single point has no standard error
         if train.mapped:
             size = min(size, _MOST)

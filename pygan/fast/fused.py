@@ -13,15 +13,17 @@ worth is in docs/training_step.md.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from pygan import _core
 from pygan._build import build_info
 from pygan.algorithm import ALGORITHMS, alternating, simultaneous
-from pygan.fast.products import affine, outer, times
+from pygan.distributed import Share
+from pygan.fast.products import Layer, Library, Products, faster_library
 from pygan.game import Game
 from pygan.models.maxout_mlp import Discriminator, Generator
 from pygan.nn import Maxout
@@ -33,7 +35,7 @@ from pygan.step import BaseStep, NextBatch
 if TYPE_CHECKING:
     from pygan.recipes import Recipe
 
-__all__ = ["FusedStep", "can_fuse"]
+__all__ = ["FusedStep", "can_fuse", "choose_products"]
 
 
 _KNOWN_PARTS = (Generator, Discriminator, Maxout, nn.Linear, nn.ModuleList)
@@ -66,13 +68,37 @@ def can_fuse(game: Game, recipe: "Recipe", device: torch.device) -> bool:
     )
 
 
+def choose_products(
+    game: Game, recipe: "Recipe", device: torch.device, before: Mapping[str, Any] | None = None
+) -> Library:
+    """Return the library of a game's matrix products: on the CPU the setting `products`, or the faster one for "auto".
+
+    A run that was begun before (`before`, its config.toml) keeps its library. Only `FusedStep` has a choice.
+    """
+    if device.type != "cpu" or recipe.step == "plain" or not can_fuse(game, recipe, device):
+        return "torch"
+    bf16 = recipe.precision == "bf16"
+    asked = recipe.products
+    if before is not None:  # runs of version 0.1 went by the processor's vendor
+        asked = before.get("products", "onednn" if bf16 or _core.amd_family() > 0 else "torch")
+    n = recipe.batch_size
+    layers = [Layer(n, *shape, backward=True) for shape in _layer_shapes(game.generator)]
+    layers += [Layer(2 * n, *shape, backward=False) for shape in _layer_shapes(game.discriminator)]
+    return faster_library(asked, tuple(layers), torch.bfloat16 if bf16 else torch.float32)
+
+
+def _layer_shapes(player: nn.Module) -> list[tuple[int, int]]:
+    """(inputs, outputs) of each layer; a maxout layer has one output for each piece."""
+    return [(p.shape[-1], p.shape[:-1].numel()) for p in player.parameters() if p.ndim > 1]
+
+
 class FusedStep(BaseStep):
     """A `pygan.step.Step` for games that `can_fuse` accepts; its order of random draws is that of `PlainStep`.
 
     Raises ValueError for any other game.
     """
 
-    def __init__(self, game: Game, recipe: "Recipe", device: torch.device) -> None:
+    def __init__(self, game: Game, recipe: "Recipe", device: torch.device, share: Share | None = None) -> None:
         if not can_fuse(game, recipe, device):
             raise ValueError(
                 "FusedStep: does not know this game, its players, objective, algorithm or device; "
@@ -82,10 +108,11 @@ class FusedStep(BaseStep):
         assert isinstance(game.discriminator, Discriminator)
         assert isinstance(game.objective, NonSaturating | Saturating)
         optimizers = (recipe.optimizer.make(game.generator), recipe.optimizer.make(game.discriminator))
-        super().__init__(game, recipe, optimizers, device)
+        super().__init__(game, recipe, optimizers, device, share)
         half_precision = recipe.precision == "bf16"
-        self._painter = _Painter(self.g_optimizer, half_precision)
-        self._judge = _Judge(self.d_optimizer, half_precision, game.discriminator)
+        products = Products(choose_products(game, recipe, device))
+        self._painter = _Painter(self.g_optimizer, half_precision, products, self.share)
+        self._judge = _Judge(self.d_optimizer, half_precision, products, self.share, game.discriminator)
         self._objective = game.objective
         self._update = self._alternating if ALGORITHMS[recipe.updates] is alternating else self._simultaneous
 
@@ -162,8 +189,8 @@ class _Layers:
     every other optimiser, `refresh` for everybody else.
     """
 
-    def __init__(self, optimizer: Optimizer, half_precision: bool) -> None:
-        self._optimizer = optimizer
+    def __init__(self, optimizer: Optimizer, half_precision: bool, products: Products, share: Share) -> None:
+        self._optimizer, self._products, self._share = optimizer, products, share
         self._parameters: list[Tensor] = list(optimizer.parameters.values())
         self._operands = self._parameters
         if half_precision:
@@ -183,8 +210,8 @@ class _Layers:
         return list(zip(self._operands[::2], self._operands[1::2], strict=True))
 
     def update(self, gradients: Sequence[Tensor], lr: float | Tensor, momentum: float | Tensor) -> None:
-        """One step of the optimiser."""
-        self._optimizer.step(gradients, lr, momentum)
+        """One step of the optimiser; the gradients are of this process's share of the batch."""
+        self._optimizer.step(self._share.mean(gradients), lr, momentum)
         if not self._copies_follow:
             self.refresh()
 
@@ -204,8 +231,8 @@ class _Painter(_Layers):
         *hidden, output = self.layers()
         inputs = [noise.to(output[0].dtype)]
         for weight, bias in hidden:
-            inputs.append(affine(inputs[-1], weight, bias, "relu"))
-        return _Painting(inputs, affine(inputs[-1], *output, "sigmoid"))
+            inputs.append(self._products.affine(inputs[-1], weight, bias, "relu"))
+        return _Painting(inputs, self._products.affine(inputs[-1], *output, "sigmoid"))
 
     def gradients(self, painted: _Painting, grad: Tensor) -> list[Tensor]:
         """Gradient with respect to the images [n, pixels] -> gradients with respect to the parameters, in order."""
@@ -213,22 +240,24 @@ class _Painter(_Layers):
         gradients: list[Tensor] = []
         for depth, (weight, _) in reversed(list(enumerate(self.layers()))):
             x = painted.inputs[depth]
-            gradients[:0] = [outer(grad, x), grad.sum(0)]
+            gradients[:0] = [self._products.outer(grad, x), grad.sum(0)]
             if depth > 0:
-                grad = torch.ops.aten.threshold_backward(times(grad, weight), x, 0)
+                grad = torch.ops.aten.threshold_backward(self._products.times(grad, weight), x, 0)
         return gradients
 
 
 class _Mask(NamedTuple):
-    """One draw of dropout; seed None where nothing is dropped."""
+    """One draw of dropout, for whole batches; seed None where nothing is dropped."""
 
     keep: float
     seed: Tensor | None
+    share: Share
 
     def drop(self, x: Tensor, out: Tensor, first_row: int = 0) -> None:
-        """out <- dropout of x [n, width], as rows first_row, first_row + 1, ... of the mask; out may be x."""
+        """out <- dropout of x [n, width], as rows first_row, first_row + 1, ... of this process; out may be x."""
         if self.seed is not None:
-            drop_into(out, x, self.keep, self.seed, first_row * x.shape[1])
+            for row, (piece, into) in self.share.pieces(first_row, x, out):
+                drop_into(into, piece, self.keep, self.seed, row * x.shape[1])
         elif out is not x:
             out.copy_(x)
 
@@ -252,8 +281,15 @@ class _Judging(NamedTuple):
 class _Judge(_Layers):
     """The discriminator: dropout, maxout layers, dropout, the logit."""
 
-    def __init__(self, optimizer: Optimizer, half_precision: bool, discriminator: Discriminator) -> None:
-        super().__init__(optimizer, half_precision)
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        half_precision: bool,
+        products: Products,
+        share: Share,
+        discriminator: Discriminator,
+    ) -> None:
+        super().__init__(optimizer, half_precision, products, share)
         self._dropouts = [part.dropout for part in discriminator.modules() if isinstance(part, Maxout)]
         self._dropouts.append(discriminator.dropout)
 
@@ -268,8 +304,8 @@ class _Judge(_Layers):
             first += len(part)
         inputs, winners = [x], []
         for depth, (weight, bias) in enumerate(hidden, start=1):
-            products = affine(x, weight.flatten(0, 1), bias.flatten())
-            x, winner = torch.ops.pygan.maxout_pool(products, weight.shape[1])
+            pieces = self._products.affine(x, weight.flatten(0, 1), bias.flatten())
+            x, winner = torch.ops.pygan.maxout_pool(pieces, weight.shape[1])
             masks.append(self._draw(depth))
             masks[depth].drop(x, x)
             inputs.append(x)
@@ -323,11 +359,11 @@ class _Judge(_Layers):
             winners = judged.winners[depth][:n]
             by_weight, _ = torch.ops.pygan.maxout_grad_weight(slopes[depth][:n], tangent, winners, pieces)
             gradients[2 * depth] += by_weight
-            products = affine(tangent, matrix.flatten(0, 1), None).view(n, units, pieces)
-            tangent = products.gather(2, winners.long().unsqueeze(2)).squeeze(2)
+            by_piece = self._products.affine(tangent, matrix.flatten(0, 1), None).view(n, units, pieces)
+            tangent = by_piece.gather(2, winners.long().unsqueeze(2)).squeeze(2)
             judged.masks[depth + 1].drop(tangent, tangent)
         gradients[-2] += tangent.sum(0)
 
     def _draw(self, depth: int) -> _Mask:
         rate = self._dropouts[depth]
-        return _Mask(1 - rate, draw_seed(self._operands[0].device) if rate > 0 else None)
+        return _Mask(1 - rate, draw_seed(self._operands[0].device) if rate > 0 else None, self._share)

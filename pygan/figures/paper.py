@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from pygan import pictures, theory
 from pygan.data import as_float
 from pygan.data.densities import gaussian
-from pygan.evaluate import ParzenWindow, nearest
+from pygan.evaluate import ParzenWindow
 from pygan.figures.game import COLOURS, Stage, draw_game
 from pygan.ops import discriminator_loss
 from pygan.run import Run, load
+from pygan.settings import check_seed
 from pygan.train import train
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ _LINE: dict[str, Any] = {  # Figure 1's game: Algorithm 1, and noise of one numb
     "samples_every": 1000,
     "checkpoint_every": 1000,
 }
+_SILENT: dict[str, Any] = {"progress": False, "report": False}
 _EPOCHS = (1, 4, 60)  # of 10 updates, in which Figure 1 looks at the game
 _START = (-1.4, 0.7)  # mean and standard deviation of the generator's samples at the start
 _ALONE = 600  # updates of D alone
@@ -52,7 +54,6 @@ _BANDWIDTH = 0.1  # of the generator's density, from 20,000 samples
 _VISIBLE = 0.01  # D* is drawn where both densities together exceed this share of their maximum
 _COLUMNS = 6  # of Figure 2, the nearest training images included
 _SHOWN = 24
-_CHUNK = 5000  # training images that are compared at a time
 _PANEL, _TITLE = 5.0, 0.4  # inches: width of a panel, height of its title
 _STEPS, _PAIRS = 10, 4  # of an interpolation in Figure 3
 
@@ -74,6 +75,7 @@ def paper(number: int, runs: Sequence[str | Path | Run] = (), *, seed: int = 0, 
     Raises:
         ValueError: another number, runs for 1, and whatever `pygan.load` and `run.splits` raise.
     """
+    seed = check_seed("paper: seed", seed)
     if number == 1:
         if runs:
             raise ValueError("paper: Figure 1 is a game of its own and takes no runs")
@@ -84,7 +86,7 @@ def paper(number: int, runs: Sequence[str | Path | Run] = (), *, seed: int = 0, 
     if runs:
         return draw([run if isinstance(run, Run) else load(run) for run in runs], seed)
     with tempfile.TemporaryDirectory() as folder:
-        return draw([train("digits", out=Path(folder) / "digits", seed=seed, device=device, progress=False)], seed)
+        return draw([train("digits", out=Path(folder) / "digits", seed=seed, device=device, **_SILENT)], seed)
 
 
 def play_on_the_line(seed: int = 0, device: str = "auto") -> list[Stage]:
@@ -107,7 +109,7 @@ def play_on_the_line(seed: int = 0, device: str = "auto") -> list[Stage]:
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(seed)
         players = {"generator": _LineGenerator(), "discriminator": nn.Sequential(nn.Flatten(), _network())}
-        settings = {**_LINE, **players, "epochs": _EPOCHS[-1], "seed": seed, "device": device, "progress": False}
+        settings = {**_LINE, **players, "epochs": _EPOCHS[-1], "seed": seed, "device": device, **_SILENT}
         train("gaussian", out=Path(folder) / "line", on_epoch=look, **settings)
     return stages
 
@@ -174,7 +176,7 @@ def draw_samples(runs: Sequence[Run], seed: int = 0) -> Figure:
 
     def cells(run: Run) -> tuple[Tensor, int]:
         samples = run.sample(_SHOWN // _COLUMNS * (_COLUMNS - 1), seed).unflatten(0, (-1, _COLUMNS - 1))
-        beside = _nearest_training_images(run, samples[:, -1])
+        beside = run.nearest_training_images(samples[:, -1])
         return torch.cat([samples, beside[:, None]], 1).flatten(0, 1), _COLUMNS
 
     figure = _panels(runs, cells)
@@ -195,17 +197,6 @@ def draw_interpolation(runs: Sequence[Run], seed: int = 0) -> Figure:
         return run.generate(noise).cpu(), _STEPS
 
     return _panels(runs, cells)
-
-
-def _nearest_training_images(run: Run, samples: Tensor) -> Tensor:
-    """The training image in [0, 1] nearest to each sample [n, C, H, W]."""
-    found = []
-    for chunk in run.splits.train.images.split(_CHUNK):
-        images = as_float(chunk)
-        distances, indices = nearest(samples, images)
-        found.append((distances[:, 0], images[indices[:, 0]]))
-    distances, images = (torch.stack(part) for part in zip(*found, strict=True))
-    return images[distances.argmin(0), torch.arange(len(samples))]
 
 
 def _panels(runs: Sequence[Run], cells: Callable[[Run], tuple[Tensor, int]]) -> Figure:

@@ -1,8 +1,9 @@
 """Matrix products to float32's accuracy, whatever accuracy the user's switches allow his own products to lose.
 
-On the CPU torch sends float32 products to MKL, which keeps to AVX2 on AMD processors; oneDNN, which torch carries too,
-uses AVX-512 there and takes half the time. Its entry point, which torch's own compiler uses, has no public name: it is
-looked for, and torch's ordinary functions serve where it is missing.
+On the CPU torch sends float32 products to MKL, which keeps to AVX2 on AMD processors. oneDNN, which torch carries too,
+uses AVX-512 there, and from Zen 5 on, whose units have that width, it takes half the time. Its entry point, which
+torch's own compiler uses, has no public name: it is looked for, and torch's ordinary functions serve where it is
+missing.
 """
 
 import torch
@@ -15,7 +16,8 @@ __all__ = ["HAS_ONEDNN", "SUM_LENGTH", "exact", "half_products_are_exact", "inne
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 SUM_LENGTH = 196  # terms of a plain sum, which loses digits as it grows longer
 
-_ONEDNN_IS_FASTER = HAS_ONEDNN and _core.is_amd() and _core.best_simd_level() == "avx512"
+_ZEN5 = 26  # a family of AMD processors
+_ONEDNN_IS_FASTER = HAS_ONEDNN and _core.amd_family() >= _ZEN5 and _core.best_simd_level() == "avx512"
 
 
 def exact(tensor: Tensor) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pygan import _core
 from pygan.ops import _products, reference
+from pygan.ops._cache import last_cache_bytes
 from pygan.ops._checks import check_device, check_dtype, check_dtypes, check_same, check_shape, check_tensor
 from pygan.ops._library import Function, Impl, address, define, dtype_code, place, use_native
 
@@ -23,9 +24,10 @@ __all__ = ["Precision", "parzen_logsumexp"]
 
 Precision = Literal["split", "float32", "tf32"]
 
-# Bytes of a block of samples, moved to their mean, and of the buffer of inner products. On the CPU both are to stay in
-# cache; on CUDA few launches matter more (benchmarks/results/h100.md).
-_BYTES = {"cpu": (8 << 20, 5 << 19), "cuda": (32 << 20, 64 << 20)}
+# Bytes of a block of samples, moved to their mean, and of the buffer of inner products, on CUDA, where few launches
+# matter (benchmarks/results/h100.md). On the CPU both are parts of the last cache, in which they are to stay.
+_CUDA_BYTES = (32 << 20, 64 << 20)
+_CACHE_PARTS = (4, 12.8)
 _FUSED_BELOW = 80  # values of a row, below which the fused kernel is the faster way on CUDA, measured on an H100
 _HALF_SCALE = 256.0  # keeps the low parts of float16 pairs above its smallest numbers
 
@@ -115,10 +117,7 @@ class _Pairs:
 
     def __iter__(self) -> Iterator[_Tile]:
         (n, d), count = self.x.shape, len(self.samples)
-        size = self.x.element_size()
-        block_bytes, buffer_bytes = _BYTES[self.x.device.type]
-        columns = min(count, max(64, block_bytes // (size * max(d, 1))), buffer_bytes // (64 * size))
-        rows = min(n, buffer_bytes // (size * columns), max(64, block_bytes // (size * max(d, 1))))
+        rows, columns = _tile_shape(self.x, count)
         moved_samples, moved_x = self.samples.new_empty(columns, d), self.x.new_empty(rows, d)
         buffer = self.x.new_empty(rows * columns)
         for left in range(0, count, columns):
@@ -164,6 +163,21 @@ class _Pairs:
             *place(rows),
         )
         return moved[:n], norms
+
+
+def _tile_shape(x: Tensor, count: int) -> tuple[int, int]:
+    """Points x samples of a tile: round numbers, which products are faster at, where there are more of them."""
+    (n, d), size = x.shape, x.element_size()
+    block_bytes, buffer_bytes = _CUDA_BYTES if x.is_cuda else [int(last_cache_bytes() / part) for part in _CACHE_PARTS]
+    in_block = block_bytes // (size * max(d, 1))
+    columns = min(count, _rounded(min(in_block, buffer_bytes // (64 * size)), 256))
+    rows = min(n, _rounded(min(in_block, buffer_bytes // (size * columns)), 16))
+    return rows, columns
+
+
+def _rounded(number: int, unit: int) -> int:
+    """The largest multiple of `unit` that is not larger; at least 64."""
+    return max(64, number // unit * unit)
 
 
 def _by_size(sigmas: Tensor) -> tuple[Tensor, ...]:

@@ -1,0 +1,94 @@
+"""What a run folder says about its run: everything but the weights, so it is read in a moment, also in training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pygan import health
+from pygan.folder import RunFolder, check_tables
+from pygan.optim import Rates
+from pygan.recipes import Recipe
+from pygan.run import Run, read_config
+
+__all__ = ["Record", "as_record", "read_record"]
+
+_ENTRY = {"epoch": int, "update": int, "d_loss": float, "g_loss": float}  # what each line of a log must hold
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run without its weights.
+
+    Attributes:
+        path: the run folder.
+        recipe: every setting.
+        seed: of the run.
+        threads: number of CPU threads of the training, where it is known.
+        data: what config.toml says about the data.
+        history: see `Run.history`.
+        result: what result.json holds; None for a run that is not finished.
+    """
+
+    path: Path
+    recipe: Recipe
+    seed: int
+    threads: int | None
+    data: Mapping[str, Any]
+    history: list[dict[str, Any]]
+    result: Mapping[str, Any] | None
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """Return the record of a run that is in memory."""
+        result = RunFolder(run.path).read_result()
+        return cls(run.path, run.recipe, run.seed, run.threads, run.data, run.history, result)
+
+    def judged(self) -> list[dict[str, Any]]:
+        """Return the entries of the epochs that were evaluated."""
+        return [entry for entry in self.history if entry.get("log_likelihood") is not None]
+
+    def best(self) -> dict[str, Any] | None:
+        """Return the entry of the best epoch, or None if none was evaluated."""
+        return max(self.judged(), key=health.rank, default=None)
+
+    def references(self) -> dict[str, float]:
+        """Return what other images score in place of samples on the test split, in nats, by their names."""
+        rows = (self.result or {}).get("reference_log_likelihood")
+        numbers = rows.items() if isinstance(rows, Mapping) else ()
+        return {name: value for name, value in numbers if isinstance(value, int | float)}
+
+    def rates(self, entry: Mapping[str, Any]) -> Rates:
+        """Return the learning rates and the momentum of the last update before an entry of the history."""
+        return self.recipe.rates(entry["update"] - 1, max(1, entry["update"] // entry["epoch"]))
+
+    def warnings(self) -> dict[str, tuple[int, str]]:
+        """Return the warnings that the training gave: name -> the epoch and the sentence with advice."""
+        found: dict[str, tuple[int, str]] = {}
+        for n, entry in enumerate(self.history, 1):
+            past = self.history[:n]
+            for name, sentence in (health.diagnose(past) | self.recipe.objective.diagnose(past)).items():
+                found.setdefault(name, (entry["epoch"], sentence))
+        return found
+
+
+def read_record(path: str | Path) -> Record:
+    """Return what the folder of a run says about it.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+        ValueError: a file is damaged, or of another kind of run.
+    """
+    folder = RunFolder(path)
+    config, history = read_config(folder), folder.read_log()
+    for entry in history:
+        check_tables(entry, _ENTRY, folder.path / "log.jsonl")
+    about = config["recipe"], config["seed"], config.get("threads"), config["data"]
+    return Record(folder.path, *about, history, folder.read_result())
+
+
+def as_record(run: Run | Record | str | Path) -> Record:
+    """Return the record of a run, or of the run in a folder; a record as it is."""
+    if isinstance(run, Record):
+        return run
+    return Record.of(run) if isinstance(run, Run) else read_record(run)

@@ -1,0 +1,77 @@
+"""The curves, the film and the page of a run: drawn while it trains, and at its end."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pygan import report
+from pygan._files import replace_file
+from pygan._session import forked_randomness
+from pygan._terminal import warn
+from pygan.film import film
+from pygan.folder import RunFolder
+from pygan.run import Run
+
+__all__ = ["Live"]
+
+_SHARE = 0.05  # of the time of a training may go into drawing
+_SHORT = 0.3  # seconds of drawing that are counted at the start: nothing is drawn in the first 6 seconds
+
+
+class Live:
+    """A board that draws after evaluations, as often as five percent of the training's time allow.
+
+    Nothing that fails here ends a training: it causes a warning, once. Random numbers that a generator draws from
+    torch's generators do not change the run.
+
+    Args:
+        run: which is being trained.
+        device: where its generator is.
+    """
+
+    def __init__(self, run: Run, device: torch.device) -> None:
+        self._run, self._device = run, device
+        self._begun, self._spent = time.monotonic(), _SHORT
+        self._failed = False
+
+    def open(self, folder: Path, epochs: int) -> None:
+        """Begin to measure time."""
+        self._begun, self._spent = time.monotonic(), _SHORT
+
+    def write(self, entry: dict[str, Any]) -> None:
+        """Draw, if the epoch was evaluated and there is time for it."""
+        if entry["log_likelihood"] is not None and self._spent <= _SHARE * (time.monotonic() - self._begun):
+            self._draw(self._run, f"after epoch {entry['epoch']:,}")
+
+    def finish(self, best: Run, epoch: int) -> None:
+        """Draw the run as it has ended, with the weights of its best epoch."""
+        self._draw(best, f"of the best epoch, {epoch:,}")
+
+    def _draw(self, run: Run, weights: str) -> None:
+        started = time.monotonic()
+        try:
+            with forked_randomness(self._device):
+                _write_files(run, weights)
+        except Exception as error:  # whatever it is, the training is worth more
+            if not self._failed:
+                warn(f"the report in {run.path} could not be drawn: {type(error).__name__}: {error}")
+            self._failed = True
+        self._spent += time.monotonic() - started
+
+
+def _write_files(run: Run, weights: str) -> None:
+    """Replace curves.png, curves.svg, samples.gif and report.html in the folder of a run."""
+    from pygan.figures import draw_curves
+    from pygan.figures.canvas import own_style, picture
+
+    with own_style():
+        figure = draw_curves([run])
+        for form in ("png", "svg"):
+            replace_file(run.path / f"curves.{form}", picture(figure, form))
+            figure.set_layout_engine("none")  # it is laid out now
+    folder = RunFolder(run.path)
+    if (content := film(folder.pictures())) is not None:
+        replace_file(folder.path / "samples.gif", content)
+    report.write([run], folder.report, weights)

@@ -1,0 +1,291 @@
+"""The report page: what it says of a run in any state, that its HTML is whole and safe, and that a browser shows it."""
+
+import re
+import shutil
+import subprocess
+import warnings
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+import pygan
+from pygan import cli, report
+from pygan.film import film
+from pygan.folder import RunFolder
+from pygan.pictures import save_png
+from pygan.record import read_record
+from pygan.report import live
+from pygan.report.page import _differences
+
+EVIL = "<b>&'\""  # as the name of a run
+VOID = {"meta", "img", "br", "link", "path", "use"}
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Page(HTMLParser):
+    """The elements of a page; its end tags must be those of its start tags."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.words = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == [], "elements that are not closed"
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+    def all(self, name):
+        return [attributes for tag, attributes in self.elements if tag == name]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A short run on digits with a changed setting, and a name that is no HTML."""
+    folder = tmp_path_factory.mktemp("report") / EVIL
+    settings = {"epochs": 4, "evaluate_every": 1, "samples_every": 1, "batch_size": 500, "evaluation_samples": 100}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pygan.train("digits", "digits", folder, progress=False, generator_lr=0.01, **settings)
+
+
+def page_of(*runs, path):
+    return Page(report.write(runs, path / "page.html").read_text())
+
+
+def test_the_page_is_whole_safe_and_refers_to_nothing_outside(digits, tmp_path):
+    text = report.write([digits.path, digits], tmp_path / "page.html").read_text()
+    page = Page(text)
+    assert not {tag for tag, _ in page.elements} & {"script", "link", "iframe", "object", "form", "b"}
+    assert "&lt;b&gt;&amp;&#39;&#34;" in text
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("href", "xlink:href", "src"):
+            target = attributes.get(name, "data:")
+            assert target.startswith("data:image/") or target.removeprefix("#") in ids or name not in attributes
+    assert not re.search(r"@import|url\((?!#)|https?://(?!www\.w3\.org/(1999/xlink|2000/svg)\")", text)
+    assert page.all("html") == [{"lang": "en"}]
+    assert [m["content"] for m in page.all("meta") if m.get("name") == "viewport"] == [
+        "width=device-width, initial-scale=1"
+    ]
+
+
+def test_pictures_have_words_and_the_keyboard_goes_in_the_order_of_the_page(digits, tmp_path):
+    page = page_of(digits.path, path=tmp_path)
+    pictures = page.all("img")
+    assert len(pictures) == 4  # samples, film, neighbours, interpolation
+    assert all(picture["alt"] and int(picture["width"]) > 50 and int(picture["height"]) > 50 for picture in pictures)
+    charts = [figure for figure in page.all("figure") if figure.get("role") == "img"]
+    assert len(charts) == len(page.all("svg")) == 6
+    assert all(re.search(r"-?\d", chart["aria-label"]) for chart in charts)
+    assert {attributes["tabindex"] for _, attributes in page.elements if "tabindex" in attributes} == {"0"}
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
+    assert levels == [1, *[2] * 8]
+
+
+def test_the_page_says_what_the_run_says(digits, tmp_path):
+    text = page_of(digits.path, path=tmp_path).text
+    result = RunFolder(digits.path).read_result()
+    assert f"{result['log_likelihood']:.1f} \u00b1 {result['standard_error']:.1f} nats" in text
+    for score in result["reference_log_likelihood"].values():
+        assert f"{score:.1f} nats" in text
+    assert result["versions"]["torch"] in text
+    assert result["hardware"] in text
+    assert "scikit-learn's 1,797 handwritten digits" in text
+    assert "Not finished" not in text
+
+
+def test_settings_that_differ_from_the_recipe_are_named_and_no_others(digits):
+    rows = dict(_differences([read_record(digits.path)]))
+    assert rows["generator_lr"] == ["0.01 (0.002)"]
+    assert rows["epochs"] == ["4 (200)"]
+    assert set(rows) == {
+        "generator_lr",
+        "epochs",
+        "evaluate_every",
+        "samples_every",
+        "batch_size",
+        "evaluation_samples",
+    }
+
+
+def test_a_run_that_is_not_finished_says_how_far_it_is(tmp_path):
+    run = tiny.run(tmp_path / "run", epochs=3, evaluate_every=5, samples_every=1)
+    folder = RunFolder(run.path)
+    folder.write_result(None)
+    folder.checkpoint_path("best").unlink()
+    folder.write_log([{**entry, "log_likelihood": None} for entry in folder.read_log()[:2]])
+    page = page_of(run.path, path=tmp_path)
+    assert "Not finished: 2 of 3 epochs. It has not been evaluated yet." in page.text
+    assert "of the last checkpoint" in page.text
+    assert "the data of" in page.text, "its data were only in memory"
+    folder.checkpoint_path("last").unlink()
+    folder.write_log([])
+    page = page_of(run.path, path=tmp_path)
+    assert "Not finished: 0 of 3 epochs" in page.text
+    assert "No epoch has been completed yet." in page.text
+    assert "has no checkpoint 'last' yet" in page.text
+    assert "after epoch 3" in page.text, "the last picture stands for the samples"
+
+
+def test_warnings_are_there_with_their_advice(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = tiny.run(tmp_path / "run", generator_lr=1e4, discriminator_lr=1e4, epochs=1)
+    page = page_of(run, path=tmp_path)
+    assert "Epoch 1 the losses diverge" in page.text
+    assert "Lower both learning rates" in page.text
+
+
+def test_what_is_no_run_is_refused(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert cli.main(["report", str(tmp_path / "empty"), "-o", str(tmp_path / "x.html")]) == 1
+    assert "empty holds no run" in capsys.readouterr().err
+    assert not (tmp_path / "x.html").exists()
+    with pytest.raises(ValueError, match="write: runs must hold at least one run, got none"):
+        report.write([], tmp_path / "x.html")
+
+
+def test_a_run_leaves_its_curves_its_film_and_its_page(tmp_path, reports, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = [
+        "--generator-hidden",
+        "8",
+        "--discriminator-hidden",
+        "8",
+        "--evaluation-samples",
+        "50",
+        "--batch-size",
+        "500",
+    ]
+    assert cli.main(["train", "--epochs", "4", "--samples-every", "1", *small]) == 0
+    assert capsys.readouterr().out.endswith("\nruns/digits/report.html\n")
+    for name, start in {"curves.png": b"\x89PNG", "curves.svg": b"<?xml", "samples.gif": b"GIF89a"}.items():
+        assert (tmp_path / "runs/digits" / name).read_bytes().startswith(start)
+    page = Page((tmp_path / "runs/digits/report.html").read_text())
+    assert "of the best epoch, 4" in page.text
+    assert cli.main(["train", "--epochs", "1", "--no-report", "--out", "bare", *small]) == 0
+    assert not (tmp_path / "bare" / "report.html").exists()
+
+
+def test_what_is_drawn_in_training_changes_no_bit_and_is_seldom(tmp_path, reports, monkeypatch):
+    """The generator draws random numbers even in eval mode; a page after each evaluation, and none in a short run."""
+
+    class Noisy(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 16)
+
+        def forward(self, noise):
+            return torch.sigmoid(self.layer(noise) + 0.1 * torch.randn(len(noise), 16))
+
+    written = []
+    monkeypatch.setattr(live, "_SHORT", 0.0)
+    monkeypatch.setattr(live, "_SHARE", 1e9)
+    monkeypatch.setattr(report, "write", lambda runs, path, weights: written.append((weights, runs[0].sample(3).sum())))
+    torch.manual_seed(0)
+    start = Noisy().state_dict()
+    histories = []
+    for name, shown in (("shown", True), ("hidden", False)):
+        generator = Noisy()
+        generator.load_state_dict(start)
+        run = tiny.run(tmp_path / name, generator=generator, epochs=3, evaluate_every=1, report=shown)
+        histories.append(run.history)
+    assert histories[0] == histories[1]
+    assert [weights for weights, _ in written][:3] == ["after epoch 1", "after epoch 2", "after epoch 3"]
+    assert written[3][0].startswith("of the best epoch, ")
+    written.clear()
+    monkeypatch.setattr(live, "_SHARE", 0.0)
+    monkeypatch.setattr(live, "_SHORT", 0.3)
+    tiny.run(tmp_path / "short", evaluate_every=1)
+    assert len(written) == 1
+
+
+def test_a_page_that_cannot_be_drawn_ends_no_training(tmp_path, monkeypatch):
+    def fail(run, weights):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(live, "_write_files", fail)
+    monkeypatch.setattr(live, "_SHORT", 0.0)
+    with pytest.warns(UserWarning, match="the report in .* could not be drawn: OSError: the disk is full") as found:
+        run = tiny.run(tmp_path / "run", evaluate_every=1)
+    assert len([warning for warning in found if "report" in str(warning.message)]) == 1
+    assert (run.path / "result.json").exists()
+
+
+def test_the_film_has_so_many_frames_and_pixels_at_most(tmp_path):
+    paths = []
+    for epoch in range(1, 61):
+        paths.append((epoch, tmp_path / f"{epoch:04}.png"))
+        save_png(paths[-1][1], torch.full((9, 1, 64, 64), epoch / 61))
+    (tmp_path / "film.gif").write_bytes(film(paths))
+    with Image.open(tmp_path / "film.gif") as gif:
+        assert gif.n_frames == 40
+        assert gif.n_frames * gif.width * (gif.height - 16) <= 1.55e6
+        gif.seek(39)
+        assert gif.convert("L").getpixel((5, 30)) == pytest.approx(60 / 61 * 255, abs=3)
+    assert film(paths[:1]) is None
+
+
+def contrast(one, other):
+    def luminance(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        parts = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2] + 0.05
+
+    return max(luminance(one), luminance(other)) / min(luminance(one), luminance(other))
+
+
+def test_contrast_in_light_dark_and_print():
+    """WCAG AA: 4.5 for text, 3 for the lines of charts, whose colours are those of both schemes."""
+    css = Path(report.__file__).with_name("page.css").read_text()
+    schemes = [
+        dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", css, re.DOTALL)
+    ]
+    assert len(schemes) == 3
+    for scheme in schemes:
+        for background in ("page", "band"):
+            for text in ("ink", "quiet", "link", "warn"):
+                assert contrast(scheme[text], scheme[background]) >= 4.5
+        for colour in pygan.figures.curves.RUN_COLOURS:
+            assert contrast(colour, scheme["page"]) >= 2.9
+
+
+@pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
+def test_a_browser_shows_it_on_a_telephone_without_errors(digits, tmp_path):
+    text = report.write([digits.path, digits], tmp_path / "page.html").read_text()
+    policy = re.search(r"<meta http-equiv=.*?>\n", text)[0]  # it forbids the script that measures
+    script = "<script>document.title = [innerWidth, document.documentElement.scrollWidth]</script>"
+    (tmp_path / "measured.html").write_text(text.replace(policy, "").replace("</body>", f"{script}</body>"))
+    for name in ("page", "measured"):
+        shown = subprocess.run(
+            [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom",
+             f"--user-data-dir={tmp_path / 'profile'}", "--window-size=375,800", str(tmp_path / f"{name}.html")],
+            capture_output=True, text=True, timeout=120, check=True,
+        )  # fmt: skip
+        assert "CONSOLE" not in shown.stderr, shown.stderr
+    inner, scroll = map(int, re.search(r"<title>(\d+),(\d+)</title>", shown.stdout).groups())
+    assert scroll <= inner <= 500
