@@ -70,14 +70,9 @@ class Batches:
             self._order = torch.from_numpy(order).to(self.data.images.device)
             self._epoch = epoch
         self.position += 1
-<<<<<<< HEAD
-        here, size = batch * self.batch_size, self.batch_size
-        if self._reader is not None:
-            self._reader.submit(self._load, self._order[here + size : here + 2 * size])
-        return self._order[here : here + size]
-=======
-        return self._share.of(self._order[batch * self.batch_size : (batch + 1) * self.batch_size])
->>>>>>> main
+        if self._reader is not None and batch + 1 < self.per_epoch:
+            self._reader.submit(self._load, self._of_batch(batch + 1))
+        return self._of_batch(batch)
 
     def at(self, indices: Tensor) -> Batch:
         """Return these images, float32 in the pixel scale, and their labels."""
@@ -91,6 +86,9 @@ class Batches:
     def __call__(self) -> Batch:
         """Return this process's share of the next batch."""
         return self.at(self.indices())
+
+    def _of_batch(self, batch: int) -> Tensor:
+        return self._share.of(self._order[batch * self.batch_size : (batch + 1) * self.batch_size])
 
     def _load(self, indices: Tensor) -> None:
         """Bring these images from the disk into the memory of the system."""

@@ -103,10 +103,6 @@ def divide(source: Source, seed: int) -> Splits:
             raise ValueError(
                 f"data: need at least {MINIMUM} images to split into train, valid and test, got {len(train)}"
             )
-<<<<<<< HEAD
-=======
-        order = torch.randperm(len(train), generator=random_generator("load: seed", seed))
->>>>>>> main
         size = max(2, len(train) // 10)  # two at least: a single point has no standard error
         if train.mapped:
             size = min(size, _MOST)
@@ -116,7 +112,7 @@ def divide(source: Source, seed: int) -> Splits:
             parts = [train[cut] for cut in cuts]
         else:
             how = f"{'80' if len(missing) == 2 else '90'}/{'/'.join('10' for _ in missing)} at random by seed {seed}"
-            order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+            order = torch.randperm(len(train), generator=random_generator("load: seed", seed))
             parts = [train[order[cut]] for cut in cuts]
         train, found = parts.pop(), dict(zip(missing, parts, strict=True))
         valid, test = found.get("valid", valid), found.get("test", test)
