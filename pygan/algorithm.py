@@ -47,3 +47,4 @@ ALGORITHMS: dict[str, Callable[[PlainStep, NextBatch, Rates], Tensor]] = {
     "alternating": alternating,
     "simultaneous": simultaneous,
 }
+"""The two published iterations by name. Each makes one of the given step, and returns its statistics."""

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from pygan.data import Batch, as_float
 from pygan.data.scaling import Scale
+from pygan.distributed import Share
 
 __all__ = ["Batches"]
 
@@ -24,6 +25,7 @@ class Batches:
         device: of the batches.
         scale: the pixel scale of the batches.
         flip: whether to mirror images at random.
+        share: this process's share of each batch, if there are several processes.
 
     Attributes:
         position: batches used so far; may be set.
@@ -31,18 +33,26 @@ class Batches:
     """
 
     def __init__(
-        self, data: Batch, batch_size: int, seed: int, device: torch.device, scale: Scale, flip: bool = False
+        self,
+        data: Batch,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        scale: Scale,
+        flip: bool = False,
+        share: Share | None = None,
     ) -> None:
         self.data = data.to(device)
         self.batch_size = batch_size
         self.per_epoch = len(data) // batch_size
         self.position = 0
         self._seed, self._scale, self._flip = seed, scale, flip
+        self._share = Share(batch_size) if share is None else share
         self._order = torch.empty(0, dtype=torch.int64)
         self._epoch = -1
 
     def indices(self) -> Tensor:
-        """Return the next batch as indices into the images, int64 [batch_size], on the images' device.
+        """Return this process's share of the next batch as indices into the images, int64 [n], on their device.
 
         With `flip`, an index that is larger by the number of images means the mirrored image.
         """
@@ -55,7 +65,7 @@ class Batches:
             self._order = torch.from_numpy(order).to(self.data.images.device)
             self._epoch = epoch
         self.position += 1
-        return self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        return self._share.of(self._order[batch * self.batch_size : (batch + 1) * self.batch_size])
 
     def at(self, indices: Tensor) -> Batch:
         """Return these images, float32 in the pixel scale, and their labels."""
@@ -67,5 +77,5 @@ class Batches:
         return Batch(images, batch.labels)
 
     def __call__(self) -> Batch:
-        """Return the next batch."""
+        """Return this process's share of the next batch."""
         return self.at(self.indices())

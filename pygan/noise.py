@@ -27,12 +27,12 @@ def _normal(out: Tensor, random: torch.Generator | None) -> None:
         out.view(-1).copy_(out.new_empty(out.numel() + rest).normal_(generator=random)[: out.numel()])
 
 
-# Each fills a tensor in place, from a torch generator or (None) torch's default one.
 NOISES: dict[str, Draw] = {
     "uniform": _within(_BOUNDS["uniform"]),  # mean 0, variance 1: the 2014 code's
     "normal": _normal,
     "unit_uniform": _within(_BOUNDS["unit_uniform"]),  # U(-1, 1): DCGAN's
 }
+"""The distributions by name: each fills a tensor in place, from a torch generator or (None) torch's default one."""
 
 
 def draw_noise(

@@ -231,6 +231,7 @@ OPTIMIZERS: dict[str, type[OptimizerSettings]] = {
     "adam": AdamSettings,
     "rmsprop": RMSpropSettings,
 }
+"""The update rules by name, as settings that make an optimizer. A new one is one entry."""
 
 
 def _as_tensor(rates: Sequence[float | Tensor], like: Tensor) -> Tensor:

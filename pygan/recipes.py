@@ -43,6 +43,7 @@ _PART_HELP = {
     "model": "the architecture of both players",
 }
 PARTS: dict[str, Mapping[str, type[Any]]] = {"objective": OBJECTIVES, "optimizer": OPTIMIZERS, "model": MODELS}
+"""The parts of a recipe that are chosen by name, and for each the registry that holds its choices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,10 @@ class Recipe(Settings):
     step: Literal["auto", "plain"] = setting("auto", "auto: the fastest step for a game; plain: the reference")
     products: Literal["auto", "torch", "onednn"] = setting(
         "auto", "library of the fused step's matrix products on the CPU; auto measures which is the faster one"
+    )
+    batch_norm: Literal["synchronised", "local"] = setting(
+        "synchronised",
+        "batch norm's statistics in training with several processes: of the whole batch, or of each process's rows",
     )
     deterministic: bool = setting(False, "use deterministic algorithms only (CUDA; the CPU's always are)")
 
@@ -392,6 +397,7 @@ RECIPES: dict[str, Recipe] = {
         evaluate_every=2,
     ),
 }
+"""The recipes by name: the published ones, and our own. docs/recipes.md says which one is for what."""
 
 _DEFAULTS = {
     "mnist": "code2014",

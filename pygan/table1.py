@@ -34,13 +34,13 @@ from pygan.train import train
 
 __all__ = ["PUBLISHED", "Row", "Score", "Table", "table1"]
 
-# Log-likelihood and its standard error, in nats: Goodfellow et al. 2014, Table 1.
 PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
     "DBN": {"mnist": (138, 2), "tfd": (1909, 66)},
     "stacked CAE": {"mnist": (121, 1.6), "tfd": (2110, 50)},
     "deep GSN": {"mnist": (214, 1.1), "tfd": (1890, 29)},
     "adversarial nets": {"mnist": (225, 2), "tfd": (2057, 26)},
 }
+"""The paper's Table 1, by model and data set. Each entry is a log-likelihood and its standard error, in nats."""
 _DATA = {"mnist": "MNIST", "tfd": "TFD"}
 _PROTOCOL = (
     "Mean log-likelihood of the test split in nats, under a Parzen window on 10,000 samples, its bandwidth chosen from "

@@ -561,12 +561,12 @@ def test_a_switch_with_another_value_is_explained(call):
     assert "argument --resume: takes no value, or True or False, got 'runs/x'" in err
 
 
-def test_torchrun_is_refused(call, monkeypatch, tmp_path):
+def test_one_of_several_processes_that_cannot_find_the_others_is_refused(call, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, out, err = call("train", "digits")
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "Start it without torchrun" in err
+    assert "Start it by torchrun, or unset WORLD_SIZE" in err
     assert os.listdir() == []
 
 

@@ -186,10 +186,10 @@ def test_a_warning_points_at_the_first_line_that_is_not_ours(tmp_path):
 
 
 @pytest.mark.parametrize("size", ["2", "16"])
-def test_one_of_several_processes_is_refused(tmp_path, monkeypatch, size):
+def test_one_of_several_processes_that_cannot_find_the_others_is_refused(tmp_path, monkeypatch, size):
     monkeypatch.setenv("WORLD_SIZE", size)
     with pytest.raises(
-        RuntimeError, match=rf"a run uses one process, but this is one of WORLD_SIZE={size}, as torchrun"
+        RuntimeError, match=rf"one of WORLD_SIZE={size} processes, so RANK, MASTER_ADDR, MASTER_PORT must be set"
     ):
         train(tiny.images(), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

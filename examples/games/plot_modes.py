@@ -2,23 +2,53 @@
 Samples of runs on Gaussians in the plane, side by side
 =======================================================
 
-python examples/games/plot_modes.py PICTURE.png RUN [RUN ...]     # run folders of gaussians8 or gaussians25
+Which of the modes does a generator find, and how evenly? Circles are the centres of eight Gaussians, dots are samples.
 """
 
-import sys
+import tempfile
+from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 from matplotlib import pyplot
 
 import pygan
 from pygan.data.densities import DENSITIES
-from pygan.evaluate.modes import gaussian_modes
+from pygan.evaluate import gaussian_modes
 
-picture, *folders = sys.argv[1:]
-figure, axes = pyplot.subplots(1, len(folders), figsize=(3.6 * len(folders), 4), layout="constrained", squeeze=False)
-for axis, folder in zip(axes[0], folders, strict=True):
+# %%
+# Put the folders of your own runs on gaussians8 or gaussians25 here. If there are none, two short ones are trained,
+# with fewer updates than the objectives need.
+
+RUNS: list[str | Path] = []
+if not RUNS:
+    RUNS = [Path(tempfile.mkdtemp()) / objective for objective in ("saturating", "relativistic")]
+    for folder in RUNS:
+        pygan.train(
+            "gaussians8",
+            "relativistic",
+            objective=folder.name,
+            epochs=3,
+            out=folder,
+            progress=False,
+            evaluation_samples=1000,
+            noise="uniform",
+            noise_size=2,
+            generator_lr=2e-3,
+            discriminator_lr=2e-3,
+            lr_anneal="linear",
+            lr_floor=0.0,
+            averaging=0.0,
+            adam_beta1=0.5,
+            adam_beta2=0.9,
+            generator_hidden=(64, 64),
+            discriminator_hidden=(64, 64),
+        )
+
+# %%
+# A sample is near a mode if it lies within three standard deviations of its centre. KL is the divergence, in nats, of
+# the distribution of samples over the modes from the uniform one: 0 if all modes are found equally often.
+
+figure, axes = pyplot.subplots(1, len(RUNS), figsize=(3.6 * len(RUNS), 4), layout="constrained", squeeze=False)
+for axis, folder in zip(axes[0], RUNS, strict=True):
     run = pygan.load(folder, "last")
     density = DENSITIES[run.data["name"]]()
     points = density.from_unit(run.sample(10_000, 1).flatten(1))
@@ -29,4 +59,3 @@ for axis, folder in zip(axes[0], folders, strict=True):
     axis.set_title(
         f"{run.game.objective.name}\n{coverage.near:.0%} near a mode, KL {coverage.kl:.2f}", fontsize="small"
     )
-figure.savefig(picture, dpi=80)

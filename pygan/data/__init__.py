@@ -1,4 +1,4 @@
-"""Data: names, folders of images, tensors, arrays and torch Datasets, all as `Splits` of images and labels.
+"""Data: names, folders of images, tensors, arrays and torch Datasets, all as `Splits` of images and labels::
 
     splits = pygan.data.load("mnist")           # digits, mnist, cifar10, olivetti
     splits = pygan.data.load("faces/")          # a folder of images
@@ -29,6 +29,7 @@ __all__ = ["NAMED", "SCALES", "Batch", "Data", "Scale", "Source", "Splits", "as_
 
 Array: TypeAlias = Tensor | np.ndarray[Any, Any]
 Data: TypeAlias = str | Path | Array | tuple[Array, Array] | Dataset[Any]
+"""What `load` accepts: a name, a path, a tensor or array, a pair (images, labels), or a Dataset."""
 
 NAMED: dict[str, Callable[[str | Path | None], Source]] = {
     "digits": digits.load,

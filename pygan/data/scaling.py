@@ -1,4 +1,4 @@
-"""The scale on which the players see pixels, and the way back to a picture.
+"""The scale on which the players see pixels, and the way back to a picture::
 
     scale = make_scale("gcn", splits.train)
     values = scale.apply(as_float(images))     # what the discriminator sees and the generator produces
@@ -180,6 +180,7 @@ def _checked(images: Tensor) -> Tensor:
 
 
 SCALES: dict[str, type[Scale]] = {scale.name: scale for scale in (Unit, Signed, Standard, Gcn)}
+"""The pixel scales by name. A new one is one entry."""
 
 
 def make_scale(name: str, train: Batch) -> Scale:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pygan.data.batch import Batch
 from pygan.data.labels import translate
+from pygan.settings import random_generator
 
 MINIMUM = 10  # images; fewer cannot be split 80/10/10
 
@@ -98,7 +99,7 @@ def divide(source: Source, seed: int) -> Splits:
             raise ValueError(
                 f"data: need at least {MINIMUM} images to split into train, valid and test, got {len(train)}"
             )
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(len(train), generator=random_generator("load: seed", seed))
         size = max(2, len(train) // 10)  # two at least: a single point has no standard error
         if valid is None:
             valid, order = train[order[:size]], order[size:]

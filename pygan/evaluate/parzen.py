@@ -1,7 +1,6 @@
 """Gaussian Parzen-window log-likelihood, as section 5 of Goodfellow et al. 2014 defines it."""
 
 import math
-import operator
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pygan._terminal import warn
 from pygan.evaluate.chunks import Chunks, Rows
 from pygan.ops import parzen_logsumexp
 from pygan.progress import Task
+from pygan.settings import random_generator
 
 __all__ = ["PAPER_SIGMAS", "ParzenEstimate", "ParzenWindow"]
 
@@ -77,7 +77,8 @@ class ParzenWindow:
             makes the same calls, and gets the complete result.
 
     Attributes:
-        samples: as given. n_samples: N.
+        samples: as given.
+        n_samples: N, the number of samples.
         sigma: the bandwidth that `fit` chose, or None; may be set by hand.
 
     Theis et al. 2015 (arXiv 1511.01844) show that in high dimension this estimate says little about the true likelihood
@@ -249,7 +250,7 @@ class ParzenWindow:
         sigmas = torch.tensor(grid, dtype=torch.float64)
         of_test = self._group_sums(test, sigmas)
         of_valid = None if self._fitted is None else self._group_sums(self._fitted[0], sigmas)
-        generator = torch.Generator().manual_seed(operator.index(seed))
+        generator = random_generator("ParzenWindow.score: seed", seed)
         fixed, chosen = [], []
         for _ in range(resamples):
             groups = torch.randint(len(of_test), (len(of_test),), generator=generator)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["COLOURS", "Stage", "draw_game"]
 
-# Colours that colour-blind readers tell apart (Okabe and Ito 2008); line styles differ too.
 COLOURS = {
     "data": "#000000",
     "generator": "#009E73",
@@ -24,6 +23,7 @@ COLOURS = {
     "optimal": "#E69F00",
     "other": "#CC79A7",
 }
+"""Colours that colour-blind readers can tell apart (Okabe and Ito 2008), by what they stand for in the figures."""
 
 
 @dataclass(frozen=True)

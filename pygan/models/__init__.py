@@ -40,3 +40,4 @@ MODELS: dict[str, type[Model]] = {
     "mlp": MLP,
     "dcgan": DCGAN,
 }
+"""The architectures by name. A new one is one entry."""

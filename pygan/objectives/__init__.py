@@ -26,3 +26,4 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "wasserstein_penalty": WassersteinPenalty,
     "relativistic": Relativistic,
 }
+"""The objectives by name. A new one is one entry."""
