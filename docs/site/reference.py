@@ -129,9 +129,13 @@ def adapt(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: li
     * `|x|` is a norm, no substitution.
     * What stands before a colon in "Returns:" is no type: the signature has it.
     * "train, valid: ..." in "Attributes:" are two.
+    * An indented block in the docstring of a module is code.
     """
     section, adapted = "", []
-    for line in lines:
+    for before, line in itertools.pairwise(["", *lines]):
+        if what == "module" and line.startswith("    "):
+            adapted += [line] if before.startswith("    ") else ["::", "", line]
+            continue
         line = "`".join(part if i % 2 else part.replace("|", "\\|") for i, part in enumerate(line.split("`")))
         if re.fullmatch(r"[A-Z]\w+:", line):
             section = line
