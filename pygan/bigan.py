@@ -5,9 +5,9 @@
     model.generate(z)                          # images [n, C, H, W]
 
 The discriminator judges pairs: an image with the noise that the encoder gives for it, or noise with the image that the
-generator makes of it. If it cannot tell them apart, the encoder inverts the generator. The nets are those of the
-paper's section 4.1, fully connected, so that nothing depends on the order of the pixels; but in the discriminator
-dropout replaces batch norm. `pygan.inference` is the other way: it learns an encoder afterwards, for a generator that is fixed.
+generator makes of it. If it cannot tell them apart, the encoder inverts the generator. The nets are those of section
+4.1, fully connected, so that nothing depends on the order of the pixels; but in the discriminator dropout replaces
+batch norm. `pygan.inference` is the other way: it learns an encoder afterwards, for a generator that is fixed.
 """
 
 import math
