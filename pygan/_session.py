@@ -111,10 +111,13 @@ class CpuRandomness:
 
 
 class Interrupt:
-    """Ctrl-C only sets `asked`, so that the current update can be completed. A second Ctrl-C interrupts at once."""
+    """Ctrl-C only sets `asked`, so that the current update can be completed. A second Ctrl-C interrupts at once.
 
-    def __init__(self) -> None:
-        self.asked = False
+    A `patient` one waits then too: torchrun passes on the Ctrl-C that the terminal has already sent to all processes.
+    """
+
+    def __init__(self, patient: bool = False) -> None:
+        self.asked, self._patient = False, patient
         self._main = threading.current_thread() is threading.main_thread()  # No other thread may set a handler.
 
     def __enter__(self) -> Self:
@@ -127,6 +130,6 @@ class Interrupt:
             signal.signal(signal.SIGINT, self._before)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and not self._patient:
             raise KeyboardInterrupt
         self.asked = True

@@ -71,10 +71,10 @@ def check_threads(threads: Any) -> int | None:
 
 
 def refuse_many_processes() -> None:
-    """Raise RuntimeError in one of several processes that torchrun has started: each would train the same run."""
+    """Raise RuntimeError in one of several processes that torchrun has started; for what is no game."""
     count = os.environ.get("WORLD_SIZE", "1")
     if count.isdecimal() and int(count) > 1:
         raise RuntimeError(
-            f"train: a run uses one process, but this is one of WORLD_SIZE={count}, as torchrun starts them. Each "
-            "would train the same run in its own folder. Start it without torchrun, or unset WORLD_SIZE"
+            f"train: only pygan.train uses several processes, but this is one of WORLD_SIZE={count}, as torchrun "
+            "starts them. Each would train the same in its own folder. Start it without torchrun, or unset WORLD_SIZE"
         )

@@ -12,6 +12,7 @@ from pygan._nearest import nearest
 from pygan._terminal import escape_unprintable, is_terminal, say
 from pygan.commands import evaluate, figure, info, latent, report, sample, table1, train
 from pygan.commands.wording import on_the_command_line
+from pygan.distributed import MainFailedError, may_speak, quiet
 from pygan.fit import Interrupted
 
 __all__ = ["COMMANDS", "Command", "main"]
@@ -40,19 +41,23 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 is success, 1 an error (one line on standard error), 2 a wrong command line, 130 an interrupt by Ctrl-C.
+    0 is success, 1 an error (one line on standard error), 2 a wrong command line, 130 an interrupt by Ctrl-C. Of
+    several processes (`torchrun -m pygan`) only one prints.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     escape_unprintable(sys.stdout)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            code = _run(words)
+            with quiet():
+                code = _run(words)
             if sys.stdout is not None:  # as in a daemon
                 sys.stdout.flush()
         except SystemExit as stop:  # argparse has printed its help or what is wrong
             return int(stop.code or 0)
         except KeyboardInterrupt as interrupt:
+            if not may_speak():
+                return 130
             if isinstance(interrupt, Interrupted):
                 say(f"pygan: {interrupt.done}; resume with: {_to_resume(words, str(interrupt.path))}")
             else:
@@ -62,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush would fail
             return 1
         except (ImportError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, MainFailedError) or not may_speak():
+                return 1
             message = on_the_command_line(str(error))
             if "--resume" in message and words[0] == "train":
                 message += f": {_to_resume(words)}"

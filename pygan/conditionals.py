@@ -13,7 +13,7 @@ or outside, so that one set of weights serves every subset S.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,12 +27,23 @@ from pygan.data import Data, Splits, as_float, fingerprint
 from pygan.data.scaling import Unit
 from pygan.evaluate._pixels import check_images
 from pygan.fit import Cadence
-from pygan.learning import Keeping, LearnerSettings, LearnerWithParts, learn, settings_from
+from pygan.learning import Keeping, LearnerSettings, LearnerWithParts, autocast, learn, settings_from
 from pygan.models.maxout_mlp import Discriminator, Generator
 from pygan.noise import draw_noise
 from pygan.ops._checks import check_shape, check_tensor
 from pygan.optim import AdamSettings, MovingAverage, trainable
-from pygan.settings import AT_LEAST_ONE, BELOW_ONE, POSITIVE, SIZES, find, setting
+from pygan.progress import Task
+from pygan.settings import (
+    AT_LEAST_ONE,
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SIZES,
+    find,
+    random_generator,
+    setting,
+    whole_number,
+)
 
 __all__ = ["KNOWN", "Conditionals", "ConditionalsSettings", "known_part", "log_density_of_missing", "train"]
 
@@ -40,6 +51,7 @@ KNOWN = ("left", "right", "pixels", "box")
 """The parts that `known_part` knows by name."""
 _GRAY = 0.5  # shown where nothing is known
 _AT_ONCE = 1000  # images in one pass
+_LEAST_SQUARE = 1e-12  # of a distance: its root has a finite derivative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +64,8 @@ class ConditionalsSettings(LearnerSettings):
     noise_size: int = setting(100, "numbers in one noise vector", AT_LEAST_ONE)
     generator_hidden: tuple[int, ...] = setting((200, 200), "units of the generator's ReLU layers", SIZES)
     discriminator_hidden: tuple[int, ...] = setting((100, 100), "units of the discriminator's maxout layers", SIZES)
+    energy_score: float = setting(1.0, "weight of the energy score in the generator's loss", NOT_NEGATIVE)
+    precision: Literal["float32", "bf16"] = setting("float32", "of the matrix products in training")
     averaging: float = setting(0.999, "decay an update of the generator's average, which fills in", BELOW_ONE)
 
 
@@ -63,7 +77,7 @@ class Conditionals:
         generator: maps noise, known pixels and the mask, side by side, to images; its weights are averages.
         shape: (C, H, W) of the images.
         noise_size: numbers in one noise vector.
-        history: one dictionary for each epoch: "d_loss" and "g_loss", in nats.
+        history: one dictionary for each epoch: "d_loss" and "g_loss", in nats, and the "energy_score".
         path: its folder.
     """
 
@@ -91,18 +105,19 @@ class Conditionals:
             ValueError: wrong shapes, or n < 1.
         """
         check_images("fill", "images", images, self.shape)
-        if type(n) is not int or n < 1:
-            raise ValueError(f"fill: n must be an int of at least 1, got {n!r}")
+        n = whole_number("fill: n", n, 1)
         mask = _expanded(known, images)
         given = as_float(images.cpu())
-        random = None if seed is None else torch.Generator().manual_seed(seed)
+        random = random_generator("fill: seed", seed)
         device = next(self.generator.parameters()).device
         wanted = [tensor.repeat_interleave(n, 0).split(_AT_ONCE) for tensor in (given, mask)]
         pieces = []
-        for some, part in zip(*wanted, strict=True):
-            noise = draw_noise("uniform", len(some), self.noise_size, random=random).to(device)
-            made = self.generator(_inputs(noise, some.to(device), part.to(device))).cpu()
-            pieces.append(torch.where(part, some, made))
+        with Task("completing images", n * len(images)) as task:
+            for some, part in zip(*wanted, strict=True):
+                noise = draw_noise("uniform", len(some), self.noise_size, random=random).to(device)
+                made = self.generator(_inputs(noise, some.to(device), part.to(device))).cpu()
+                pieces.append(torch.where(part, some, made))
+                task.advance(len(some))
         return torch.cat(pieces).unflatten(0, (len(images), n)) if pieces else given.new_empty(0, n, *self.shape)
 
     def save_picture(self, path: str | Path, images: Tensor, known: Tensor, n: int = 8, seed: int | None = 0) -> None:
@@ -129,7 +144,7 @@ def known_part(kind: str, shape: tuple[int, int, int], seed: int = 0) -> Tensor:
     find("kind", kind, KNOWN)
     _, height, width = shape
     if kind == "pixels":
-        return torch.rand(1, height, width, generator=torch.Generator().manual_seed(seed)) < 0.25
+        return torch.rand(1, height, width, generator=random_generator("known_part: seed", seed)) < 0.25
     known = torch.full((1, height, width), kind == "box")
     if kind == "box":
         known[:, height // 4 : height - height // 4, width // 4 : width - width // 4] = False
@@ -190,7 +205,7 @@ def train(
         device, seed, progress, root, threads: as in `pygan.train`.
         resume: continue from the last checkpoint in the folder, with the same arguments; a finished one is returned.
         **settings: fields of `ConditionalsSettings`: epochs (250), batch_size (50), learning_rate, noise_size,
-            generator_hidden, discriminator_hidden, averaging.
+            generator_hidden, discriminator_hidden, energy_score, precision, averaging.
 
     Raises:
         TypeError, ValueError: an unknown or impossible setting, a folder that holds something else.
@@ -229,26 +244,48 @@ class _Learner(LearnerWithParts):
         names = ("discriminator", "generator", "discriminator_optimizer", "generator_optimizer", "average")
         parts: dict[str, Part] = dict(zip(names, (*self.players, *self.optimizers, self.average), strict=True))
         cadence = Cadence(epochs=settings.epochs, updates_per_epoch=self.batches.per_epoch)
-        super().__init__(parts, ("d_loss", "g_loss"), cadence)
+        super().__init__(parts, ("d_loss", "g_loss", "energy_score"), cadence)
 
     def update(self, number: int) -> None:
-        """Both players move from one batch of completions, as in the released code of 2014."""
+        """Both players move from one batch of completions, as in the released code of 2014.
+
+        Of each image a second completion is made, for the energy score alone.
+        """
         self.batches.position = number
         real = self.batches().images
         known = _draw_known(real)
-        noise = draw_noise("uniform", len(real), self.settings.noise_size, device=self.device)
-        fakes = torch.where(known, real, self.generator(_inputs(noise, real, known)))
-        masks = known.to(real.dtype)
-        pairs = torch.cat([torch.cat([images, masks], 1) for images in (real, fakes)])
-        real_logits, fake_logits = self.discriminator(pairs).chunk(2)
+        masks, twice = known.to(real.dtype), torch.cat([real, real])
+        noise = draw_noise("uniform", len(twice), self.settings.noise_size, device=self.device)
+        with autocast(self.settings.precision, self.device):
+            made = self.generator(_inputs(noise, twice, torch.cat([known, known]))).float()
+            fakes, others = torch.where(torch.cat([known, known]), twice, made).chunk(2)
+            pairs = torch.cat([torch.cat([images, masks], 1) for images in (real, fakes)])
+            real_logits, fake_logits = self.discriminator(pairs).float().chunk(2)
         losses = ops.discriminator_loss(real_logits, fake_logits), ops.generator_loss(fake_logits)
+        score = energy_score(real, fakes, others)
         wanted = [list(trainable(player).values()) for player in self.players]
-        gradients = [grad(losses[0], wanted[0], retain_graph=True), grad(losses[1], wanted[1])]
+        g_loss = losses[1] + self.settings.energy_score * score
+        gradients = [grad(losses[0], wanted[0], retain_graph=True), grad(g_loss, wanted[1])]
         rate = self.settings.rate(number, self.batches.per_epoch)
         for optimizer, of in zip(self.optimizers, gradients, strict=True):
             optimizer.step(of, rate, 0.0)
         self.average.update(self.generator)
-        self.rows.append(torch.stack(losses).detach().double())
+        self.rows.append(torch.stack([*losses, score]).detach().double())
+
+
+def energy_score(images: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Return the mean energy score of two completions of each image, a scalar, in the unit of the pixels.
+
+    It is (|x - a| + |x - b| - |a - b|) / 2 for an image x and its completions a and b, all [n, C, H, W], where |.| is
+    the Euclidean length. Its expectation is least if the completions are distributed as x is, given the known pixels
+    (a strictly proper score: Gneiting and Raftery 2007, section 4.3). So completions differ as much as they should. A
+    discriminator that sees one image at a time does not notice it if the noise is ignored.
+    """
+
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        return ((a - b).square().flatten(1).sum(1) + _LEAST_SQUARE).sqrt()
+
+    return (distance(images, first) + distance(images, second) - distance(first, second)).mean() / 2
 
 
 def _inputs(noise: Tensor, images: Tensor, known: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch.nn.functional import adaptive_max_pool2d
 
 from pygan.data import as_float
 from pygan.game import Game, evaluating
+from pygan.settings import value_of_type, whole_number
 
 __all__ = ["hidden_layers"]
 
@@ -20,8 +21,7 @@ def hidden_layers(game: Game, images: Tensor, layers: Sequence[int] | None, pool
     """
     discriminator = game.discriminator
     chosen = _chosen(discriminator, layers)
-    if pool < 1:
-        raise ValueError(f"features: pool must be at least 1, got {pool}")
+    pool = whole_number("features: pool", pool, 1)
     outputs: dict[int, Tensor] = {}
 
     def keep(index: int) -> Any:
@@ -47,6 +47,7 @@ def _chosen(discriminator: nn.Module, layers: Sequence[int] | None) -> list[nn.M
             f"{type(discriminator).__name__} has none"
         )
     known = list(hidden)
+    layers = None if layers is None else value_of_type("features: layers", layers, tuple[int, ...])
     for index in layers or ():
         if not -len(known) <= index < len(known):
             raise ValueError(f"features: layers must be in {-len(known)}..{len(known) - 1}, got {index}")

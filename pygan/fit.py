@@ -13,7 +13,8 @@ from torch import Tensor
 from pygan import health
 from pygan._session import CpuRandomness, Interrupt, forked_randomness
 from pygan.boards import Board
-from pygan.checkpoint import Part, state_of, take_over
+from pygan.checkpoint import Part, plain_state, state_of, take_over
+from pygan.distributed import ALONE, Ranks
 from pygan.folder import RunFolder, check_tables
 from pygan.progress import Progress
 
@@ -38,6 +39,10 @@ class Learner(Protocol):
     @property
     def statistics(self) -> tuple[str, ...]:
         """Names of the numbers that each update returns."""
+
+    @property
+    def rates(self) -> tuple[str, ...]:
+        """Names of the settings that are learning rates, for advice."""
 
     def update(self, number: int) -> None:
         """Do one update; `number` counts from 0."""
@@ -105,6 +110,7 @@ class Fit:
         on_epoch: called after each epoch. Random numbers that it draws from torch's generators do not change the run.
             If it returns False, the run ends there. If it raises, the run is saved first.
         board: an additional place for the history, or None.
+        ranks: the processes that train the learner together. Each has a `Fit`, and calls its methods in the same order.
 
     Attributes:
         update: updates done.
@@ -122,9 +128,10 @@ class Fit:
         device: torch.device,
         on_epoch: Callable[[], object] | None = None,
         board: Board | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.learner, self.folder, self.cadence, self.device = learner, folder, cadence, device
-        self.on_epoch, self.board = on_epoch, board
+        self.on_epoch, self.board, self.ranks = on_epoch, board, ranks
         self.update = 0
         self.totals = [0.0] * len(learner.statistics)  # of this epoch so far
         self.history: list[dict[str, Any]] = []
@@ -147,8 +154,9 @@ class Fit:
         Raises KeyboardInterrupt, which says what was saved, after Ctrl-C.
         """
         per_epoch = self.cadence.updates_per_epoch
-        started, saved = time.monotonic() - self.seconds, time.monotonic()
-        with Progress(self.cadence.epochs * per_epoch, self.update, show) as progress, Interrupt() as interrupt:
+        started, saved, waits = time.monotonic() - self.seconds, time.monotonic(), False
+        interrupted = Interrupt(patient=self.ranks.count > 1)
+        with Progress(self.cadence.epochs * per_epoch, self.update, show) as progress, interrupted as interrupt:
             while not self.finished:
                 self.learner.update(self.update)
                 self.update += 1
@@ -156,7 +164,7 @@ class Fit:
                 progress.advance()
 
                 epoch, within = divmod(self.update, per_epoch)
-                if self.update % _READ_EVERY == 0 or within == 0 or progress.waits:
+                if self.update % _READ_EVERY == 0 or within == 0 or waits:
                     self.read_statistics()
                     progress.show(*self._line(self._means()))
                 if within == 0:
@@ -165,11 +173,13 @@ class Fit:
                         progress.report(*self._line(self.history[-1]))
                     if self.cadence.keep_every and epoch % self.cadence.keep_every == 0:
                         self.save(f"{epoch:04}")
+                late = time.monotonic() - saved > self.cadence.checkpoint_seconds
+                asked, late, waits = self.ranks.agree(interrupt.asked, late, progress.waits)
                 due = within == 0 and (epoch % self.cadence.checkpoint_every == 0 or self.finished)
-                if due or interrupt.asked or time.monotonic() - saved > self.cadence.checkpoint_seconds:
+                if due or asked or late:
                     self.save("last")
                     saved = time.monotonic()
-                if interrupt.asked:
+                if asked:
                     raise Interrupted(self.update / per_epoch, self.cadence.epochs, self.folder.path)
 
     def _end_epoch(self, epoch: int) -> None:
@@ -208,15 +218,16 @@ class Fit:
         return max(judged, key=lambda entry: health.rank(entry)[:2])["epoch"] if judged else otherwise
 
     def _ask_user(self) -> None:
-        if self.on_epoch is None:
+        if (ask := self.on_epoch) is None:
             return
         try:
             with forked_randomness(self.device):
-                if self.on_epoch() is False:
+                if self.ranks.from_main(lambda: ask() is False):
                     self.stopped = "on_epoch ended it"
         except BaseException:
             self.save("last")
             raise
+        self.ranks.spread(tensor for part in self.learner.parts().values() for tensor in plain_state(part).values())
         self.learner.reload()
 
     def read_statistics(self) -> None:
@@ -225,7 +236,7 @@ class Fit:
         for update, row in enumerate(rows, start=self.update - len(rows) + 1):
             if not all(map(math.isfinite, row)):
                 named = dict(zip(self.learner.statistics, row, strict=True))
-                raise health.not_finite(update, named, self.tensors(), self._saved)
+                raise health.not_finite(update, named, self.tensors(), self._saved, self.learner.rates)
             self.totals = [total + value for total, value in zip(self.totals, row, strict=True)]
 
     def _means(self) -> dict[str, float]:
@@ -258,7 +269,7 @@ class Fit:
 
     def check_finite(self) -> None:
         """Raise NonFiniteError if anything that a checkpoint holds is NaN or infinite."""
-        health.check_finite(self.update, self.tensors(), self._saved)
+        health.check_finite(self.update, self.tensors(), self._saved, self.learner.rates)
 
     def restore(self, longer: bool = False) -> None:
         """Load the newest checkpoint that can be read, if there is one. The folder is only read.

@@ -20,8 +20,8 @@ import json
 import math
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -32,8 +32,9 @@ from pygan import checkpoint
 from pygan._files import DamagedError, damaged, is_leftover, read_text, remove_leftovers, replace_file
 from pygan._terminal import warn
 from pygan.checkpoint import Checkpoint
+from pygan.distributed import Ranks
 
-__all__ = ["DamagedError", "RunFolder", "check_tables", "choose_folder"]
+__all__ = ["DamagedError", "RunFolder", "SharedFolder", "check_tables", "choose_folder"]
 
 CHECKPOINTS = ("last", "best")
 _LOST = {  # what is lost with a checkpoint, where the other one can be read
@@ -68,8 +69,7 @@ class RunFolder:
             raise ValueError(f"the name of a run folder must be UTF-8, got {os.fsencode(self.path)!r}") from None
         self._made = made
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Lock the folder while this context lasts. The lock of a killed process disappears.
 
         If an error occurs before the run has begun, the folder is left as it was found.
@@ -78,6 +78,10 @@ class RunFolder:
             RuntimeError: another process has locked it.
             OSError: the folder cannot be made, or its file system has no locks.
         """
+        return self._locked()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
         import filelock  # here, as the others below: `import pygan` needs torch and numpy alone
 
         if missing := _missing(self.path):
@@ -259,6 +263,91 @@ class RunFolder:
         """Return the picture of the highest epoch, or None if there is none."""
         pictures = self.pictures()
         return pictures[-1][1] if pictures else None
+
+
+class SharedFolder(RunFolder):
+    """The folder of a run of several processes: the main process reads and writes it, and the others get what it read.
+
+    All processes call the same methods in the same order.
+
+    Args:
+        ranks: the processes.
+        choose: returns the folder; it is called in the main process.
+    """
+
+    def __init__(self, ranks: Ranks, choose: Callable[[], RunFolder]) -> None:
+        chosen: list[RunFolder] = []
+
+        def path() -> str:
+            chosen.append(choose())
+            return str(chosen[0].path)
+
+        self.path, self._ranks = Path(ranks.from_main(path)), ranks
+        self._folder = chosen[0] if chosen else None  # in the main process
+
+    def locked(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._folder is None else self._folder.locked()
+
+    def holds_run(self) -> bool:
+        return self._read("holds_run")
+
+    def is_finished(self) -> bool:
+        return self._read("is_finished")
+
+    def read_config(self) -> dict[str, Any]:
+        return self._read("read_config")
+
+    def read_result(self) -> dict[str, Any] | None:
+        return self._read("read_result")
+
+    def read_checkpoint(self, name: str) -> Checkpoint | None:
+        kept: dict[str, Tensor] = {}
+
+        def progress() -> dict[str, Any] | None:
+            assert self._folder is not None
+            if (state := self._folder.read_checkpoint(name)) is None:
+                return None
+            kept.update(state[0])
+            return state[1]
+
+        found = self._exchange(progress)
+        return None if found is None else (dict(self._ranks.spread_new(kept)), found)
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        self._write("write_config", config)
+
+    def write_log(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        self._write("write_log", lines)
+
+    def append_log(self, line: Mapping[str, Any]) -> None:
+        self._write("append_log", line)
+
+    def write_result(self, result: Mapping[str, Any] | None) -> None:
+        self._write("write_result", result)
+
+    def write_checkpoint(self, name: str, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+        self._write("write_checkpoint", name, tensors, progress)
+
+    def _read(self, method: str) -> Any:
+        return self._exchange(lambda: getattr(self._folder, method)())
+
+    def _write(self, method: str, *content: Any) -> None:
+        if self._folder is not None:
+            getattr(self._folder, method)(*content)
+
+    def _exchange(self, read: Callable[[], Any]) -> Any:
+        """What the main process reads; DamagedError in every process, since callers may have a remedy."""
+
+        def attempt() -> dict[str, Any]:
+            try:
+                return {"read": read()}
+            except DamagedError as error:
+                return {"damaged": str(error)}
+
+        found = self._ranks.from_main(attempt)
+        if "damaged" in found:
+            raise DamagedError(found["damaged"])
+        return found["read"]
 
 
 def check_tables(tables: Mapping[str, Any], kinds: Mapping[str, Any], path: Path) -> None:

@@ -35,10 +35,11 @@ class NonFiniteError(RuntimeError):
     """A NaN or an infinity appeared in training; the message names the update and the tensor."""
 
 
-def check_finite(update: int, tensors: Mapping[str, Tensor], saved: int | None) -> None:
+def check_finite(update: int, tensors: Mapping[str, Tensor], saved: int | None, rates: Sequence[str]) -> None:
     """Raise NonFiniteError for the first tensor that holds a NaN or an infinity at this update.
 
-    `saved` is the update after which the last checkpoint was made, or None if there is none.
+    `saved` is the update after which the last checkpoint was made, or None if there is none; `rates` are the names of
+    the settings that are learning rates.
     """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -46,16 +47,16 @@ def check_finite(update: int, tensors: Mapping[str, Tensor], saved: int | None) 
             raise NonFiniteError(
                 f"train: {name} holds {count} NaN or infinite values of {tensor.numel()} after update {update}. "
                 + ("There is no checkpoint yet" if saved is None else f"The last checkpoint is of update {saved}")
-                + ". It usually helps to lower generator_lr and discriminator_lr"
+                + f". It usually helps to lower {' and '.join(rates)}"
             )
 
 
 def not_finite(
-    update: int, statistics: Mapping[str, float], tensors: Mapping[str, Tensor], saved: int | None
+    update: int, statistics: Mapping[str, float], tensors: Mapping[str, Tensor], saved: int | None, rates: Sequence[str]
 ) -> NonFiniteError:
     """Return the error for statistics that are not finite: it names the first bad tensor, or else the loss."""
     try:
-        check_finite(update, tensors, saved)
+        check_finite(update, tensors, saved, rates)
     except NonFiniteError as error:
         return error
     bad = next(name for name, value in statistics.items() if not math.isfinite(value))

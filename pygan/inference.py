@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +25,13 @@ from pygan.data import as_float
 from pygan.evaluate._pixels import check_images
 from pygan.fit import Cadence
 from pygan.game import Game, evaluating
-from pygan.learning import Keeping, LearnerSettings, LearnerWithParts, learn, settings_from
+from pygan.learning import Keeping, LearnerSettings, LearnerWithParts, autocast, learn, settings_from
 from pygan.noise import clamp_noise
 from pygan.ops._checks import check_shape
 from pygan.optim import Adam, AdamSettings, trainable
+from pygan.progress import Task
 from pygan.run import Run
-from pygan.settings import AT_LEAST_ONE, SIZES, setting
+from pygan.settings import AT_LEAST_ONE, AT_LEAST_TWO, NOT_NEGATIVE, SIZES, setting, whole_number
 
 __all__ = ["Encoder", "InferenceSettings", "train"]
 
@@ -43,8 +44,12 @@ class InferenceSettings(LearnerSettings):
 
     epochs: int = setting(40, "times updates_per_epoch; nothing is drawn from a data set", AT_LEAST_ONE)
     updates_per_epoch: int = setting(500, "updates that are called an epoch", AT_LEAST_ONE)
-    batch_size: int = setting(100, "samples in one update", AT_LEAST_ONE)
+    batch_size: int = setting(100, "samples in one update", AT_LEAST_TWO)
     hidden: tuple[int, ...] = setting((1024, 1024), "units of the hidden layers", SIZES)
+    input_noise: float = setting(
+        0.6, "standard deviation of the normal noise on the samples that it learns from", NOT_NEGATIVE
+    )
+    precision: Literal["float32", "bf16"] = setting("float32", "of the encoder's matrix products in training")
 
 
 class Encoder(nn.Module):
@@ -62,11 +67,7 @@ class Encoder(nn.Module):
     def __init__(self, game: Game, hidden: Sequence[int]) -> None:
         super().__init__()
         sizes = [game.shape[0] * game.shape[1] * game.shape[2], *hidden]
-        layers = [
-            nn.Sequential(nn.Linear(*pair, bias=False), nn.BatchNorm1d(pair[1]), nn.LeakyReLU(0.2))
-            for pair in pairwise(sizes)
-        ]
-        self.layers = nn.Sequential(nn.Flatten(), *layers, nn.Linear(sizes[-1], game.noise_size))
+        self.layers = encoder_layers([*sizes, game.noise_size])
         self._game = [game]  # in a list, because the players are no part of this module
         self.history: list[dict[str, Any]] = []
         self.path: Path | None = None
@@ -88,12 +89,14 @@ class Encoder(nn.Module):
         noise: Tensor = self.layers(values)
         return noise
 
-    @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Return the noise of many images, in pieces, without a graph: as `forward`, but on the CPU."""
         check_images("encode", "images", images, self.game.shape)
+        return self._encode(images)
+
+    def _encode(self, images: Tensor) -> Tensor:
         device = next(self.parameters()).device
-        with evaluating(self):
+        with evaluating(self), torch.no_grad():
             return torch.cat([self(piece.to(device)).cpu() for piece in images.split(_AT_ONCE)])
 
     def refine(self, images: Tensor, steps: int = 100, learning_rate: float = 0.05) -> Tensor:
@@ -108,14 +111,14 @@ class Encoder(nn.Module):
             learning_rate: Adam's.
         """
         check_images("refine", "images", images, self.game.shape)
-        if type(steps) is not int or steps < 0:
-            raise ValueError(f"refine: steps must be an int of at least 0, got {steps!r}")
-        return torch.cat([self._refine(piece, steps, learning_rate) for piece in images.split(_AT_ONCE)])
+        steps = whole_number("refine: steps", steps, 0)
+        with Task("refining noise", (steps + 1) * len(images)) as task:
+            return torch.cat([self._refine(piece, steps, learning_rate, task) for piece in images.split(_AT_ONCE)])
 
-    def _refine(self, images: Tensor, steps: int, learning_rate: float) -> Tensor:
+    def _refine(self, images: Tensor, steps: int, learning_rate: float, task: Task) -> Tensor:
         game, device = self.game, next(self.parameters()).device
         target = game.scale.apply(as_float(images.to(device)))
-        start = clamp_noise(game.noise, self.encode(images).to(device))
+        start = clamp_noise(game.noise, self._encode(images).to(device))
         noise, best = nn.Parameter(start), start.clone()
         least = torch.full((len(images),), torch.inf, device=device)
         optimizer = torch.optim.Adam([noise], lr=learning_rate)
@@ -125,6 +128,7 @@ class Encoder(nn.Module):
                 better = errors.detach() < least
                 least = torch.where(better, errors.detach(), least)
                 best = torch.where(better[:, None], noise.detach(), best)
+                task.advance(len(images))
                 if step < steps:
                     (noise.grad,) = grad(errors.sum(), [noise])
                     optimizer.step()
@@ -150,10 +154,22 @@ class Encoder(nn.Module):
         check_images(op, "images", images, self.game.shape)
         check_shape(op, "images", images, "[n >= 1, ...]", len(images) > 0)
         if noise is None:
-            noise = clamp_noise(self.game.noise, self.encode(images))
+            noise = clamp_noise(self.game.noise, self._encode(images))
         expected = [len(images), self.game.noise_size]
         check_shape(op, "noise", noise, str(expected), list(noise.shape) == expected)
         return float((self.reconstruct(noise) - as_float(images.cpu())).square().double().mean())
+
+
+def encoder_layers(sizes: Sequence[int]) -> nn.Sequential:
+    """Return leaky ReLU layers with batch norm and a linear one: images -> vectors [n, sizes[-1]].
+
+    `sizes` are the numbers of an image, the units of each hidden layer, and the numbers of a vector.
+    """
+    hidden = [
+        nn.Sequential(nn.Linear(*pair, bias=False), nn.BatchNorm1d(pair[1]), nn.LeakyReLU(0.2))
+        for pair in pairwise(sizes[:-1])
+    ]
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-2], sizes[-1]))
 
 
 def train(
@@ -177,7 +193,7 @@ def train(
         device, seed, progress, threads: as in `pygan.train`.
         resume: continue from the last checkpoint in the folder, with the same arguments; a finished one is returned.
         **settings: fields of `InferenceSettings`: epochs (40), updates_per_epoch (500), batch_size, learning_rate,
-            hidden.
+            hidden, input_noise (.6), precision.
 
     Raises:
         TypeError, ValueError: an unknown or impossible setting, a conditional run, a folder that holds something else
@@ -217,7 +233,10 @@ class _Learner(LearnerWithParts):
         noise = self.game.draw_noise(self.settings.batch_size, device=self.device)
         with torch.no_grad(), evaluating(self.game.generator):
             values = self.game.generate(noise)
-        loss = (self.encoder.predict(values) - noise).square().mean()
+        with autocast(self.settings.precision, self.device):
+            values = torch.add(values, torch.randn_like(values), alpha=self.settings.input_noise)
+            predicted = self.encoder.predict(values).float()
+        loss = (predicted - noise).square().mean()
         rate = self.settings.rate(number, self.settings.updates_per_epoch)
         self.optimizer.step(grad(loss, list(trainable(self.encoder).values())), rate, 0.0)
         self.rows.append(loss.detach().double().reshape(1))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pygan.ops._checks import check_dtype, check_shape, check_tensor
+from pygan.settings import random_generator, value_of_type, whole_number
 
 __all__ = ["arithmetic", "interpolate", "neighbours", "walk"]
 
@@ -41,8 +42,7 @@ def interpolate(start: Tensor, end: Tensor, steps: int, spherical: bool = False)
         check_dtype("interpolate", name, noise)
         check_shape("interpolate", name, noise, "[n, size]", noise.ndim == 2)
     check_shape("interpolate", "end", end, f"{list(start.shape)}, as start", end.shape == start.shape)
-    if steps < 2:
-        raise ValueError(f"interpolate: steps must be at least 2, got {steps}")
+    steps = whole_number("interpolate: steps", steps, 2)
     share = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device)[:, None]
     start, end = start[:, None], end[:, None]
     straight = start + share * (end - start)
@@ -67,8 +67,7 @@ def walk(noise: Tensor, steps: int, spherical: bool = False) -> Tensor:
     """
     check_tensor("walk", "noise", noise)
     check_shape("walk", "noise", noise, "[n >= 2, size]", noise.ndim == 2 and len(noise) >= 2)
-    if steps < 1:
-        raise ValueError(f"walk: steps must be at least 1, got {steps}")
+    steps = whole_number("walk: steps", steps, 1)
     return interpolate(noise, noise.roll(-1, 0), steps + 1, spherical)[:, :-1].flatten(0, 1)
 
 
@@ -106,9 +105,10 @@ def neighbours(noise: Tensor, n: int, spread: float = 0.25, seed: int | None = N
     """
     check_tensor("neighbours", "noise", noise)
     check_shape("neighbours", "noise", noise, "[size]", noise.ndim == 1)
-    if n < 1 or spread < 0:
-        raise ValueError(f"neighbours: n must be at least 1 and spread at least 0, got {n} and {spread}")
-    random = None if seed is None else torch.Generator().manual_seed(seed)
+    n, spread = whole_number("neighbours: n", n, 1), value_of_type("neighbours: spread", spread, float)
+    if spread < 0:
+        raise ValueError(f"neighbours: spread must be at least 0, got {spread}")
+    random = random_generator("neighbours: seed", seed)
     shifts = torch.empty(n, len(noise)).uniform_(-spread, spread, generator=random)
     shifts[0] = 0
     return noise + shifts.to(noise.device)

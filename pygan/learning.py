@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,10 +19,10 @@ from pygan._threads import check_threads, choose_threads, own_threads, refuse_ma
 from pygan.checkpoint import Part
 from pygan.fit import Cadence, Fit
 from pygan.folder import RunFolder, check_tables, choose_folder
-from pygan.settings import AT_LEAST_ONE, POSITIVE, Settings, setting, value_of_type
+from pygan.settings import AT_LEAST_ONE, POSITIVE, Settings, check_seed, setting
 from pygan.step import StatisticsRows
 
-__all__ = ["Keeping", "LearnerSettings", "LearnerWithParts", "learn", "settings_from"]
+__all__ = ["Keeping", "LearnerSettings", "LearnerWithParts", "autocast", "learn", "settings_from"]
 
 _CONFIG = {"task": str, "seed": int, "settings": dict, "data": dict}
 
@@ -49,6 +49,8 @@ class LearnerWithParts:
         statistics: names of the numbers that each update gives; `rows` takes them.
         cadence: how long, and how often.
     """
+
+    rates: tuple[str, ...] = ("learning_rate",)
 
     def __init__(self, parts: Mapping[str, Part], statistics: tuple[str, ...], cadence: Cadence) -> None:
         self._parts, self.statistics, self.cadence = parts, statistics, cadence
@@ -100,13 +102,17 @@ class Keeping:
     def __post_init__(self) -> None:
         refuse_many_processes()
         check_threads(self.threads)
-        if value_of_type("train: seed", self.seed, int) < 0:
-            raise ValueError(f"train: seed must be at least 0, got {self.seed}")
+        object.__setattr__(self, "seed", check_seed("train: seed", self.seed))
         object.__setattr__(self, "found_device", find_device(self.device))
 
     def own_defaults(self) -> AbstractContextManager[None]:
         """Training's own settings of torch, see `pygan._session.own_defaults`."""
         return own_defaults(self.found_device)
+
+
+def autocast(precision: Literal["float32", "bf16"], device: torch.device) -> torch.autocast:
+    """Return the context of a forward pass: matrix products in bfloat16, or all in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
 
 
 S = TypeVar("S", bound=LearnerSettings)

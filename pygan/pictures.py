@@ -66,13 +66,21 @@ def save_png(path: str | Path, images: Tensor, columns: int | None = None, enlar
     The file is replaced atomically.
 
     Raises:
-        TypeError, ValueError: see `grid`.
+        TypeError, ValueError: see `grid`; a name that does not end in .png.
         OSError: the file cannot be written; no temporary file is left.
     """
-    path = Path(path)
+    path = png_path(path)
     encoded = png(grid(images, columns, enlarge))
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, encoded)
+
+
+def png_path(path: str | Path) -> Path:
+    """Return the path of a PNG file; ValueError if its name ends otherwise, since the content would belie it."""
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"path: must end in .png, the format of pictures, got {path.name!r}")
+    return path
 
 
 def png(picture: Tensor) -> bytes:
@@ -92,7 +100,7 @@ def is_plottable(shape: Sequence[int]) -> bool:
 
 def save_points(path: str | Path, samples: Tensor) -> None:
     """Write `points_png(samples)` to a file. Who reads it meanwhile sees the old picture or the new one."""
-    path = Path(path)
+    path = png_path(path)
     encoded = points_png(samples)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, encoded)

@@ -22,6 +22,7 @@ from pygan.game import make_game
 from pygan.memory import fits_one_core, refuse_too_large
 from pygan.recipes import Recipe, find_recipe
 from pygan.run import Run
+from pygan.settings import check_seed
 
 __all__ = ["Plan", "plan"]
 
@@ -83,7 +84,7 @@ def plan(
         FileNotFoundError: the data set is not on this machine yet.
         RuntimeError: the run needs more memory than is free; nothing was allocated.
     """
-    device = find_device(device)
+    device, seed = find_device(device), check_seed("plan: seed", seed)
     with own_defaults(device), no_downloads():
         splits = pygan.data.load(data, root=root, valid=valid, test=test, image_size=image_size, seed=seed)
         used = find_recipe(recipe, settings, splits, conditional=conditional)

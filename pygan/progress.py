@@ -1,10 +1,12 @@
-"""The progress of a run: on a terminal or in a notebook one line that is rewritten, elsewhere one for each evaluation.
+"""The progress of what takes long, on standard error, so that standard output has only results.
 
-All of it goes to standard error, so that standard output has only results.
+`Progress` is that of a run: on a terminal or in a notebook one line that is rewritten, elsewhere one for each
+evaluation. `Task` is that of everything else, and silent elsewhere. Only the outermost of them is shown.
 """
 
 import re
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,10 +17,64 @@ from pygan._terminal import is_terminal, say
 if TYPE_CHECKING:
     from pygan.run import Run
 
-__all__ = ["Progress", "duration", "introduce", "is_live"]
+__all__ = ["Progress", "Task", "duration", "introduce", "is_live"]
 
 _BAR = 12  # columns: less than that tells nothing
 _NOTEBOOK = 140  # columns
+_PATIENCE = 2.0  # seconds of a task without a line
+_EVERY = 1.0  # seconds between two versions of its line
+_showing = 0  # how many are being shown, or are silent on purpose, one in the other
+
+
+class Task:
+    """Work that may take long, while this context lasts: after two seconds a line shows how far it is.
+
+    On a terminal or in a notebook only, and only if it is not part of other work that is shown. The line is drawn by a
+    thread, so that work without a known end, or in long steps, shows the time that has passed.
+
+    Args:
+        name: what is done.
+        total: of what `advance` counts; None where it is not known.
+        show: False shows neither this nor what is done within it.
+    """
+
+    def __init__(self, name: str, total: int | None = None, show: bool = True) -> None:
+        self._name, self._total, self._show, self._done = name, total, show, 0
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        global _showing
+        if self._show and _showing == 0 and is_live():
+            self._thread = threading.Thread(target=self._draw, daemon=True)
+            self._thread.start()
+        _showing += 1
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        global _showing
+        _showing -= 1
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def advance(self, n: int = 1) -> None:
+        """Count something that is done."""
+        self._done += n
+
+    def _draw(self) -> None:
+        if self._ended.wait(_PATIENCE):
+            return
+        form = "{desc} [{elapsed}]"
+        if self._total is not None:
+            form = "{desc} {percentage:3.0f}% |{bar}| [{elapsed}<{remaining}]"
+        with _tqdm()(total=self._total, desc=self._name, bar_format=form, dynamic_ncols=True, leave=False) as bar:
+            bar.start_t -= _PATIENCE
+            while True:
+                bar.n = self._done
+                bar.refresh()
+                if self._ended.wait(_EVERY):
+                    return
 
 
 class Progress:
@@ -42,9 +98,13 @@ class Progress:
             self._bar.refresh()
 
     def __enter__(self) -> Self:
+        global _showing
+        _showing += 1
         return self
 
     def __exit__(self, *error: object) -> None:
+        global _showing
+        _showing -= 1
         if self._bar is not None:
             self._bar.close()
 

@@ -113,6 +113,10 @@ class Recipe(Settings):
     products: Literal["auto", "torch", "onednn"] = setting(
         "auto", "library of the fused step's matrix products on the CPU; auto measures which is the faster one"
     )
+    batch_norm: Literal["synchronised", "local"] = setting(
+        "synchronised",
+        "batch norm's statistics in training with several processes: of the whole batch, or of each process's rows",
+    )
     deterministic: bool = setting(False, "use deterministic algorithms only (CUDA; the CPU's always are)")
 
     evaluate_every: int = setting(5, "epochs between evaluations on the validation split", AT_LEAST_ONE)

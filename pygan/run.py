@@ -26,7 +26,7 @@ from pygan.folder import RunFolder, check_tables
 from pygan.game import Game, evaluating
 from pygan.memory import WINDOW_BYTES
 from pygan.recipes import Recipe
-from pygan.settings import find
+from pygan.settings import find, random_generator, whole_number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -184,7 +184,7 @@ class Run:
 
     def noise(self, n: int, seed: int | None = None) -> Tensor:
         """Return noise [n, noise_size], float32 on the CPU: the same for the same seed, new for None."""
-        return self.game.draw_noise(n, _random(seed))
+        return self.game.draw_noise(whole_number("noise: n", n, 1), random_generator("noise: seed", seed))
 
     @torch.no_grad()
     def generate(self, noise: Tensor, labels: Any = None) -> Tensor:
@@ -246,7 +246,8 @@ class Run:
         the mean training image alone; samples that are all alike score about as much.
         """
         train, valid, judged = self.splits.train, self.splits.valid, getattr(self.splits, split)
-        drawn = torch.randperm(len(train), generator=_random(self.seed))[: self.recipe.evaluation_samples]
+        order = torch.randperm(len(train), generator=random_generator("seed", self.seed))
+        drawn = order[: self.recipe.evaluation_samples]
         rows = [self.density_images(batch) for batch in (train[drawn], valid, judged)]
         return result_rows(*rows, refine=self.recipe.sigma == "refined")
 
@@ -354,7 +355,9 @@ class Run:
         return self.generate(noise, labels), _PICTURES_OF_A_CLASS
 
     def _sample(self, n: int, seed: int | None, labels: Any = None) -> Tensor:
-        return self.game.sample(n, self._labels(labels, n, None), _random(seed))
+        return self.game.sample(
+            whole_number("sample: n", n, 1), self._labels(labels, n, None), random_generator("sample: seed", seed)
+        )
 
     def _pictures(self, images: Tensor) -> Tensor:
         return self.game.scale.invert(images)
@@ -396,7 +399,7 @@ class _Samples:
 
     def __iter__(self) -> Iterator[Tensor]:
         run = self._run
-        pieces = run.game.sample_pieces(self._n, self._labels, _random(run.seed))
+        pieces = run.game.sample_pieces(self._n, self._labels, random_generator("seed", run.seed))
         return (run.game.scale.invert(piece) if run.game.scale.exact else piece for piece in pieces)
 
 
@@ -568,10 +571,6 @@ def recipe_of(settings: Mapping[str, Any], version: int) -> Recipe:
     unused = {"momentum": ("adam_beta1", "adam_beta2"), "adam": ("momentum", "momentum_final", "momentum_epochs")}
     kept = {name: value for name, value in settings.items() if name not in unused[settings["optimizer"]]}
     return Recipe().with_settings(**kept, discriminator_loss_scale="half")
-
-
-def _random(seed: int | None) -> torch.Generator | None:
-    return None if seed is None else torch.Generator().manual_seed(seed)
 
 
 def _device(module: nn.Module) -> torch.device:

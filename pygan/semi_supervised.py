@@ -39,10 +39,10 @@ from pygan.data.scaling import Unit
 from pygan.evaluate._pixels import check_images
 from pygan.fit import Cadence
 from pygan.game import evaluating
-from pygan.learning import Keeping, LearnerSettings, LearnerWithParts, learn, settings_from
+from pygan.learning import Keeping, LearnerSettings, LearnerWithParts, autocast, learn, settings_from
 from pygan.noise import draw_noise
 from pygan.optim import AdamSettings, MovingAverage, trainable
-from pygan.settings import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, SIZES, setting
+from pygan.settings import AT_LEAST_ONE, AT_LEAST_TWO, NOT_NEGATIVE, POSITIVE, SIZES, check_seed, setting, whole_number
 
 __all__ = [
     "ClassDiscriminator",
@@ -67,6 +67,7 @@ class SemiSupervisedSettings(LearnerSettings):
     """The settings of `train`; the defaults are those of Salimans et al. 2016 for MNIST, but for the length."""
 
     learning_rate: float = setting(3e-3, "Adam's; it falls linearly to 0 over the last half of the updates")
+    batch_size: int = setting(100, "images without labels in one update", AT_LEAST_TWO)
     generator_learning_rate: float = setting(0.015, "the same for the generator", POSITIVE)
     hidden: tuple[int, ...] = setting((1000, 500, 250, 250, 250), "units of the discriminator's ReLU layers", SIZES)
     generator_hidden: tuple[int, ...] = setting((500, 500), "units of the generator's softplus layers", SIZES)
@@ -257,6 +258,7 @@ def train(
     chosen = settings_from(SemiSupervisedSettings, settings)
     with keeping.own_defaults():
         splits = pygan.data.load(data, root=root, seed=0)  # always the same test images, whatever the draw of labels
+    labels_per_class = whole_number("train: labels_per_class", labels_per_class, 1)
     labelled = _draw_labels(splits, labels_per_class, seed)
     facts = fingerprint.describe(splits) | {"labels_per_class": labels_per_class}
     task, name = "semi_supervised", f"{splits.name}-semi_supervised"
@@ -289,8 +291,7 @@ def repeat(
         out: a folder for all of them: draw number i is kept in out/<seed + i>.
         **arguments: other arguments and settings of `train`.
     """
-    if type(draws) is not int or draws < 1:
-        raise ValueError(f"repeat: draws must be an int of at least 1, got {draws!r}")
+    draws, seed = whole_number("repeat: draws", draws, 1), check_seed("repeat: seed", seed)
     if arguments.get("resume") and out is None:
         raise ValueError("repeat: resume=True needs out=, the folder of all draws")
     errors = tuple(
@@ -308,6 +309,8 @@ def repeat(
 
 class _Learner(LearnerWithParts):
     """Both players on their way."""
+
+    rates = ("learning_rate", "generator_learning_rate")
 
     def __init__(
         self, splits: Splits, labelled: Tensor, settings: SemiSupervisedSettings, seed: int, device: torch.device
@@ -336,7 +339,7 @@ class _Learner(LearnerWithParts):
         rates = share * self.settings.learning_rate, share * self.settings.generator_learning_rate
         known = self.labelled[torch.randint(len(self.labelled), (self.settings.labelled_batch,), device=self.device)]
         if self.settings.supervised_only:
-            with self._precision():
+            with autocast(self.settings.precision, self.device):
                 logits = self.discriminator(as_float(known.images))
             losses = [cross_entropy(logits.float(), _labels(known))]
             self.optimizers[0].step(grad(losses[0], list(trainable(self.discriminator).values())), rates[0], 0.0)
@@ -349,7 +352,7 @@ class _Learner(LearnerWithParts):
         """One update of both players, from the same samples; return the losses."""
         self.batches.position = number
         real = self.batches().images
-        with self._precision():
+        with autocast(self.settings.precision, self.device):
             noise = draw_noise("unit_uniform", len(real), _NOISE_SIZE, device=self.device)
             images = torch.cat([as_float(known.images), real, self.generator(noise)])
             features = self.discriminator.features(images)
@@ -373,10 +376,6 @@ class _Learner(LearnerWithParts):
             assert isinstance(net, ClassDiscriminator)
             return {"valid_error": _error(net, self.splits.valid)}
 
-    def _precision(self) -> torch.autocast:
-        enabled = self.settings.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
-
 
 def _labels(batch: Batch) -> Tensor:
     assert batch.labels is not None
@@ -385,10 +384,10 @@ def _labels(batch: Batch) -> Tensor:
 
 def _draw_labels(splits: Splits, per_class: int, seed: int) -> Tensor:
     """Return the indices of so many training images of each class, drawn by the seed: int64 [classes * per_class]."""
-    if type(per_class) is not int or per_class < 1:
-        raise ValueError(f"train: labels_per_class must be an int of at least 1, got {per_class!r}")
     if splits.classes is None or splits.train.labels is None:
         raise ValueError(f"train: data must have labels, and {splits.name!r} has none; pass a pair (images, labels)")
+    if len(splits.classes) < 2:
+        raise ValueError("train: data must have at least 2 classes, got 1: there is nothing to tell apart")
     random = torch.Generator().manual_seed(seed)
     drawn = []
     for label, name in enumerate(splits.classes):

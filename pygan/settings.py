@@ -6,26 +6,36 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import torch
+
 from pygan._nearest import nearest
 
 __all__ = [
     "AT_LEAST_ONE",
+    "AT_LEAST_TWO",
     "BELOW_ONE",
     "KEPT",
     "NOT_NEGATIVE",
     "POSITIVE",
     "SIZES",
     "Settings",
+    "check_seed",
     "find",
+    "random_generator",
     "setting",
     "value_of_type",
+    "whole_number",
 ]
+
+_LARGEST_SEED = 2**63 - 1
 
 Rule = tuple[str, Callable[[Any], bool]]
 
 ANYTHING: Rule = ("anything", lambda value: True)
 AT_LEAST_ONE: Rule = ("at least 1", lambda value: value >= 1)
 """A rule for `setting`: at least 1."""
+AT_LEAST_TWO: Rule = ("at least 2, since batch norm compares the examples of a batch", lambda value: value >= 2)
+"""A rule for `setting`: at least 2, as the size of a batch that goes through batch norm."""
 NOT_NEGATIVE: Rule = ("at least 0", lambda value: value >= 0)
 """A rule for `setting`: at least 0."""
 POSITIVE: Rule = ("greater than 0", lambda value: value > 0)
@@ -117,6 +127,32 @@ def value_of_type(name: str, value: Any, hint: Any) -> Any:
     if type(value) is hint:
         return value
     raise TypeError(f"{name} must be {hint.__name__}, got {value!r}")
+
+
+def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """Return an argument as an int in least..most; None is no upper bound.
+
+    Raises TypeError for what is no whole number, such as 1.5, True or a list, ValueError for one out of range.
+    """
+    number: int = value_of_type(name, value, int)
+    if most is not None and not least <= number <= most:
+        raise ValueError(f"{name} must be in {least}..{most}, got {number}")
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
+
+
+def check_seed(name: str, seed: Any) -> int:
+    """Return a seed as an int; TypeError or ValueError, with the name, unless it is in 0..2**63 - 1."""
+    number = whole_number(name, seed, 0)
+    if number > _LARGEST_SEED:
+        raise ValueError(f"{name} must be at most 2**63 - 1, got {number}")
+    return number
+
+
+def random_generator(name: str, seed: Any) -> torch.Generator | None:
+    """Return a generator of random numbers with this seed, which `check_seed` checks; None for None."""
+    return None if seed is None else torch.Generator().manual_seed(check_seed(name, seed))
 
 
 def _is_number(value: Any, kind: type) -> bool:

@@ -9,6 +9,7 @@ from torch.autograd import grad
 
 from pygan.batches import Batches
 from pygan.data import Batch
+from pygan.distributed import Share
 from pygan.game import Game
 from pygan.objectives import Judged
 from pygan.optim import Optimizer, Rates, trainable, with_prefix
@@ -72,12 +73,19 @@ class BaseStep:
         recipe: how they are updated.
         optimizers: of the generator and of the discriminator.
         device: where both players are.
+        share: this process's share of each batch; None is all of it.
     """
 
     def __init__(
-        self, game: Game, recipe: "Recipe", optimizers: tuple[Optimizer, Optimizer], device: torch.device
+        self,
+        game: Game,
+        recipe: "Recipe",
+        optimizers: tuple[Optimizer, Optimizer],
+        device: torch.device,
+        share: Share | None = None,
     ) -> None:
         self.game, self.recipe, self.device = game, recipe, device
+        self.share = Share(recipe.batch_size) if share is None else share
         self.g_optimizer, self.d_optimizer = optimizers
         self._rows = StatisticsRows(len(game.objective.statistics))
 
@@ -90,18 +98,19 @@ class BaseStep:
         raise NotImplementedError
 
     def noise(self) -> Tensor:
-        """Return noise for one batch, [batch_size, noise_size]."""
-        return self.game.draw_noise(self.recipe.batch_size, device=self.device)
+        """Return noise for this process's share of one batch, [n, noise_size]."""
+        return self.share.of(self.game.draw_noise(self.recipe.batch_size, device=self.device))
 
     def blurred(self, images: Tensor) -> Tensor:
         """Return the images with the recipe's instance noise, as the discriminator sees them."""
         if self.recipe.instance_noise == 0:
             return images
-        return images + self.recipe.instance_noise * torch.randn_like(images)
+        with self.share.as_whole():
+            return images + self.recipe.instance_noise * torch.randn_like(images)
 
     def statistics(self) -> Tensor:
         """See `Step`."""
-        return self._rows.take()
+        return self.share.mean_rows(self._rows.take())
 
     def reload(self) -> None:
         """See `Step`."""
@@ -122,12 +131,19 @@ class PlainStep(BaseStep):
 
     Args:
         algorithm: one of `pygan.algorithm.ALGORITHMS`, which is written in terms of the methods of this class.
-        game, recipe, device: see `BaseStep`.
+        game, recipe, device, share: see `BaseStep`.
     """
 
-    def __init__(self, algorithm: "Algorithm", game: Game, recipe: "Recipe", device: torch.device) -> None:
+    def __init__(
+        self,
+        algorithm: "Algorithm",
+        game: Game,
+        recipe: "Recipe",
+        device: torch.device,
+        share: Share | None = None,
+    ) -> None:
         optimizers = (recipe.optimizer.make(game.generator), recipe.optimizer.make(game.discriminator))
-        super().__init__(game, recipe, optimizers, device)
+        super().__init__(game, recipe, optimizers, device, share)
         self._algorithm = algorithm
 
     def iterate(self, real: NextBatch, rates: Rates) -> Tensor:
@@ -137,7 +153,7 @@ class PlainStep(BaseStep):
     def samples(self, labels: Tensor | None) -> Tensor:
         """Generate a batch from fresh noise."""
         noise = self.noise() if labels is None else self.noise()[: len(labels)]
-        with self._precision():
+        with self.share.as_whole(), self._precision():
             return self.game.generate(noise, labels)
 
     def judge_both(self, batch: Batch, fakes: Tensor) -> Judged:
@@ -146,7 +162,7 @@ class PlainStep(BaseStep):
         if self.game.objective.needs_slopes:
             real = real.detach().requires_grad_()
             fakes = fakes if fakes.requires_grad else fakes.detach().requires_grad_()
-        with self._precision():
+        with self.share.as_whole(), self._precision():
             return self.game.judge_both(real, fakes, batch.labels)
 
     def logits_for_generator(self, fakes: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
@@ -160,7 +176,8 @@ class PlainStep(BaseStep):
         self, loss: Tensor, judged: Judged, labels: Tensor | None, retain_graph: bool = False
     ) -> Sequence[Tensor]:
         """Gradients of the loss and of the objective's penalty with respect to the discriminator's parameters."""
-        penalty = self.game.objective.penalty(judged, lambda images: self._judge(images, labels))
+        with self.share.as_whole():
+            penalty = self.game.objective.penalty(judged, lambda images: self._judge(images, labels))
         return _gradients(loss if penalty is None else loss + penalty, self.game.discriminator, retain_graph)
 
     def generator_gradients(self, loss: Tensor) -> Sequence[Tensor]:
@@ -169,15 +186,15 @@ class PlainStep(BaseStep):
 
     def move_discriminator(self, gradients: Sequence[Tensor], rates: Rates) -> None:
         """One update of the discriminator, within the objective's constraint."""
-        self.d_optimizer.step(gradients, rates.discriminator_lr, rates.momentum)
+        self.d_optimizer.step(self.share.mean(gradients), rates.discriminator_lr, rates.momentum)
         self.game.objective.constrain(self.game.discriminator)
 
     def move_generator(self, gradients: Sequence[Tensor], rates: Rates) -> None:
         """One update of the generator."""
-        self.g_optimizer.step(gradients, rates.generator_lr, rates.momentum)
+        self.g_optimizer.step(self.share.mean(gradients), rates.generator_lr, rates.momentum)
 
     def _judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        with self._precision():
+        with self.share.as_whole(), self._precision():
             return self.game.judge(images, labels)
 
     def _precision(self) -> torch.autocast:

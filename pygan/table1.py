@@ -22,14 +22,13 @@ from torch import Tensor
 import pygan.data
 from pygan._files import replace_file
 from pygan._session import find_device
-from pygan._terminal import say
 from pygan.data import as_float
 from pygan.data.tfd import FOLDS
 from pygan.evaluate import ParzenEstimate, ParzenWindow
 from pygan.evaluate.references import CAVEAT, centroids, training_samples
 from pygan.folder import RunFolder
 from pygan.plan import plan
-from pygan.progress import duration
+from pygan.progress import Task, duration
 from pygan.run import SIGMA_POINTS, Run, load
 from pygan.train import train
 
@@ -316,7 +315,8 @@ class _Work:
         for name in ("epochs", "seconds"):
             about[name] = sum(result[name] for result in results if result is not None)
         about["path"] = str(paths[-1])
-        return self._judge(run.sample(run.recipe.evaluation_samples, seed=run.seed), data, about)
+        with Task(f"table1: {_DATA[data]}, {run.recipe.name}, seed {run.seed}", show=self.progress):
+            return self._judge(run.sample(run.recipe.evaluation_samples, seed=run.seed), data, about)
 
     def references(self, data: str) -> dict[str, Score]:
         """What training images score in place of samples and, in a full version, k-means centroids."""
@@ -327,10 +327,9 @@ class _Work:
         for number, (name, make) in enumerate(rows.items()):
             kept = self.folder / f"reference-{data}-{number}.json"
             if not kept.exists():
-                if self.progress:
-                    say(f"table1: {_DATA[data]}, {name}")
-                images = as_float(pygan.data.load(data, root=self.root).train.images)
-                self.keep(kept.name, json.dumps(asdict(self._judge(make(images), data))))
+                with Task(f"table1: {_DATA[data]}, {name}", show=self.progress):
+                    images = as_float(pygan.data.load(data, root=self.root).train.images)
+                    self.keep(kept.name, json.dumps(asdict(self._judge(make(images), data))))
             scores[name] = Score(**json.loads(kept.read_text()))
         return scores
 

@@ -21,21 +21,22 @@ from pygan import health
 from pygan._files import replace_file
 from pygan._session import find_device, forked_randomness, hardware, own_defaults, own_randomness
 from pygan._terminal import say
-from pygan._threads import check_threads, choose_threads, own_threads, refuse_many_processes
+from pygan._threads import check_threads, choose_threads, own_threads
 from pygan._version import __version__
 from pygan.batches import Batches
 from pygan.boards import Board, Boards
 from pygan.checkpoint import Part
 from pygan.data import Data, Splits, fingerprint
+from pygan.distributed import Ranks, join
 from pygan.export import model_card
 from pygan.fast import choose_products, make_step
 from pygan.fast.products import Library
 from pygan.fit import Cadence, Fit
-from pygan.folder import DamagedError, RunFolder, choose_folder
+from pygan.folder import DamagedError, RunFolder, SharedFolder, choose_folder
 from pygan.game import Game, make_game
 from pygan.memory import fits_one_core, refuse_too_large
 from pygan.optim import MovingAverage
-from pygan.progress import introduce, is_live
+from pygan.progress import Task, introduce, is_live
 from pygan.recipes import Recipe, find_recipe
 from pygan.report.live import Live
 from pygan.run import (
@@ -48,7 +49,7 @@ from pygan.run import (
     refuse_changes,
     summary,
 )
-from pygan.settings import value_of_type
+from pygan.settings import check_seed
 from pygan.tensorboard import TensorBoard
 
 __all__ = ["train"]
@@ -110,53 +111,60 @@ def train(
     Raises:
         TypeError, ValueError: an unknown or impossible setting, unusable data, a folder that holds another run.
         RuntimeError: there is not enough memory (the message says for what), another process trains in the folder,
-            another thread trains in this process, the device does not exist, or torchrun has started several processes.
+            another thread trains in this process, the device does not exist, another process of the run has ended.
         pygan.health.NonFiniteError: a NaN or an infinity appeared.
         KeyboardInterrupt: after Ctrl-C, when the run has been saved.
     """
-    refuse_many_processes()
-    seed = value_of_type("train: seed", seed, int)
-    if seed < 0:
-        raise ValueError(f"train: seed must be at least 0, got {seed}")
+    seed = check_seed("train: seed", seed)
     players = {"generator": generator, "discriminator": discriminator}
     for role, player in players.items():
         if not isinstance(player, nn.Module | None):
             raise TypeError(f"train: {role} must be a torch.nn.Module or None, got {type(player).__name__}")
     threads = check_threads(threads)
     device = find_device(device)
+    ranks = join(device)
+    device = ranks.own(device)
+    progress = progress and ranks.is_main
     sources: dict[str, Any] = {"data": data, "root": root, "valid": valid, "test": test, "image_size": image_size}
     with own_defaults(device):
-        splits = pygan.data.load(**sources, seed=seed)
+        splits = ranks.main_first(lambda: pygan.data.load(**sources, seed=seed))
     fingerprint.refuse_leak(splits)
     classes = splits.class_count() if conditional else 0
     changes = settings if epochs is None else {**settings, "epochs": epochs}
 
     def chosen(before: Recipe | None) -> Recipe:
-        return find_recipe(recipe, changes, splits, before, conditional)
+        found = find_recipe(recipe, changes, splits, before, conditional)
+        ranks.share(found.batch_size)  # refuses what cannot be shared
+        return found
 
     if not resume:
         chosen(None)  # A mistyped setting is to be found before a folder is made.
-    folder = choose_folder(out, splits.name, resume)
+    folder = _folder(ranks, lambda: choose_folder(out, splits.name, resume))
     with folder.locked(), own_defaults(device):
         before = read_config(folder) if folder.holds_run() else None
         used = chosen(None if before is None else before["recipe"])
         refuse_too_large(used, splits, classes, players, device)
-        threads = choose_threads(threads, before, fits_one_core(used, splits, classes, players))
+        begun = before if ranks.count == 1 else None  # another number of processes needs another number of threads
+        threads = choose_threads(threads, begun, fits_one_core(used, splits, classes, players))
         described = fingerprint.describe(splits, **sources) | {"classes": classes}
         config = make_config(seed, threads, used, described, players)
+        ranks.refuse_differences({"seed": seed, **config["players"], **config["recipe"], **described["checksums"]})
         if before is not None:
             refuse_changes(folder.path, before, config)
         with own_threads(threads), own_randomness(seed, device, used.deterministic):
             game = make_game(used, splits, classes, players, device)
+            for player in (game.generator, game.discriminator):
+                ranks.spread([*player.parameters(), *player.buffers()])
             config["data"]["scale"] = {"name": game.scale.name, **game.scale.state()}
             own = own_roles(config["players"])
             run = Run(game, used, folder.path, seed, config["data"], [], splits, threads, own)
-            config["products"] = choose_products(game, used, device, before)
-            play = _Play(run, game, splits, folder, device, config["products"])
-            live = Live(run, device) if report else None
-            boards: list[Board] = [TensorBoard()] if used.tensorboard else []
-            board = Boards([*boards, live] if live else boards)
-            fit = Fit(play, folder, play.cadence(), device, None if on_epoch is None else _asking(on_epoch, run), board)
+            config["products"] = ranks.from_main(lambda: choose_products(game, used, device, before))
+            play = _Play(run, game, splits, folder, device, config["products"], ranks)
+            live = Live(run, device) if report and ranks.is_main else None
+            board = _boards(used, live) if ranks.is_main else None
+            asks = ranks.from_main(lambda: on_epoch is not None)
+            asking = _asking(on_epoch, run) if asks else None
+            fit = Fit(play, folder, play.cadence(), device, asking, board, ranks)
             fit.restore(longer=before is not None and used.epochs > before["recipe"].epochs)
             run.history, play.fit = fit.history, fit
             folder.write_config(config)  # From here on the folder holds a run; what cannot begin leaves none.
@@ -168,32 +176,47 @@ def train(
                 fit.play(progress)
             best, entry = _best_run(run, folder, game)
             if not folder.is_finished():
-                best.export(folder.path / "generator.safetensors")
-                _write_result(best, entry, fit, folder, device, config["products"])
-                replace_file(folder.path / "README.md", model_card(best, folder.read_result() or {}).encode())
+                with Task("evaluation on the test split", show=progress):
+                    ranks.from_main(
+                        lambda: _finish(best, entry, fit, RunFolder(folder.path), device, config["products"])
+                    )
                 if live is not None:
                     live.finish(best, entry["epoch"])
     if progress and is_live():
-        say(summary(folder))
+        say(summary(RunFolder(folder.path)))
     return best
+
+
+def _folder(ranks: Ranks, choose: Callable[[], RunFolder]) -> RunFolder:
+    return choose() if ranks.count == 1 else SharedFolder(ranks, choose)
 
 
 class _Play:
     """A game that is being trained: the step that updates the players, the batches, and the evaluation of an epoch."""
 
     fit: Fit
+    rates = ("generator_lr", "discriminator_lr")
 
     def __init__(
-        self, run: Run, game: Game, splits: Splits, folder: RunFolder, device: torch.device, products: Library
+        self,
+        run: Run,
+        game: Game,
+        splits: Splits,
+        folder: RunFolder,
+        device: torch.device,
+        products: Library,
+        ranks: Ranks,
     ) -> None:
-        self.run, self.game, self.splits, self.folder, self.device = run, game, splits, folder, device
+        self.run, self.game, self.splits, self.folder = run, game, splits, folder
+        self.device, self.ranks = device, ranks
         self.recipe = recipe = run.recipe
         self.averaged = None
         if recipe.averaging > 0:
             self.averaged = MovingAverage(game.generator, recipe.averaging)
             run.game = replace(game, generator=self.averaged.module)
-        self.step = make_step(game, replace(recipe, products=products), device)
-        self.batches = Batches(splits.train, recipe.batch_size, run.seed, device, game.scale, recipe.flip)
+        share = ranks.share(recipe.batch_size, recipe.batch_norm == "synchronised")
+        self.step = make_step(game, replace(recipe, products=products), device, share)
+        self.batches = Batches(splits.train, recipe.batch_size, run.seed, device, game.scale, recipe.flip, share)
         self.updates_per_epoch = max(1, self.batches.per_epoch // recipe.k)
         self.statistics = game.objective.statistics
         self.describe = game.objective.describe
@@ -234,11 +257,16 @@ class _Play:
         if self.averaged is not None and (drawn or judged):
             with forked_randomness(self.device):  # of a generator with dropout
                 self.averaged.recompute_statistics(self._passes())
+        if judged:
+            self.fit.check_finite()
+        return self.ranks.from_main(lambda: self._look(epoch, drawn, judged))
+
+    def _look(self, epoch: int, drawn: bool, judged: bool) -> dict[str, Any]:
+        """Write the picture of an epoch, and evaluate it, if this is due."""
         if drawn:
             self.folder.write_picture(epoch, self.run.picture())
         if not judged:
             return {"log_likelihood": None, "sigma": None, "spread": None, "reference": None}
-        self.fit.check_finite()
         return {**self.run.validation(), "reference": self.reference}
 
     @cached_property
@@ -272,9 +300,24 @@ def _best_run(run: Run, folder: RunFolder, game: Game) -> tuple[Run, dict[str, A
     return best, state[1]["history"][-1]
 
 
-def _asking(on_epoch: Callable[[Run], object], run: Run) -> Callable[[], object]:
+def _asking(on_epoch: Callable[[Run], object] | None, run: Run) -> Callable[[], object]:
     """The user's function on the run; False where the function, or `run.stop`, ends the training."""
-    return lambda: on_epoch(run) is not False and not run.stopping
+    return lambda: on_epoch is not None and on_epoch(run) is not False and not run.stopping
+
+
+def _boards(recipe: Recipe, live: Live | None) -> Boards:
+    """Where the history goes, besides the log."""
+    boards: list[Board] = [TensorBoard()] if recipe.tensorboard else []
+    return Boards([*boards, live] if live else boards)
+
+
+def _finish(
+    best: Run, entry: Mapping[str, Any], fit: Fit, folder: RunFolder, device: torch.device, products: Library
+) -> None:
+    """Write what a finished run leaves: the generator, the result, the model card."""
+    best.export(folder.path / "generator.safetensors")
+    _write_result(best, entry, fit, folder, device, products)
+    replace_file(folder.path / "README.md", model_card(best, folder.read_result() or {}).encode())
 
 
 def _write_result(
@@ -284,7 +327,7 @@ def _write_result(
 
     `entry` is the entry of the history for the epoch of these weights.
     """
-    estimate = run.log_likelihood()
+    estimate, seen = run.log_likelihood(), min(SIGMA_POINTS, len(run.splits.valid))
     folder.write_result(
         {
             "log_likelihood": estimate.mean,
@@ -293,7 +336,7 @@ def _write_result(
             "n_test": estimate.n_test,
             "n_samples": estimate.n_samples,
             "protocol": "Parzen window on samples of the best validation epoch; sigma from the validation split's "
-            f"first {SIGMA_POINTS} images ({run.recipe.sigma}); mean and standard error over the test split, in nats",
+            f"first {seen} images ({run.recipe.sigma}); mean and standard error over the test split, in nats",
             "reference_log_likelihood": run.reference_log_likelihood(),
             "spread": entry["spread"],
             "splits": run.splits.protocol,

@@ -53,7 +53,7 @@ def test_masks_may_have_several_shapes(model):
         model.fill(given, known[:3, :3])
     with pytest.raises(ValueError, match=r"images must have shape \[n, 1, 4, 4\], got \[3, 1, 2, 2\]"):
         model.fill(given[:, :, :2, :2], known)
-    with pytest.raises(ValueError, match="n must be an int of at least 1, got 0"):
+    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
         model.fill(given, known, 0)
 
 
@@ -73,11 +73,14 @@ def test_the_update_follows_the_losses():
     learner.batches.position = 0
     real = learner.batches().images
     known = conditionals._draw_known(real).float()
-    noise = torch.empty(20, 4).uniform_(-(3**0.5), 3**0.5)
-    made = generator(torch.cat([noise, (real * known).flatten(1), known.flatten(1)], 1))
-    fake = known * real + (1 - known) * made
+    noise = torch.empty(40, 4).uniform_(-(3**0.5), 3**0.5)
+    given = torch.cat([(real * known).flatten(1), known.flatten(1)], 1)
+    fake, other = (known * real + (1 - known) * generator(torch.cat([z, given], 1)) for z in noise.chunk(2))
     d_real, d_fake = (net(torch.cat([images, known], 1)).sigmoid() for images in (real, fake))
-    d_loss, g_loss = -d_real.log().mean() - (1 - d_fake).log().mean(), -d_fake.log().mean()
+    pairs = ((real, fake), (real, other), (fake, other))
+    near, far, apart = (torch.linalg.vector_norm(a - b, dim=(1, 2, 3)).mean() for a, b in pairs)
+    d_loss = -d_real.log().mean() - (1 - d_fake).log().mean()
+    g_loss = -d_fake.log().mean() + (near + far - apart) / 2
     torch.testing.assert_close(seen["d"], list(torch.autograd.grad(d_loss, list(net.parameters()), retain_graph=True)))
     torch.testing.assert_close(seen["g"], list(torch.autograd.grad(g_loss, list(generator.parameters()))))
 
@@ -167,3 +170,18 @@ def test_nothing_is_stretched_to_fit(change, message):
 def test_images_are_looked_at(model, given, message):
     with pytest.raises((TypeError, ValueError), match=message):
         model.fill(given, known_part("left", model.shape))
+
+
+def test_the_energy_score_wants_completions_that_vary_as_the_data_do():
+    """One pixel from {0, 1}: its score is least for completions from {0, 1} too, not for their mean or one value."""
+
+    def score(*values: float) -> float:
+        drawn = torch.tensor([[x, a, b] for x in (0.0, 1.0) for a in values for b in values])
+        return conditionals.energy_score(*drawn.T.reshape(3, -1, 1, 1, 1)).item()
+
+    assert score(0.0, 1.0) == pytest.approx(0.25, abs=1e-3)
+    assert score(0.5) == pytest.approx(0.5, abs=1e-3)
+    assert score(0.0) == pytest.approx(0.5, abs=1e-3)
+    same = torch.rand(3, 1, 2, 2, requires_grad=True)
+    (gradient,) = torch.autograd.grad(conditionals.energy_score(torch.rand(3, 1, 2, 2), same, same), [same])
+    assert gradient.isfinite().all()  # where both completions agree

@@ -65,6 +65,8 @@ def test_what_cannot_be_is_refused(run):
         run.features(images, layers=[2])
     with pytest.raises(ValueError, match="pool must be at least 1, got 0"):
         run.features(images, pool=0)
+    with pytest.raises(TypeError, match=r"layers must be a tuple of ints, got \[1\.5\]"):
+        run.features(images, layers=[1.5])
     run.game.discriminator, before = nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), run.game.discriminator
     with pytest.raises(ValueError, match="attribute `hidden`, and Sequential has none"):
         run.features(images)
@@ -103,3 +105,22 @@ def test_curves_of_a_run(run, monkeypatch):
     assert torch.equal(trained, run.features(images))
     assert random.shape == trained.shape
     assert not torch.allclose(random, trained)
+
+
+def test_the_numbers_of_labels_are_those_that_the_data_have():
+    """By default as many of 10, 100 and 1000 as each class has; the bound in a message is that of the data."""
+    labels = torch.arange(60) % 2
+    points = labels[:, None] + torch.randn(60, 1, generator=torch.Generator().manual_seed(0)) / 10
+    assert [point.per_class for point in few_label_curve(points, labels, points, labels, draws=1)] == [10]
+    for wrong, message in (
+        ({"per_class": (31,)}, r"per_class must be in 5\.\.30"),
+        ({"per_class": (5.5,)}, "per_class must be a tuple of ints"),
+        ({"draws": 1.5}, "draws must be int"),
+        ({"draws": 0}, "draws must be at least 1, got 0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"labels": labels.tolist()}, "labels must be a tensor, got list"),
+        ({"labels": torch.zeros(60, dtype=torch.int64)}, "labels must have at least 2 classes, got 1"),
+    ):
+        given = {"features": points, "labels": labels, "test_features": points, "test_labels": labels}
+        with pytest.raises((TypeError, ValueError), match=message):
+            few_label_curve(**{**given, **wrong})

@@ -10,7 +10,15 @@ from pygan import inference
 from pygan.evaluate import nearest_neighbour_accuracy
 from pygan.noise import clamp_noise, draw_noise
 
-SHORT = {"epochs": 2, "updates_per_epoch": 10, "batch_size": 16, "hidden": (16,), "progress": False, "threads": 1}
+SHORT = {
+    "input_noise": 0.0,
+    "epochs": 2,
+    "updates_per_epoch": 10,
+    "batch_size": 16,
+    "hidden": (16,),
+    "progress": False,
+    "threads": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +100,7 @@ def test_reconstruction_pairs_images_and_noise(run, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             encoder.reconstruction_error(given, z)
-    with pytest.raises(ValueError, match="steps must be an int of at least 0, got -1"):
+    with pytest.raises(ValueError, match="steps must be at least 0, got -1"):
         encoder.refine(images, steps=-1)
 
 
@@ -112,3 +120,18 @@ def test_nearest_neighbour_accuracy():
     assert nearest_neighbour_accuracy(points + 1.2, labels, references, of_references) == pytest.approx(1 / 3)
     with pytest.raises(ValueError, match=r"reference_labels must have shape \[3\], got \[2\]"):
         nearest_neighbour_accuracy(points, labels, references, of_references[:2])
+
+
+def test_the_samples_that_it_learns_from_are_noisy(run, tmp_path, monkeypatch):
+    """Their noise has the deviation of the setting, and the target is the noise of the generator all the same."""
+    seen = []
+    monkeypatch.setattr(inference.Encoder, "predict", lambda self, values: seen.append(values) or self.layers(values))
+    settings = inference.InferenceSettings(input_noise=0.6, hidden=(16,), batch_size=400)
+    learner = inference._Learner(run.game, settings, torch.device("cpu"))
+    torch.manual_seed(0)
+    learner.update(0)
+    torch.manual_seed(0)
+    clean = run.game.generate(run.game.draw_noise(400))
+    assert (seen[0] - clean).std().item() == pytest.approx(0.6, rel=0.05)
+    with pytest.raises(ValueError, match="batch_size must be at least 2"):
+        inference.train(run, out=tmp_path / "one", batch_size=1)

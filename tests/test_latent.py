@@ -79,6 +79,8 @@ def test_neighbours():
         (lambda z: latent.arithmetic([z], [z[:, :2]]), r"minus must have shape \[n >= 1, 3\], got \[2, 2\]"),
         (lambda z: latent.neighbours(z, 3), r"noise must have shape \[size\], got \[2, 3\]"),
         (lambda z: latent.neighbours(z[0], 0), "n must be at least 1"),
+        (lambda z: latent.neighbours(z[0], 3, seed=-1), "neighbours: seed must be at least 0, got -1"),
+        (lambda z: latent.neighbours(z[0], 3, seed=2**70), "seed must be at most"),
     ],
 )
 def test_what_cannot_be_is_refused(call, message):
@@ -128,3 +130,25 @@ def test_a_conditional_run_has_a_class_for_each_row(folder, monkeypatch):
 def test_wrong_words_are_refused(folder, words, message, capsys):
     assert main(["latent", words[0], folder, *words[1:]]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["walk", "--plus", "1,2"], "unknown argument --plus"),
+        (["arithmetic", "--plus", "1", "--rows", "3"], "unknown argument --rows"),
+        (["walk", "-o", "path.jpg"], "expected a name that ends in .png, got 'path.jpg'"),
+        (["walk", "-o", "path"], "expected a name that ends in .png, got 'path'"),
+        (["walk", "--seed", "-1"], r"expected a whole number in 0..2**63 - 1, got '-1'"),
+    ],
+)
+def test_options_that_a_kind_does_not_have_are_refused(folder, words, message, capsys):
+    assert main(["latent", words[0], folder, *words[1:]]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_help_of_a_kind_shows_its_options(capsys):
+    assert main(["latent", "walk", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--steps" in shown
+    assert "--minus I,I" not in shown

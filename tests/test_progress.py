@@ -7,14 +7,17 @@ import re
 import struct
 import sys
 import termios
+import threading
+import time
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 import tiny
+import torch
 
-from pygan import _terminal, progress, train
-from pygan.progress import Progress
+from pygan import ParzenWindow, _terminal, progress, train
+from pygan.progress import Progress, Task
 
 MEANS = "D(x) 0.58 D(G(z)) 0.41 D loss 0.65 G loss 0.93"
 
@@ -49,6 +52,79 @@ def test_the_line_shrinks_and_grows_with_the_terminal(monkeypatch):
     wide = last_line(monkeypatch, 140)
     assert re.fullmatch(rf"epoch 2/20 {times} \|.{{20,}}\| D\(x\) 0\.58 .* 182 nats, spread 0\.83", wide)
     assert len(wide) == 139  # tqdm leaves one column free
+
+
+@contextmanager
+def terminal(monkeypatch, columns):
+    """Standard error is a terminal that is so wide; the function that is given returns what was written since."""
+    ours, slave = os.openpty()
+    os.set_blocking(ours, False)
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    def written():
+        with suppress(BlockingIOError):
+            return os.read(ours, 10_000).decode()
+        return ""
+
+    with os.fdopen(slave, "w") as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        yield written
+    os.close(ours)
+
+
+def until(pattern, written):
+    """All that is written until it matches; the line of a task is drawn by a thread."""
+    text, end = "", time.monotonic() + 30
+    while not re.search(pattern, text):
+        assert time.monotonic() < end, text
+        text += written()
+        time.sleep(0.01)
+    return text
+
+
+def test_a_task_shows_how_far_it_is_and_leaves_no_line(monkeypatch):
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    monkeypatch.setattr(progress, "_EVERY", 0.01)
+    with terminal(monkeypatch, 80) as written:
+        with Task("log-likelihood", 8) as task:
+            task.advance(2)
+            line = until(r"log-likelihood  25% \|.*\| \[\d\d:\d\d<", written).split("\r")[-1]
+            assert len(line) < 80
+            with Task("part of it", 8), Task("and of this"):
+                task.advance(4)
+                assert "part of it" not in until("75%", written)
+        assert written().split("\r")[-2].strip() == "", "the line is wiped"
+        with Task("k-means"):
+            until(r"k-means \[\d\d:\d\d\]", written)
+
+
+@pytest.mark.parametrize("patience", [0.0, 1000.0])
+def test_a_task_is_silent_where_it_should_be(monkeypatch, patience):
+    """In a file; in what is silent; in a run, which has its own line; and where it is short."""
+    monkeypatch.setattr(progress, "_PATIENCE", patience)
+    before = threading.active_count()
+    with terminal(monkeypatch, 80) as written:
+        with Task("quiet", show=False), Task("inner"):
+            assert threading.active_count() == before
+        with Progress(10, 0, False), Task("inner"):
+            assert threading.active_count() == before
+        if patience:
+            with Task("short", 3):
+                pass
+            assert threading.active_count() == before
+        assert written() == ""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with Task("in a file", 3):
+        assert threading.active_count() == before
+    assert sys.stderr.getvalue() == ""
+
+
+def test_a_window_of_many_pieces_counts_them(monkeypatch):
+    counted = []
+    monkeypatch.setattr(Task, "advance", lambda task, n=1: counted.append((task._name, task._total, n)))
+    pieces = [torch.rand(3, 4), torch.rand(5, 4)]
+    ParzenWindow(pieces).log_density([torch.rand(2, 4), torch.rand(7, 4)], 0.3)
+    assert counted == [("log-likelihood", 72, n) for n in (6, 10, 21, 35)]
 
 
 def test_the_remaining_time_is_by_the_mean_over_all_updates(monkeypatch):
@@ -110,10 +186,10 @@ def test_a_warning_points_at_the_first_line_that_is_not_ours(tmp_path):
 
 
 @pytest.mark.parametrize("size", ["2", "16"])
-def test_one_of_several_processes_is_refused(tmp_path, monkeypatch, size):
+def test_one_of_several_processes_that_cannot_find_the_others_is_refused(tmp_path, monkeypatch, size):
     monkeypatch.setenv("WORLD_SIZE", size)
     with pytest.raises(
-        RuntimeError, match=rf"a run uses one process, but this is one of WORLD_SIZE={size}, as torchrun"
+        RuntimeError, match=rf"one of WORLD_SIZE={size} processes, so RANK, MASTER_ADDR, MASTER_PORT must be set"
     ):
         train(tiny.images(), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

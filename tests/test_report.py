@@ -191,7 +191,7 @@ def test_a_run_leaves_its_curves_its_film_and_its_page(tmp_path, reports, monkey
     assert not (tmp_path / "bare" / "report.html").exists()
 
 
-def test_what_is_drawn_in_training_changes_no_bit_and_is_seldom(tmp_path, reports, monkeypatch):
+def test_what_is_drawn_in_training_changes_no_bit_and_is_seldom(tmp_path, monkeypatch):
     """The generator draws random numbers even in eval mode; a page after each evaluation, and none in a short run."""
 
     class Noisy(torch.nn.Module):
@@ -205,7 +205,7 @@ def test_what_is_drawn_in_training_changes_no_bit_and_is_seldom(tmp_path, report
     written = []
     monkeypatch.setattr(live, "_SHORT", 0.0)
     monkeypatch.setattr(live, "_SHARE", 1e9)
-    monkeypatch.setattr(report, "write", lambda runs, path, weights: written.append((weights, runs[0].sample(3).sum())))
+    monkeypatch.setattr(live, "_write_files", lambda run, weights: written.append((weights, run.sample(3).sum())))
     torch.manual_seed(0)
     start = Noisy().state_dict()
     histories = []

@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 import pygan
 from pygan import ops, semi_supervised
+from pygan.health import NonFiniteError
 from pygan.learning import settings_from
 from pygan.semi_supervised import ClassDiscriminator, NormalisedLinear, SemiSupervisedSettings
 
@@ -115,13 +116,18 @@ def test_draws_have_a_spread(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"labels_per_class": 0}, "labels_per_class must be an int of at least 1, got 0"),
+        ({"labels_per_class": 0}, "labels_per_class must be at least 1, got 0"),
         (
             {"labels_per_class": 99},
             r"at most \d+, the number of training images of class '\d'",
         ),
         ({"epoch": 3}, "unknown setting 'epoch'.*epochs"),
         ({"seed": -1}, "seed must be at least 0"),
+        ({"seed": 2**64}, r"seed must be at most 2\*\*63 - 1"),
+        ({"labels_per_class": 1.5}, "labels_per_class must be int, got 1.5"),
+        ({"labels_per_class": [1, 2]}, "labels_per_class must be int"),
+        ({"batch_size": 1}, "batch_size must be at least 2"),
+        ({"data": (images()[0], torch.zeros(80, dtype=torch.int64))}, "data must have at least 2 classes, got 1"),
         ({"data": images()[0]}, "data must have labels"),
     ],
 )
@@ -144,3 +150,17 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 def test_the_rate_falls_at_the_end():
     settings = settings_from(SemiSupervisedSettings, {"epochs": 4, "learning_rate": 1.0})
     assert [settings.rate(update, 2) for update in (0, 4, 6, 7)] == [1.0, 1.0, 0.5, 0.25]
+
+
+def test_the_generator_starts_at_the_mean_image():
+    mean = torch.rand(1, 4, 4) * 0.8 + 0.1
+    samples = semi_supervised.Generator((1, 4, 4), (64,), mean)(torch.rand(500, 100) * 2 - 1)
+    assert (samples.mean(0) - mean).abs().max() < 0.1
+
+
+def test_advice_names_the_settings_that_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(semi_supervised, "cross_entropy", lambda *_: torch.tensor(math.nan, requires_grad=True))
+    monkeypatch.setattr(semi_supervised, "grad", lambda loss, of, **_: [torch.full_like(p, math.nan) for p in of])
+    advice = "It usually helps to lower learning_rate and generator_learning_rate"
+    with pytest.raises(NonFiniteError, match=advice):
+        semi_supervised.train(images(), 1, out=tmp_path / "run", **TINY)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pygan.data
 from pygan._session import find_device
-from pygan.commands.parser import CHECKPOINT, DEVICE, ROOT, Parser, path
+from pygan.commands.parser import CHECKPOINT, DEVICE, ROOT, Parser, path, seed
 from pygan.commands.train import DATA_HELP
 from pygan.data import Splits, as_float
 from pygan.data.arrays import from_array, read_npy, read_npz
@@ -81,7 +81,7 @@ def parser() -> Parser:
     )
     of.option("data", nargs="?", metavar="DATA", help=f"{DATA_HELP} (default: those of the run)")
     of.option("--device", **DEVICE)
-    of.option("--seed", type=int, default=0, metavar="N", help="of the split, for samples in a file (default: 0)")
+    of.option("--seed", type=seed, default=0, metavar="N", help="of the split, for samples in a file (default: 0)")
     of.option("--root", **ROOT)
     of.option("--checkpoint", **CHECKPOINT)
     return of

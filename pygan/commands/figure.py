@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pygan._files import replace_file
-from pygan.commands.parser import DEVICE, Parser, path
+from pygan.commands.parser import DEVICE, Parser, path, seed
 from pygan.figures import draw_curves, paper
 
 __all__ = ["SUMMARY", "parser", "run"]
@@ -46,7 +46,7 @@ def run(words: Sequence[str]) -> None:
     stem = options.output or Path("curves" if options.kind == "curve" else f"figure{options.kind}")
     stem.parent.mkdir(parents=True, exist_ok=True)
     for suffix in (".png", ".svg"):
-        file = stem.with_name(stem.name.removesuffix(".png").removesuffix(".svg") + suffix)
+        file = stem.with_name(stem.name + suffix)
         replace_file(file, picture(drawn, suffix[1:], _DPI))
         print(file)
 
@@ -57,8 +57,8 @@ def parser() -> Parser:
     of.option("kind", type=_kind, metavar="KIND", help="1, 2, 3 or curve")
     of.option("runs", nargs="*", type=path, metavar="RUN", help="run folders; for 2, 3 and curve")
     of.option("--run", action="append", default=[], type=path, metavar="RUN", help="one more of them")
-    of.option("-o", "--output", type=path, metavar="FILE", help="without suffix (default: figure1, ..., curves)")
-    of.option("--seed", type=int, default=0, metavar="N", help="of noise and of what is trained (default: 0)")
+    of.option("-o", "--output", type=_stem, metavar="FILE", help="without suffix (default: figure1, ..., curves)")
+    of.option("--seed", type=seed, default=0, metavar="N", help="of noise and of what is trained (default: 0)")
     of.option("--device", **DEVICE)
     return of
 
@@ -67,3 +67,12 @@ def _kind(text: str) -> str:
     if text not in ("1", "2", "3", "curve"):
         raise argparse.ArgumentTypeError(f"expected 1, 2, 3 or curve, got {text!r}")
     return text
+
+
+def _stem(text: str) -> Path:
+    of = path(text)
+    if of.suffix in (".png", ".svg", ""):
+        return of.with_suffix("")
+    raise argparse.ArgumentTypeError(
+        f"expected a name without suffix, since a .png and a .svg are written, got {text!r}"
+    )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pygan import latent, pictures
 from pygan._session import find_device
-from pygan.commands.parser import CHECKPOINT, DEVICE, Parser, choice, count, path, whole_numbers
+from pygan.commands.parser import CHECKPOINT, DEVICE, Parser, choice, count, png, seed, whole_numbers
 from pygan.run import Run, load
 
 __all__ = ["SUMMARY", "parser", "run"]
@@ -35,7 +35,7 @@ _MOST = 10_000  # samples of a seed that --plus and --minus can name
 
 def run(words: Sequence[str]) -> None:
     """Run the command."""
-    options = parser().parse(words)
+    options = parser(next((word for word in words if word in _KINDS), None)).parse(words)
     device = find_device(options.device)
     trained = load(options.run, checkpoint=options.checkpoint)
     trained.generator.to(device)
@@ -44,19 +44,33 @@ def run(words: Sequence[str]) -> None:
     print(options.output)
 
 
-def parser() -> Parser:
-    """Return the parser."""
+def parser(kind: str | None = None) -> Parser:
+    """Return the parser of one kind, with the options that it has, or of all."""
     of = Parser("latent KIND RUN [-o FILE] [options]", _DESCRIPTION)
     of.option("kind", **{**choice(_KINDS), "metavar": "KIND"}, help=", ".join(_KINDS))
     of.option("run", metavar="RUN", help="run folder")
-    of.option("-o", "--output", type=path, default="latent.png", metavar="FILE", help="a .png (default: latent.png)")
-    of.option("--rows", type=count, default=8, metavar="N", help="paths, or vectors on the walk (default: 8)")
-    of.option("--steps", type=_steps, default=10, metavar="N", help="images in a row, at least 2 (default: 10)")
-    of.option("--spherical", action="store_true", help="along arcs, not straight lines")
-    concept: dict[str, Any] = {"action": "append", "default": [], "type": whole_numbers("3,17,25"), "metavar": "I,I"}
-    of.option("--plus", **concept, help="samples of the seed, counted from 0, that are one concept; may be repeated")
-    of.option("--minus", **concept, help="the same, to be subtracted")
-    of.option("--seed", type=int, default=0, metavar="N", help="of the noise (default: 0)")
+    of.option("-o", "--output", type=png, default="latent.png", metavar="FILE", help="a .png (default: latent.png)")
+    if kind != "arithmetic":
+        paths = of.add_argument_group("paths: interpolate and walk")
+        of.option(
+            "--rows", group=paths, type=count, default=8, metavar="N", help="paths, or vectors on the walk (default: 8)"
+        )
+        of.option(
+            "--steps",
+            group=paths,
+            type=_steps,
+            default=10,
+            metavar="N",
+            help="images in a row, at least 2 (default: 10)",
+        )
+        of.option("--spherical", group=paths, action="store_true", help="along arcs, not straight lines")
+    if kind in (None, "arithmetic"):
+        sums = of.add_argument_group("arithmetic")
+        concept: dict[str, Any] = {"group": sums, "action": "append", "default": [], "metavar": "I,I"}
+        concept["type"] = whole_numbers("3,17,25")
+        of.option("--plus", **concept, help="samples of the seed, counted from 0, that are one concept; repeatable")
+        of.option("--minus", **concept, help="the same, to be subtracted")
+    of.option("--seed", type=seed, default=0, metavar="N", help="of the noise (default: 0)")
     of.option("--device", **DEVICE)
     of.option("--checkpoint", **CHECKPOINT)
     return of

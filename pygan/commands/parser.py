@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pygan._nearest import nearest
+from pygan.settings import check_seed
 
-__all__ = ["CHECKPOINT", "DEVICE", "ROOT", "Parser", "choice", "count", "sizes", "whole_numbers"]
+__all__ = ["CHECKPOINT", "DEVICE", "ROOT", "Parser", "choice", "count", "png", "seed", "sizes", "whole_numbers"]
 
 DEVICE: dict[str, Any] = {
     "default": "auto",
@@ -131,6 +132,21 @@ def count(text: str) -> int:
     if text.isdecimal() and int(text) > 0:
         return int(text)
     raise argparse.ArgumentTypeError(f"expected a whole number, at least 1, got {text!r}")
+
+
+def seed(text: str) -> int:
+    """The type of an option that is a seed."""
+    try:
+        return check_seed("seed", int(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number in 0..2**63 - 1, got {text!r}") from None
+
+
+def png(text: str) -> Path:
+    """The type of an option that names a picture."""
+    if Path(text).suffix.lower() == ".png":
+        return path(text)
+    raise argparse.ArgumentTypeError(f"expected a name that ends in .png, got {text!r}")
 
 
 def path(text: str) -> Path:

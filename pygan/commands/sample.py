@@ -12,7 +12,7 @@ from torch import Tensor
 from pygan import pictures
 from pygan._files import replace_file
 from pygan._session import find_device
-from pygan.commands.parser import CHECKPOINT, DEVICE, Parser, count, whole_numbers
+from pygan.commands.parser import CHECKPOINT, DEVICE, Parser, count, seed, whole_numbers
 from pygan.run import load
 
 __all__ = ["SUMMARY", "parser", "run"]
@@ -69,7 +69,7 @@ def parser() -> Parser:
     of.option("-o", "--output", type=_output, default="samples.png", metavar="FILE", help=_OUTPUT)
     of.option("--columns", type=count, metavar="N", help="images in a row of the picture (default: about square)")
     of.option("--labels", type=whole_numbers("3 or 0,1,2"), metavar="C,C", help="classes, one for all or one each")
-    of.option("--seed", type=int, metavar="N", help="the same seed, the same samples (default: new ones)")
+    of.option("--seed", type=seed, metavar="N", help="the same seed, the same samples (default: new ones)")
     of.option("--device", **DEVICE)
     of.option("--checkpoint", **CHECKPOINT)
     return of

@@ -9,8 +9,9 @@ from typing import Any, get_origin
 
 import pygan.data
 from pygan._terminal import is_terminal
-from pygan.commands.parser import DEVICE, ROOT, Parser, choice, count, path, sizes
+from pygan.commands.parser import DEVICE, ROOT, Parser, choice, count, path, seed, sizes
 from pygan.data.files import no_downloads
+from pygan.distributed import is_main
 from pygan.folder import RunFolder
 from pygan.plan import Plan, plan
 from pygan.progress import duration
@@ -55,6 +56,8 @@ def run(words: Sequence[str]) -> None:
         return
     shown = {"progress": not options.quiet, "report": options.report}
     trained = train(**chosen, out=options.out, resume=options.resume, **shown, **settings)
+    if not is_main():
+        return
     folder = RunFolder(trained.path)
     if options.quiet or not is_terminal(sys.stderr):  # otherwise train() has said it
         print(summary(folder))
@@ -78,7 +81,7 @@ def parser(recipe: Recipe | None = None) -> Parser:
     of.option(
         "--threads", **_LATER, type=count, metavar="N", help="threads of the CPU (default: torch's; 1 for small nets)"
     )
-    of.option("--seed", **_LATER, type=int, metavar="N", help="seed of all random numbers (default: 0)")
+    of.option("--seed", **_LATER, type=seed, metavar="N", help="seed of all random numbers (default: 0)")
     of.option("--root", **_LATER, **ROOT)
     of.option("--valid", **_LATER, metavar="PATH", help="images to use as the validation split")
     of.option("--test", **_LATER, metavar="PATH", help="images to use as the test split")

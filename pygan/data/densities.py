@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pygan.data.batch import Batch
 from pygan.data.splits import Source
+from pygan.settings import random_generator
 
 __all__ = [
     "DENSITIES",
@@ -98,7 +99,7 @@ class GaussianMixture(Density):
         _check_box("GaussianMixture", self.low, self.high)
 
     def sample_with_modes(self, n: int, seed: int) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(seed)
+        generator = random_generator("sample: seed", seed)
         modes = torch.randint(len(self.centres), (n,), generator=generator)
         noise = torch.randn(n, self.centres.shape[1], generator=generator, dtype=torch.float64)
         return (self.centres[modes] + self.std * noise).float(), modes
@@ -134,7 +135,7 @@ class Uniform(Density):
         _check_box("Uniform", self.low, self.high)
 
     def sample_with_modes(self, n: int, seed: int) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(seed)
+        generator = random_generator("sample: seed", seed)
         u = torch.rand(n, 1, generator=generator, dtype=torch.float64)
         return (self.begin + (self.end - self.begin) * u).float(), torch.zeros(n, dtype=torch.int64)
 
@@ -164,7 +165,7 @@ class SwissRoll(Density):
     centres = torch.empty(0, 2, dtype=torch.float64)
 
     def sample_with_modes(self, n: int, seed: int) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(seed)
+        generator = random_generator("sample: seed", seed)
         t = math.pi * (1.5 + 3 * torch.rand(n, 1, generator=generator, dtype=torch.float64))
         noise = torch.randn(n, 2, generator=generator, dtype=torch.float64)
         x = self.scale * t * torch.cat([t.cos(), t.sin()], 1) + self.std * noise

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from pygan.data.splits import as_float
 from pygan.evaluate._pixels import check_pixels
 from pygan.evaluate.distances import frechet_distance, kernel_distance
+from pygan.progress import Task
+from pygan.settings import check_seed, whole_number
 
 __all__ = ["Classifier", "classifier_distances", "train_classifier"]
 
@@ -148,24 +150,26 @@ def train_classifier(
         ValueError: wrong shapes, images or labels out of range, or a setting that is not positive.
     """
     classes = _check_training(images, labels, classes)
-    if min(epochs, batch_size, learning_rate) <= 0:
-        raise ValueError(
-            "train_classifier: epochs, batch_size and learning_rate must be positive, "
-            f"got {epochs}, {batch_size} and {learning_rate}"
-        )
+    op = "train_classifier"
+    epochs, batch_size = whole_number(f"{op}: epochs", epochs, 1), whole_number(f"{op}: batch_size", batch_size, 1)
+    seed = check_seed(f"{op}: seed", seed)
+    if not learning_rate > 0:
+        raise ValueError(f"{op}: learning_rate must be greater than 0, got {learning_rate}")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         classifier = Classifier(tuple(images.shape[1:]), classes, name).to(device)
     optimizer = torch.optim.Adam(classifier.parameters())
     steps = epochs * -(-len(images) // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
-    for rows in _batches(len(images), batch_size, epochs, seed):
-        logits = classifier(as_float(images[rows].to(device)))
-        loss = nn.functional.cross_entropy(logits, labels[rows].long().to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    with Task(f"training the classifier {name}", steps) as task:
+        for rows in _batches(len(images), batch_size, epochs, seed):
+            logits = classifier(as_float(images[rows].to(device)))
+            loss = nn.functional.cross_entropy(logits, labels[rows].long().to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            task.advance()
     return classifier.eval()
 
 

@@ -20,6 +20,8 @@ from torch import Tensor
 from pygan._session import forked_randomness
 from pygan.data.splits import as_float
 from pygan.ops._checks import check_dtype, check_shape, check_tensor
+from pygan.progress import Task
+from pygan.settings import check_seed, value_of_type, whole_number
 
 if TYPE_CHECKING:
     from pygan.data import Batch
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["FewLabels", "few_label_curve", "few_label_curves"]
 
 _PENALTIES = (0.1, 1.0, 10.0)  # values of C that are tried
+_USUAL = (10, 100, 1000)  # labels of each class
 _FOR_PENALTY = 2000  # labelled points that they are tried on, at most
 
 
@@ -51,7 +54,7 @@ def few_label_curve(
     labels: Tensor,
     test_features: Tensor,
     test_labels: Tensor,
-    per_class: Sequence[int] = (10, 100, 1000),
+    per_class: Sequence[int] | None = None,
     draws: int = 3,
     seed: int = 0,
 ) -> list[FewLabels]:
@@ -66,7 +69,8 @@ def few_label_curve(
         labels: int64 [n].
         test_features: floats [m, F].
         test_labels: int64 [m].
-        per_class: labels of each class, drawn at random; each at least 5, and no more than there are.
+        per_class: labels of each class, drawn at random; each at least 5, and no more than there are. None: those of
+            10, 100 and 1000 that each class has.
         draws: of the labels, at least 1.
         seed: of the draws.
 
@@ -75,31 +79,31 @@ def few_label_curve(
         ValueError: wrong shapes, or a number of labels or draws that cannot be.
     """
     op = "few_label_curve"
+    draws, seed = whole_number(f"{op}: draws", draws, 1), check_seed(f"{op}: seed", seed)
     for name, points, given in (("features", features, labels), ("test_features", test_features, test_labels)):
         check_tensor(op, name, points)
         check_dtype(op, name, points)
-        check_shape(op, name, points, f"[{len(given)}, F]", points.ndim == 2 and len(points) == len(given) > 0)
+        check_tensor(op, name.replace("features", "labels"), given)
+        fits = points.ndim == 2 and given.ndim == 1 and len(points) == len(given) > 0
+        check_shape(op, name, points, f"[n, F], n >= 1, with labels [n], here {list(given.shape)},", fits)
     width = features.shape[1]
     check_shape(op, "test_features", test_features, f"[m, {width}]", test_features.shape[1] == width)
-    least = int(labels.unique(return_counts=True)[1].min())
-    if draws < 1:
-        raise ValueError(f"{op}: draws must be at least 1, got {draws}")
-    for count in per_class:
-        if not 5 <= count <= least:
-            raise ValueError(f"{op}: per_class must be in 5..{least}, the points of the smallest class, got {count}")
+    counts = _counts(op, per_class, labels)
     random = torch.Generator().manual_seed(seed)
     curve = []
-    for count in per_class:
-        scores = []
-        for _ in range(draws):
-            drawn = _draw(labels, count, random)
-            scores.append(_accuracy(features[drawn], labels[drawn], test_features, test_labels))
-        curve.append(FewLabels(count, statistics.fmean(scores), statistics.stdev(scores) if draws > 1 else 0.0))
+    with Task("classifying with few labels", draws * len(counts)) as task:
+        for count in counts:
+            scores = []
+            for _ in range(draws):
+                drawn = _draw(labels, count, random)
+                scores.append(_accuracy(features[drawn], labels[drawn], test_features, test_labels))
+                task.advance()
+            curve.append(FewLabels(count, statistics.fmean(scores), statistics.stdev(scores) if draws > 1 else 0.0))
     return curve
 
 
 def few_label_curves(
-    run: Run, per_class: Sequence[int] = (10, 100, 1000), draws: int = 3, seed: int = 0
+    run: Run, per_class: Sequence[int] | None = None, draws: int = 3, seed: int = 0
 ) -> dict[str, list[FewLabels]]:
     """Return the curves of three kinds of features of a run's images, with the labels of its data.
 
@@ -114,21 +118,39 @@ def few_label_curves(
     Raises:
         ValueError: no labels, or see `few_label_curve`.
     """
+    op = "few_label_curves"
     train, test = run.splits.train, run.splits.test
     labels, test_labels = train.labels, test.labels
     if labels is None or test_labels is None:
-        raise ValueError("few_label_curves: the data of the run must have labels")
+        raise ValueError(f"{op}: the data of the run must have labels")
+    draws, seed = whole_number(f"{op}: draws", draws, 1), check_seed(f"{op}: seed", seed)
+    counts = _counts(op, per_class, labels)
     with forked_randomness(torch.device("cpu")):
         torch.manual_seed(seed)
         untrained = run.recipe.model.make_discriminator(run.shape, run.game.classes).eval()
     random = replace(run, game=replace(run.game, discriminator=untrained))
-    kept = _draw(labels, draws * max(per_class), torch.Generator().manual_seed(seed))  # enough for draws that differ
+    kept = _draw(labels, draws * max(counts), torch.Generator().manual_seed(seed))  # enough for draws that differ
 
     def curve(of: Run | None) -> list[FewLabels]:
         points = [_points(of, batch) for batch in (train[kept], test)]
-        return few_label_curve(points[0], labels[kept], points[1], test_labels, per_class, draws, seed)
+        return few_label_curve(points[0], labels[kept], points[1], test_labels, counts, draws, seed)
 
     return {"pixels": curve(None), "random weights": curve(random), "discriminator": curve(run)}
+
+
+def _counts(op: str, per_class: Sequence[int] | None, labels: Tensor) -> tuple[int, ...]:
+    """Return the numbers of labels that are asked for, or the usual ones; each class must have so many points."""
+    of_class = labels.unique(return_counts=True)[1]
+    if len(of_class) < 2:
+        raise ValueError(f"{op}: labels must have at least 2 classes, got {len(of_class)}")
+    least = int(of_class.min())
+    if per_class is None:
+        per_class = [count for count in _USUAL if count <= least] or [least]
+    counts: tuple[int, ...] = value_of_type(f"{op}: per_class", per_class, tuple[int, ...])
+    for count in counts:
+        if not 5 <= count <= least:
+            raise ValueError(f"{op}: per_class must be in 5..{least}, the points of the smallest class, got {count}")
+    return counts
 
 
 def _points(run: Run | None, batch: Batch) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pygan.ops._checks import check_device, check_dtype, check_shape, check_tensor
+from pygan.progress import Task
 
 __all__ = [
     "DensityCoverage",
@@ -212,15 +213,17 @@ def _blocks(points: Tensor, references: Tensor) -> Iterator[tuple[slice, Tensor]
     """
     size = max(1, _BLOCK // len(references))
     squares = references.square().sum(1)
-    for begin in range(0, len(points), size):
-        block = points[begin : begin + size]
-        rows = slice(begin, begin + len(block))
-        if points.shape[1] <= _DIRECT_BELOW:
-            yield rows, torch.cdist(block, references, compute_mode="donot_use_mm_for_euclid_dist").square_()
-            continue
-        sums = block.square().sum(1, keepdim=True) + squares
-        distances = torch.addmm(sums, block, references.T, alpha=-2)
-        yield rows, distances.masked_fill_(distances <= 1e-13 * sums, 0)
+    with Task("distances to neighbours", len(points)) as task:
+        for begin in range(0, len(points), size):
+            block = points[begin : begin + size]
+            rows = slice(begin, begin + len(block))
+            if points.shape[1] <= _DIRECT_BELOW:
+                yield rows, torch.cdist(block, references, compute_mode="donot_use_mm_for_euclid_dist").square_()
+            else:
+                sums = block.square().sum(1, keepdim=True) + squares
+                distances = torch.addmm(sums, block, references.T, alpha=-2)
+                yield rows, distances.masked_fill_(distances <= 1e-13 * sums, 0)
+            task.advance(len(block))
 
 
 def _flat(op: str, **sets: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,6 @@
 """Gaussian Parzen-window log-likelihood, as section 5 of Goodfellow et al. 2014 defines it."""
 
 import math
-import operator
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from torch import Tensor
 from pygan._terminal import warn
 from pygan.evaluate.chunks import Chunks, Rows
 from pygan.ops import parzen_logsumexp
+from pygan.progress import Task
+from pygan.settings import random_generator
 
 __all__ = ["PAPER_SIGMAS", "ParzenEstimate", "ParzenWindow"]
 
@@ -182,17 +183,19 @@ class ParzenWindow:
         return points
 
     def _log_density(self, points: Chunks, sigmas: Tensor) -> Tensor:
-        parts = [self._log_sum(chunk, sigmas) for chunk in points]
+        with Task("log-likelihood", points.count * self._samples.count // self._samples.ranks) as task:
+            parts = [self._log_sum(chunk, sigmas, task) for chunk in points]
         log_sum = torch.cat(parts, 1) if parts else torch.empty(len(sigmas), 0, dtype=torch.float64)
         if self._group is not None:
             log_sum = self._merged_over_ranks(log_sum)
         return self._normalised(log_sum, sigmas, self.n_samples)
 
-    def _log_sum(self, points: Tensor, sigmas: Tensor) -> Tensor:
+    def _log_sum(self, points: Tensor, sigmas: Tensor, task: Task) -> Tensor:
         """The unnormalised log sums over this rank's samples, [S, n]; float64 once chunks are merged."""
         log_sum = None
         for samples in self._samples:
             part = _log_sum(points, samples, sigmas)
+            task.advance(len(points) * len(samples))
             log_sum = part if log_sum is None else torch.logaddexp(log_sum.double(), part.double())
         if log_sum is None:  # a rank without samples
             log_sum = torch.full((len(sigmas), len(points)), -math.inf, dtype=torch.float64, device=points.device)
@@ -247,7 +250,7 @@ class ParzenWindow:
         sigmas = torch.tensor(grid, dtype=torch.float64)
         of_test = self._group_sums(test, sigmas)
         of_valid = None if self._fitted is None else self._group_sums(self._fitted[0], sigmas)
-        generator = torch.Generator().manual_seed(operator.index(seed))
+        generator = random_generator("ParzenWindow.score: seed", seed)
         fixed, chosen = [], []
         for _ in range(resamples):
             groups = torch.randint(len(of_test), (len(of_test),), generator=generator)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from pygan.evaluate.parzen import ParzenEstimate, ParzenWindow
+from pygan.progress import Task
+from pygan.settings import check_seed, random_generator
 
 __all__ = ["CAVEAT", "centroids", "reference_rows", "result_rows", "training_samples"]
 
@@ -40,7 +42,7 @@ def reference_rows(
 
 def training_samples(train: Tensor, *, n_samples: int = 10_000, seed: int = 0) -> Tensor:
     """Return the training examples [n, d] that stand for samples in `reference_rows`. Args: see there."""
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(train), generator=random_generator("reference_rows: seed", seed))
     return train.flatten(1)[order[: min(n_samples, len(train))].to(train.device)]
 
 
@@ -48,9 +50,11 @@ def centroids(train: Tensor, *, n_samples: int = 10_000, seed: int = 0) -> Tenso
     """Return the k-means centroids [n, d] that stand for samples in `reference_rows`. Args: see there."""
     from sklearn.cluster import MiniBatchKMeans
 
-    count = min(n_samples, len(train))
+    count, seed = min(n_samples, len(train)), check_seed("reference_rows: seed", seed) % 2**32  # as much as it takes
     means = MiniBatchKMeans(count, init="random", n_init=1, batch_size=2 * count, max_iter=10, random_state=seed)
-    return torch.as_tensor(means.fit(train.flatten(1).cpu().numpy()).cluster_centers_).to(train)
+    with Task(f"k-means: {count:,} centroids of {len(train):,} images"):  # scikit-learn tells nothing on its way
+        means.fit(train.flatten(1).cpu().numpy())
+    return torch.as_tensor(means.cluster_centers_).to(train)
 
 
 def result_rows(train: Tensor, valid: Tensor, judged: Tensor, *, refine: bool = False) -> dict[str, float]:

@@ -22,6 +22,7 @@ from torch.nn.functional import linear
 from pygan import _core
 from pygan._build import build_info
 from pygan.algorithm import ALGORITHMS, alternating, simultaneous
+from pygan.distributed import Share
 from pygan.fast.products import Layer, Library, Products, faster_library
 from pygan.game import Game
 from pygan.models.maxout_mlp import Discriminator, Generator
@@ -97,7 +98,7 @@ class FusedStep(BaseStep):
     Raises ValueError for any other game.
     """
 
-    def __init__(self, game: Game, recipe: "Recipe", device: torch.device) -> None:
+    def __init__(self, game: Game, recipe: "Recipe", device: torch.device, share: Share | None = None) -> None:
         if not can_fuse(game, recipe, device):
             raise ValueError(
                 "FusedStep: does not know this game, its players, objective, algorithm or device; "
@@ -107,11 +108,11 @@ class FusedStep(BaseStep):
         assert isinstance(game.discriminator, Discriminator)
         assert isinstance(game.objective, NonSaturating | Saturating)
         optimizers = (recipe.optimizer.make(game.generator), recipe.optimizer.make(game.discriminator))
-        super().__init__(game, recipe, optimizers, device)
+        super().__init__(game, recipe, optimizers, device, share)
         half_precision = recipe.precision == "bf16"
         products = Products(choose_products(game, recipe, device))
-        self._painter = _Painter(self.g_optimizer, half_precision, products)
-        self._judge = _Judge(self.d_optimizer, half_precision, products, game.discriminator)
+        self._painter = _Painter(self.g_optimizer, half_precision, products, self.share)
+        self._judge = _Judge(self.d_optimizer, half_precision, products, self.share, game.discriminator)
         self._objective = game.objective
         self._update = self._alternating if ALGORITHMS[recipe.updates] is alternating else self._simultaneous
 
@@ -188,8 +189,8 @@ class _Layers:
     every other optimiser, `refresh` for everybody else.
     """
 
-    def __init__(self, optimizer: Optimizer, half_precision: bool, products: Products) -> None:
-        self._optimizer, self._products = optimizer, products
+    def __init__(self, optimizer: Optimizer, half_precision: bool, products: Products, share: Share) -> None:
+        self._optimizer, self._products, self._share = optimizer, products, share
         self._parameters: list[Tensor] = list(optimizer.parameters.values())
         self._operands = self._parameters
         if half_precision:
@@ -209,8 +210,8 @@ class _Layers:
         return list(zip(self._operands[::2], self._operands[1::2], strict=True))
 
     def update(self, gradients: Sequence[Tensor], lr: float | Tensor, momentum: float | Tensor) -> None:
-        """One step of the optimiser."""
-        self._optimizer.step(gradients, lr, momentum)
+        """One step of the optimiser; the gradients are of this process's share of the batch."""
+        self._optimizer.step(self._share.mean(gradients), lr, momentum)
         if not self._copies_follow:
             self.refresh()
 
@@ -246,15 +247,17 @@ class _Painter(_Layers):
 
 
 class _Mask(NamedTuple):
-    """One draw of dropout; seed None where nothing is dropped."""
+    """One draw of dropout, for whole batches; seed None where nothing is dropped."""
 
     keep: float
     seed: Tensor | None
+    share: Share
 
     def drop(self, x: Tensor, out: Tensor, first_row: int = 0) -> None:
-        """out <- dropout of x [n, width], as rows first_row, first_row + 1, ... of the mask; out may be x."""
+        """out <- dropout of x [n, width], as rows first_row, first_row + 1, ... of this process; out may be x."""
         if self.seed is not None:
-            drop_into(out, x, self.keep, self.seed, first_row * x.shape[1])
+            for row, (piece, into) in self.share.pieces(first_row, x, out):
+                drop_into(into, piece, self.keep, self.seed, row * x.shape[1])
         elif out is not x:
             out.copy_(x)
 
@@ -279,9 +282,14 @@ class _Judge(_Layers):
     """The discriminator: dropout, maxout layers, dropout, the logit."""
 
     def __init__(
-        self, optimizer: Optimizer, half_precision: bool, products: Products, discriminator: Discriminator
+        self,
+        optimizer: Optimizer,
+        half_precision: bool,
+        products: Products,
+        share: Share,
+        discriminator: Discriminator,
     ) -> None:
-        super().__init__(optimizer, half_precision, products)
+        super().__init__(optimizer, half_precision, products, share)
         self._dropouts = [part.dropout for part in discriminator.modules() if isinstance(part, Maxout)]
         self._dropouts.append(discriminator.dropout)
 
@@ -358,4 +366,4 @@ class _Judge(_Layers):
 
     def _draw(self, depth: int) -> _Mask:
         rate = self._dropouts[depth]
-        return _Mask(1 - rate, draw_seed(self._operands[0].device) if rate > 0 else None)
+        return _Mask(1 - rate, draw_seed(self._operands[0].device) if rate > 0 else None, self._share)

@@ -20,6 +20,7 @@ from pygan.evaluate import ParzenWindow
 from pygan.figures.game import COLOURS, Stage, draw_game
 from pygan.ops import discriminator_loss
 from pygan.run import Run, load
+from pygan.settings import check_seed
 from pygan.train import train
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def paper(number: int, runs: Sequence[str | Path | Run] = (), *, seed: int = 0, 
     Raises:
         ValueError: another number, runs for 1, and whatever `pygan.load` and `run.splits` raise.
     """
+    seed = check_seed("paper: seed", seed)
     if number == 1:
         if runs:
             raise ValueError("paper: Figure 1 is a game of its own and takes no runs")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from pygan.models.fully_connected import PIECES, FullyConnected, start_at_mean, start_uniform
+from pygan.models.fully_connected import PIECES, ScaledFullyConnected, start_at_mean, start_uniform
 from pygan.nn import Maxout
 from pygan.ops import dropout
 from pygan.settings import KEPT, setting
@@ -114,7 +114,7 @@ _THREE = ("three sizes, each at least 1", lambda value: len(value) == 3 and min(
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConditionalMLP(FullyConnected):
+class ConditionalMLP(ScaledFullyConnected):
     """The conditional architecture of 2014 for MNIST; only for `conditional=True`.
 
     The paper does not say how weights start, nor how much of the image dropout keeps: both are as in `MaxoutMLP`.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pygan.models.base import Model
 from pygan.settings import KEPT, POSITIVE, setting
 
-__all__ = ["PIECES", "FullyConnected", "start_at_mean", "start_uniform"]
+__all__ = ["PIECES", "FullyConnected", "ScaledFullyConnected", "start_at_mean", "start_uniform"]
 
 PIECES = ("in 1..256", lambda value: 1 <= value <= 256)
 _MNIST_NUMBERS = 784  # in an image of the data set that the 2014 rates were chosen for
@@ -33,6 +33,11 @@ class FullyConnected(Model):
     keep_hidden: float = setting(
         0.5, "share of the inputs of its other layers that dropout keeps", KEPT, player="discriminator"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaledFullyConnected(FullyConnected):
+    """One whose rates for MNIST are scaled to images of another size."""
 
     def rate_scale(self, shape: Sequence[int]) -> float:
         """Return 784 / (numbers in an image), at most 1: the authors have .025 for CIFAR-10."""

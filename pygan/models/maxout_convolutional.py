@@ -177,10 +177,6 @@ class MaxoutConvolutional(FullyConnected):
             self.keep_hidden,
         )
 
-    def rate_scale(self, shape: Sequence[int]) -> float:
-        """Return 1: the authors chose the rates for this architecture."""
-        return 1.0
-
 
 def _map_sides(shape: Sequence[int]) -> tuple[int, int]:
     """Return the sides of the maps from which the deconvolution makes images of this shape (C, H, W)."""

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from pygan.models.fully_connected import FullyConnected, start_at_mean, start_uniform
+from pygan.models.fully_connected import FullyConnected, ScaledFullyConnected, start_at_mean, start_uniform
 from pygan.nn import Maxout
 from pygan.ops import dropout
 from pygan.settings import SIZES, setting
@@ -99,7 +99,7 @@ def maxout_discriminator(model: FullyConnected, shape: Sequence[int], hidden: Se
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaxoutMLP(FullyConnected):
+class MaxoutMLP(ScaledFullyConnected):
     """The paper's architecture for MNIST; the defaults are the sizes of its authors' code."""
 
     name = "maxout_mlp"

@@ -155,10 +155,6 @@ class ReluSigmoidMLP(FullyConnected):
         self.refuse_classes(classes)
         return maxout_discriminator(self, shape, self.discriminator_hidden)
 
-    def rate_scale(self, shape: Sequence[int]) -> float:
-        """Return 1: the authors chose the rates for each data set."""
-        return 1.0
-
     def _take_first_phase(self, generator: ReluSigmoidGenerator) -> None:
         """Overwrite the weights by those of the last checkpoint of phase 1, as the authors did."""
         from pygan.run import load  # a run knows its model

@@ -56,7 +56,7 @@ def check_place(op: str, names: Sequence[str | None], args: Sequence[Any]) -> No
 
     A name that ends in "?" may be None, an argument without a name may be anything.
     """
-    for name, arg in zip(names, args, strict=True):
+    for name, arg in zip(names, args, strict=False):  # torch leaves out defaults
         if name is not None and not (arg is None and name.endswith("?")):
             check_tensor(op, name.rstrip("?"), arg)
             check_device(op, name.rstrip("?"), arg, str(names[0]), args[0])

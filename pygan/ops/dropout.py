@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from pygan import _core
 from pygan.ops import reference
@@ -13,16 +14,17 @@ from pygan.ops._library import Function, Impl, address, define, dtype_code, plac
 __all__ = ["draw_seed", "dropout"]
 
 
-def dropout(x: Tensor, p: float, seed: Tensor | None = None, *, impl: Impl = "auto") -> Tensor:
+def dropout(x: Tensor, p: float, seed: Tensor | None = None, *, first: int = 0, impl: Impl = "auto") -> Tensor:
     """Sets elements to 0 with probability p and divides the others by 1 - p (Srivastava et al. 2014).
 
-    Element i of x in row-major order is kept if its 32-bit word of Philox4x32-10 (Salmon et al. 2011) under the key
-    `seed` is less than (1 - p) 2^32. The mask takes no memory: the derivative draws it again.
+    Element i of x in row-major order is kept if word `first` + i of Philox4x32-10 (Salmon et al. 2011), of 32 bits,
+    under the key `seed` is less than (1 - p) 2^32. The mask takes no memory: the derivative draws it again.
 
     Args:
         x: any shape; float32, float64, bfloat16, on CUDA float16.
         p: probability of dropping an element, in [0, 1). With 0, x itself is returned and no seed is drawn.
         seed: int64, 0-dimensional, on the device of x. None draws one by `draw_seed`.
+        first: at least 0; larger, if x is a part of a larger tensor: the place of its first element there.
         impl: "auto", "native" or "reference" (plain torch).
 
     Returns:
@@ -30,8 +32,10 @@ def dropout(x: Tensor, p: float, seed: Tensor | None = None, *, impl: Impl = "au
 
     Raises:
         TypeError: x is not a floating-point tensor, or seed not an int64 tensor.
-        ValueError: p outside of [0, 1), a seed of another shape or device, an unknown `impl`.
+        ValueError: p outside of [0, 1), `first` below 0, a seed of another shape or device, an unknown `impl`.
     """
+    if has_torch_function_unary(x):  # as torch's own functions do: see `pygan.whole_batch`
+        return handle_torch_function(dropout, (x,), x, p, seed, first=first, impl=impl)
     op = "dropout"
     check_tensor(op, "x", x)
     check_dtype(op, "x", x)
@@ -43,9 +47,9 @@ def dropout(x: Tensor, p: float, seed: Tensor | None = None, *, impl: Impl = "au
         seed = draw_seed(x.device)
     if not use_native(op, impl, x):
         check_place(op, ("x", "seed"), (x, seed))
-        _check_dropout(x, seed, 1 - p)
-        return reference.dropout(x, p, seed)
-    return _Dropout.apply(x, seed, 1 - p)
+        _check_dropout(x, seed, 1 - p, first)
+        return reference.dropout(x, p, seed, first)
+    return _Dropout.apply(x, seed, 1 - p, first)
 
 
 def draw_seed(device: torch.device | str) -> Tensor:
@@ -61,7 +65,7 @@ def drop_into(y: Tensor, x: Tensor, keep: float, seed: Tensor, first: int = 0) -
     _core.dropout(address(x), address(y), x.numel(), first, address(seed), keep, dtype_code(x), *place(x))
 
 
-def _check_dropout(x: Tensor, seed: Tensor, keep: float) -> None:
+def _check_dropout(x: Tensor, seed: Tensor, keep: float, first: int = 0) -> None:
     op = "dropout"
     if x.dtype not in FLOATS:
         check_dtype(op, "x", x)
@@ -71,25 +75,27 @@ def _check_dropout(x: Tensor, seed: Tensor, keep: float) -> None:
         raise ValueError(f"{op}: seed must have shape [], got {list(seed.shape)}")
     if not 0 < keep <= 1:
         raise ValueError(f"{op}: keep must be in (0, 1], got {keep}")
+    if first < 0:
+        raise ValueError(f"{op}: first must be at least 0, got {first}")
 
 
-def _dropout(x: Tensor, seed: Tensor, keep: float) -> Tensor:
+def _dropout(x: Tensor, seed: Tensor, keep: float, first: int = 0) -> Tensor:
     x = x.contiguous()
     y = torch.empty_like(x)
-    drop_into(y, x, keep, seed)
+    drop_into(y, x, keep, seed, first)
     return y
 
 
-def _dropout_fake(x: Tensor, seed: Tensor, keep: float) -> Tensor:
+def _dropout_fake(x: Tensor, seed: Tensor, keep: float, first: int = 0) -> Tensor:
     return x.new_empty(x.shape)
 
 
 _dropout_op = define(
-    "dropout(Tensor x, Tensor seed, float keep) -> Tensor",
+    "dropout(Tensor x, Tensor seed, float keep, int first=0) -> Tensor",
     _check_dropout,
     _dropout,
     _dropout_fake,
-    lambda *args: _Dropout.apply(*args),
+    lambda x, seed, keep, first=0: _Dropout.apply(x, seed, keep, first),
 )
 
 
@@ -97,23 +103,23 @@ class _Dropout(Function):
     """Linear in x, and its own transpose: the derivative applies the same mask."""
 
     @staticmethod
-    def forward(x: Tensor, seed: Tensor, keep: float) -> Tensor:
-        return _dropout_op(x, seed, keep)
+    def forward(x: Tensor, seed: Tensor, keep: float, first: int) -> Tensor:
+        return _dropout_op(x, seed, keep, first)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, seed, ctx.keep = inputs
+        _, seed, ctx.keep, ctx.first = inputs
         ctx.set_materialize_grads(False)
         save(ctx, seed)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None, None]:
         (seed,) = ctx.saved_tensors
         if grad is None:
-            return None, None, None
-        return _Dropout.apply(grad, seed, ctx.keep), None, None
+            return None, None, None, None
+        return _Dropout.apply(grad, seed, ctx.keep, ctx.first), None, None, None
 
     @staticmethod
     def tangent(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         (seed,) = ctx.saved_tensors
-        return _Dropout.apply(tangent, seed, ctx.keep)
+        return _Dropout.apply(tangent, seed, ctx.keep, ctx.first)

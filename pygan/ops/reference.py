@@ -75,14 +75,15 @@ def _multiply_32(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
     return (upper + (lower >> 16)) >> 16, (lower + ((upper & 0xFFFF) << 16)) & 0xFFFFFFFF
 
 
-def dropout(x: Tensor, p: float, seed: Tensor) -> Tensor:
+def dropout(x: Tensor, p: float, seed: Tensor, first: int = 0) -> Tensor:
     """x * 1 / (1 - p) where a uniform 32-bit word is below (1 - p) 2^32, else 0; the words are `philox` under the seed.
 
-    Element i has word (i % 64) // 16 of counter 16 (i // 64) + i % 16.
+    Element i of a larger tensor, of which x is the part from `first` on, has word (i % 64) // 16 of counter
+    16 (i // 64) + i % 16.
     """
-    groups = -(-x.numel() // 64)
-    words = philox(seed, torch.arange(16 * groups, device=x.device))
-    words = words.view(groups, 16, 4).transpose(1, 2).flatten()[: x.numel()]
+    start, end = first // 64, -(-(first + x.numel()) // 64)  # groups of 64 elements
+    words = philox(seed, torch.arange(16 * start, 16 * end, device=x.device))
+    words = words.view(end - start, 16, 4).transpose(1, 2).flatten()[first % 64 :][: x.numel()]
     kept = words < round((1 - p) * 2**32)
     return torch.where(kept.view(x.shape), x * (1 / (1 - p)), 0)
 

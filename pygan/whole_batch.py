@@ -1,0 +1,209 @@
+"""What one of several processes computes on its rows of a batch, as if it had all of the batch.
+
+`AsWholeBatch` is a mode of torch: it sees the calls of torch's functions, in the players of this package and in those
+of a user alike, and replaces those that depend on more than one row or draw random numbers.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from pygan.ops.dropout import draw_seed, dropout
+
+if TYPE_CHECKING:
+    from pygan.distributed import Share, _Group
+
+__all__ = ["AsWholeBatch"]
+
+
+class AsWholeBatch(TorchFunctionMode):
+    """Inside, a tensor of as many rows as this process has, or a multiple of them, is a part of whole batches.
+
+    * Random numbers are drawn for the whole batch, and the rows of this process are taken: `torch.rand`, `randn`,
+      `rand_like`, `randn_like`, `normal_`, `uniform_`, `bernoulli_`, torch's dropout. So all processes use up their
+      generators alike. `pygan.ops.dropout` draws its own rows alone.
+    * Batch norm in training takes its statistics from the whole batch.
+
+    Tensors of other sizes are left alone, and so is what one of torch's functions calls inside, such as the dropout of
+    attention.
+
+    Args:
+        share: the rows of this process.
+        ranks: for batch norm; None leaves it local to the process.
+    """
+
+    def __init__(self, share: "Share", ranks: "_Group | None") -> None:
+        super().__init__()
+        self.active, self.share, self.ranks = False, share, ranks
+
+    def __enter__(self) -> "AsWholeBatch":
+        self.active = True
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self.active = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        replacement = _REPLACEMENTS.get(func)
+        if replacement is None:
+            return func(*args, **(kwargs or {}))
+        return replacement(self, func, *args, **(kwargs or {}))
+
+    def whole_shape(self, shape: Any) -> tuple[int, ...] | None:
+        """Return the shape of the whole batch's tensor, or None if this is not a part of one."""
+        if not shape or shape[0] == 0 or shape[0] % self.share.size:
+            return None
+        return (shape[0] // self.share.size * self.share.total, *shape[1:])
+
+    def mine(self, whole: Tensor) -> Tensor:
+        """Return the rows of this process, of one or more whole batches that are stacked."""
+        batches = whole.unflatten(0, (-1, self.share.total))
+        return batches[:, self.share.first : self.share.first + self.share.size].flatten(0, 1)
+
+
+def _made(mode: AsWholeBatch, func: Callable[..., Tensor], *sizes: Any, **options: Any) -> Tensor:
+    """`torch.rand` and its relatives."""
+    size = options.pop("size", sizes[0] if sizes and not isinstance(sizes[0], int) else sizes)
+    whole = mode.whole_shape(tuple(size))
+    return func(size, **options) if whole is None else mode.mine(func(whole, **options))
+
+
+def _made_like(mode: AsWholeBatch, func: Callable[..., Tensor], like: Tensor, **options: Any) -> Tensor:
+    whole = mode.whole_shape(like.shape)
+    return func(like, **options) if whole is None else mode.mine(func(like.new_empty(whole), **options))
+
+
+def _filled(mode: AsWholeBatch, func: Callable[..., Tensor], out: Tensor, *args: Any, **options: Any) -> Tensor:
+    """`Tensor.normal_` and its relatives."""
+    whole = mode.whole_shape(out.shape)
+    if whole is None:
+        return func(out, *args, **options)
+    return out.copy_(mode.mine(func(out.new_empty(whole), *args, **options)))
+
+
+def _torch_dropout(
+    mode: AsWholeBatch,
+    func: Callable[..., Tensor],
+    x: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+) -> Tensor:
+    whole = mode.whole_shape(x.shape)
+    if not training or whole is None:
+        return func(x, p, training)
+    return x * mode.mine(func(x.new_ones(whole), p, training))
+
+
+def _own_dropout(
+    mode: AsWholeBatch, func: Callable[..., Tensor], x: Tensor, p: float, seed: Tensor | None = None, **options: Any
+) -> Tensor:
+    """`pygan.ops.dropout`, whose mask is a function of an element's place in the whole batch."""
+    if p == 0 or mode.whole_shape(x.shape) is None:
+        return func(x, p, seed, **options)
+    seed, width = draw_seed(x.device) if seed is None else seed, math.prod(x.shape[1:])
+    pieces = mode.share.pieces(0, x)
+    return torch.cat([func(piece, p, seed, **{**options, "first": row * width}) for row, (piece,) in pieces])
+
+
+def _batch_norm(
+    mode: AsWholeBatch,
+    func: Callable[..., Tensor],
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if not training or mode.ranks is None:
+        return func(x, running_mean, running_var, weight, bias, training, momentum, eps)
+    mean, variance = _statistics(x.detach(), mode.ranks)
+    count = x.numel() / x.shape[1] * mode.share.total / mode.share.size
+    with torch.no_grad():
+        if running_mean is not None:
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+        if running_var is not None:
+            running_var.lerp_((variance * (count / (count - 1))).to(running_var.dtype), momentum)
+    return _BatchNorm.apply(x, weight, bias, mean, variance, count, eps, mode.ranks)
+
+
+def _statistics(x: Tensor, ranks: "_Group") -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel over the rows of all processes."""
+    x = x if x.dtype == torch.float64 else x.float()
+    mean, variance = torch.batch_norm_update_stats(x, None, None, 0.0)
+    n = mean.new_full((1,), x.numel() / x.shape[1])
+    parts = ranks.gather(torch.cat([mean, variance, n]), ranks.data)
+    counts, count = parts[:, -1:], parts[:, -1].sum()
+    means, variances = parts[:, :-1].chunk(2, dim=1)
+    mean = (counts * means).sum(0) / count
+    variance = (counts * (variances + (means - mean).square())).sum(0) / count
+    return mean, variance
+
+
+class _BatchNorm(torch.autograd.Function):
+    """Batch norm by the given statistics, and its derivative, in which the statistics depend on all rows."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor,
+        variance: Tensor,
+        count: float,
+        eps: float,
+        ranks: "_Group",
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, mean, variance)
+        ctx.count, ctx.eps, ctx.ranks = count, eps, ranks
+        return functional.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, variance = ctx.saved_tensors
+        grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+            grad.contiguous(), x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        )
+        # Gradients are of a mean over the rows of one process: each counts as many times as it has rows.
+        mine = x.numel() / x.shape[1]
+        sums = torch.cat([grad_weight, grad_bias]) * mine
+        ctx.ranks.reduce(sums, ctx.ranks.data)
+        by_weight, by_bias = sums.div_(mine * ctx.count).chunk(2)
+        scale = (variance + ctx.eps).rsqrt()
+        gain = scale if weight is None else scale * weight
+        slope = gain * scale * by_weight
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        grad_x.addcmul_(x, slope.view(shape).to(x.dtype), value=-1)
+        grad_x.sub_((gain * by_bias - slope * mean).view(shape))
+        affine = weight is not None
+        return grad_x, grad_weight if affine else None, grad_bias if affine else None, None, None, None, None, None
+
+
+_REPLACEMENTS: Mapping[Any, Callable[..., Tensor]] = {
+    torch.rand: _made,
+    torch.randn: _made,
+    torch.rand_like: _made_like,
+    torch.randn_like: _made_like,
+    Tensor.normal_: _filled,
+    Tensor.uniform_: _filled,
+    Tensor.bernoulli_: _filled,
+    functional.dropout: _torch_dropout,
+    functional.dropout1d: _torch_dropout,
+    functional.dropout2d: _torch_dropout,
+    functional.dropout3d: _torch_dropout,
+    dropout: _own_dropout,
+    functional.batch_norm: _batch_norm,
+}

@@ -1,0 +1,154 @@
+"""Runs for the tests of several processes: what each process does, and how processes are started."""
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tiny
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+import pygan
+from pygan.distributed import join
+from pygan.health import HealthWarning
+
+SHORT: dict[str, Any] = {"progress": False, "evaluation_samples": 50, "evaluate_every": 100, "samples_every": 100}
+PICTURES = torch.randint(256, (64, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(64) % 3
+
+
+class Mixed(nn.Sequential):
+    """A generator with everything that depends on more than one row or draws numbers: torch's own layers."""
+
+    def __init__(self) -> None:
+        # A bias before batch norm has the gradient 0, and Adam makes steps of what rounding leaves of it.
+        first = (nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.ReLU())
+        super().__init__(*first, nn.Linear(8, 64), nn.Sigmoid())
+
+    def forward(self, noise: Tensor) -> Tensor:
+        return super().forward(noise + 0.1 * torch.randn_like(noise) + torch.rand(len(noise), 1))
+
+
+def train(name: str, out: Path, **changes: Any) -> pygan.Run:
+    """One of the runs that are compared; each makes 52 updates or more."""
+    recipe: dict[str, Any] = {**tiny.SETTINGS, **SHORT, "recipe": name, "epochs": 13}
+    data: Any = tiny.images()
+    if name == "paper2014":  # the hand-written step with its penalty
+        recipe |= {"gradient_penalty": 0.5, "k": 2, "epochs": 26}
+    if name == "code2014":
+        recipe |= {"instance_noise": 0.1, "averaging": 0.9}
+    if name in ("dcgan", "conditional"):
+        recipe = {**SHORT, "recipe": "dcgan", "channels": 2, "noise_size": 4, "epochs": 17, "batch_size": 16}
+        recipe |= {"averaging": 0.9, "flip": True, "conditional": name == "conditional"}
+        data = (PICTURES, LABELS)
+    if name == "conditional":
+        recipe |= {"updates": "simultaneous"}
+    if name == "wgan_gp":
+        sizes = {"generator_hidden": (32, 32), "discriminator_hidden": (32, 32)}
+        recipe = {**SHORT, "recipe": "wgan_gp", "noise_size": 4, "epochs": 52, "k": 2, "batch_size": 16, **sizes}
+    if name == "own":
+        torch.manual_seed(1 + (dist.get_rank() if dist.is_initialized() else 0))  # processes start differently
+        discriminator = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Dropout(0.2), nn.LeakyReLU(), nn.Linear(8, 1))
+        torch.manual_seed(1)
+        recipe = {**SHORT, "recipe": "dcgan", "pixels": "unit", "noise_size": 4, "epochs": 17, "batch_size": 16}
+        recipe |= {"generator": Mixed(), "discriminator": discriminator}
+        data = PICTURES
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HealthWarning)  # such short runs are no good ones
+        return pygan.train(data, out=out, **{**recipe, **changes})
+
+
+def start(rank: int, work: Callable[..., None], folder: Path, worlds: tuple[int, ...], *arguments: Any) -> None:
+    """One process: `work(folder, ...)` in a group of each of these numbers of processes, one after the other."""
+    torch.set_num_threads(1)
+    for count in worlds:
+        if rank < count:
+            where = f"file://{folder}/store-{count}"
+            dist.init_process_group("gloo", init_method=where, rank=rank, world_size=count)
+            work(folder / str(count), *arguments)
+            dist.destroy_process_group()
+
+
+def processes(work: Callable[..., None], folder: Path, worlds: tuple[int, ...], *arguments: Any) -> None:
+    """Start as many processes as the largest of `worlds`, and wait for them; raises what one of them raises."""
+    torch.multiprocessing.set_forkserver_preload(["torch", "pygan"])
+    torch.multiprocessing.start_processes(
+        start, (work, folder, worlds, *arguments), max(worlds), start_method="forkserver"
+    )
+
+
+def all_of(folder: Path, runs: Sequence[tuple[str, int]]) -> None:
+    """Train those of the named runs that are for this number of processes."""
+    for name, count in runs:
+        if count == join(torch.device("cpu")).count:
+            train(name, folder / name)
+
+
+def refusals(folder: Path) -> None:
+    """Note what processes are told that cannot train together, and what a training calls and gives."""
+    rank, told = dist.get_rank(), {}
+    for name, changes in {
+        "small batch": {"batch_size": 1},
+        "settings": {"batch_size": 10 + rank},
+        "seeds": {"seed": rank},
+        "data": {"valid": tiny.images(10, seed=rank), "test": tiny.images(10, seed=9)},
+    }.items():
+        try:
+            train("code2014", folder / name, **changes)
+        except ValueError as error:
+            told[name] = str(error)
+    (folder.parent / f"told-{rank}.json").write_text(json.dumps(told))
+
+
+def followed(folder: Path) -> None:
+    """Train with a function of the user that changes weights and ends the run, and compare the processes."""
+    calls = []
+
+    def on_epoch(run: pygan.Run) -> bool:
+        calls.append(len(run.history))
+        with torch.no_grad():
+            next(run.generator.parameters()).add_(1)
+        return len(run.history) < 3
+
+    run = train("dcgan", folder, on_epoch=on_epoch, batch_norm="local", averaging=0.0)
+    seen = {"calls": calls, "history": run.history, "weights": [float(p.sum()) for p in run.generator.parameters()]}
+    (folder.parent / f"followed-{dist.get_rank()}.json").write_text(json.dumps(seen))
+
+
+def counted(folder: Path) -> None:
+    """Count the bytes that one epoch gives to each collective of torch."""
+    given: dict[str, int] = {}
+
+    def counting(name: str) -> None:
+        collective = getattr(dist, name)
+
+        def count(*args: Any, **kwargs: Any) -> Any:
+            tensor = args[1] if name == "all_gather" else args[0]
+            kind = f"{name} {tensor.dtype}"
+            given[kind] = given.get(kind, 0) + tensor.nbytes
+            return collective(*args, **kwargs)
+
+        setattr(dist, name, count)
+
+    counting("all_reduce")
+    counting("all_gather")
+    for name in ("paper2014", "dcgan"):
+        given.clear()
+        run = train(name, folder / name, epochs=1)
+        sizes = [sum(p.numel() for p in player.parameters()) for player in (run.generator, run.discriminator)]
+        norms = [
+            sum(part.num_features for part in player.modules() if isinstance(part, nn.BatchNorm2d))
+            for player in (run.generator, run.discriminator)
+        ]
+        layers = [sum(isinstance(m, nn.BatchNorm2d) for m in p.modules()) for p in (run.generator, run.discriminator)]
+        content = {
+            "given": given,
+            "sizes": sizes,
+            "norms": norms,
+            "layers": layers,
+            "updates": run.history[-1]["update"],
+        }
+        (folder.parent / f"{name}-{dist.get_rank()}.json").write_text(json.dumps(content))
