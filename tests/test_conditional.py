@@ -122,7 +122,7 @@ def test_a_picture_has_a_row_for_each_class_and_a_column_for_each_noise(tmp_path
     saved = []
     draw = pictures.grid
 
-    def grid(images, columns=None, enlarge=0):
+    def grid(images, columns=None, enlarge=True):
         saved.append((images, columns))
         return draw(images, columns, enlarge)
 
