@@ -45,7 +45,10 @@ napoleon_use_ivar = True
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|numpy|collections|pathlib|typing|matplotlib)\..*"),
     ("py:class", r"Figure|SubFigure|Path|Algorithm|Record"),
-    ("py:class", r"pygan\.(boards|checkpoint|distributed|folder|models\.fully_connected|models\.\w+\.Window).*"),  # internal
+    (
+        "py:class",
+        r"pygan\.(boards|checkpoint|distributed|folder|models\.fully_connected|models\.\w+\.Window).*",
+    ),  # internal
 ]
 default_role = "symbol"
 python_use_unqualified_type_names = True

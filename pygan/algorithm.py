@@ -15,7 +15,7 @@ __all__ = ["ALGORITHMS", "alternating", "simultaneous"]
 
 
 def alternating(play: PlainStep, real: NextBatch, rates: Rates) -> Tensor:
-    """Algorithm 1 of the paper: k updates of the discriminator, then one of the generator, each with fresh noise."""
+    """Play one iteration of Algorithm 1: k updates of the discriminator, then one of the generator, on fresh noise."""
     objective = play.game.objective
     for _ in range(play.recipe.k):
         batch = real()
@@ -30,7 +30,7 @@ def alternating(play: PlainStep, real: NextBatch, rates: Rates) -> Tensor:
 
 
 def simultaneous(play: PlainStep, real: NextBatch, rates: Rates) -> Tensor:
-    """The authors' code: both gradients at the same parameters, with one batch of samples and one set of masks."""
+    """Play one iteration of the authors' code: both gradients at the same parameters, on the same samples and masks."""
     objective = play.game.objective
     batch = real()
     judged = play.judge_both(batch, play.samples(batch.labels))

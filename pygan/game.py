@@ -223,7 +223,7 @@ def _refuse_batch_norm(objective: str, discriminator: nn.Module) -> None:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode inside, the mode from before afterwards."""
+    """Put a module into eval mode within this context, and restore its mode afterwards."""
     training = module.training
     module.eval()
     try:

@@ -72,7 +72,7 @@ def setting(
 class Settings:
     """The base class: when an object is made, every value is checked and converted to the type of its field.
 
-    For an impossible value it raises TypeError or ValueError; naming the setting and what was expected.
+    Raises TypeError or ValueError for an impossible value; the message names the setting and what was expected.
     """
 
     def __post_init__(self) -> None:

@@ -94,7 +94,7 @@ class BaseStep:
         self._rows.append(self.iterate(real, rates))
 
     def iterate(self, real: NextBatch, rates: Rates) -> Tensor:
-        """One iteration -> its row of statistics, on the device. A CUDA graph may capture it."""
+        """Play one iteration and return its row of statistics, on the device. A CUDA graph may capture it."""
         raise NotImplementedError
 
     def noise(self) -> Tensor:
@@ -147,7 +147,7 @@ class PlainStep(BaseStep):
         self._algorithm = algorithm
 
     def iterate(self, real: NextBatch, rates: Rates) -> Tensor:
-        """One iteration -> its row of statistics, on the device. A CUDA graph may capture it."""
+        """Play one iteration and return its row of statistics, on the device. A CUDA graph may capture it."""
         return self._algorithm(self, real, rates)
 
     def samples(self, labels: Tensor | None) -> Tensor:
@@ -166,7 +166,7 @@ class PlainStep(BaseStep):
             return self.game.judge_both(real, fakes, batch.labels)
 
     def logits_for_generator(self, fakes: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """The logits of generated images, and of the real ones if the generator's loss compares them."""
+        """Return the logits of generated images, and of the real ones if the generator's loss compares them."""
         if self.game.objective.compares:
             judged = self.judge_both(batch, fakes)
             return judged.fake_logits, judged.real_logits
@@ -175,22 +175,22 @@ class PlainStep(BaseStep):
     def discriminator_gradients(
         self, loss: Tensor, judged: Judged, labels: Tensor | None, retain_graph: bool = False
     ) -> Sequence[Tensor]:
-        """Gradients of the loss and of the objective's penalty with respect to the discriminator's parameters."""
+        """Return the gradients of the loss and the objective's penalty with respect to the parameters of the discriminator."""
         with self.share.as_whole():
             penalty = self.game.objective.penalty(judged, lambda images: self._judge(images, labels))
         return _gradients(loss if penalty is None else loss + penalty, self.game.discriminator, retain_graph)
 
     def generator_gradients(self, loss: Tensor) -> Sequence[Tensor]:
-        """Gradients of the loss with respect to the generator's parameters."""
+        """Return the gradients of the loss with respect to the generator's parameters."""
         return _gradients(loss, self.game.generator)
 
     def move_discriminator(self, gradients: Sequence[Tensor], rates: Rates) -> None:
-        """One update of the discriminator, within the objective's constraint."""
+        """Make one update of the discriminator, within the objective's constraint."""
         self.d_optimizer.step(self.share.mean(gradients), rates.discriminator_lr, rates.momentum)
         self.game.objective.constrain(self.game.discriminator)
 
     def move_generator(self, gradients: Sequence[Tensor], rates: Rates) -> None:
-        """One update of the generator."""
+        """Make one update of the generator."""
         self.g_optimizer.step(self.share.mean(gradients), rates.generator_lr, rates.momentum)
 
     def _judge(self, images: Tensor, labels: Tensor | None) -> Tensor:

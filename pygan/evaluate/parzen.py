@@ -98,7 +98,7 @@ class ParzenWindow:
         self._fitted: tuple[Chunks, tuple[float, ...]] | None = None
 
     def log_density(self, x: Rows, sigma: float | Sequence[float] | Tensor | None = None) -> Tensor:
-        """Normalised log p(x) in nats: [n] for one sigma, [S, n] for S sigmas in one pass over the distances.
+        """Return log p(x), normalised, in nats: [n] for one sigma, [S, n] for S sigmas in one pass over the distances.
 
         x is [n, ...] with d values per row, like the samples, and in any form that samples may have. Without `sigma`,
         that of the window is used. The result is on the device of the samples: float64 if x or the samples are float64
@@ -138,7 +138,7 @@ class ParzenWindow:
         return self
 
     def score(self, test: Rows, *, resamples: int = 0, seed: int = 0) -> ParzenEstimate:
-        """Mean log-density of `test` [n, ...] at `sigma`, with its standard error.
+        """Return the mean log-density of `test` [n, ...] at `sigma`, with its standard error.
 
         Refuses test points that `fit` has seen: a bandwidth tuned on the test set flatters the model.
 

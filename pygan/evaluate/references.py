@@ -21,7 +21,7 @@ CAVEAT = (
 def reference_rows(
     train: Tensor, valid: Tensor, test: Tensor, *, n_samples: int = 10_000, seed: int = 0
 ) -> dict[str, ParzenEstimate]:
-    """Estimates for samples that no model has made.
+    """Return estimates for images that no model has made, in place of samples.
 
     Args:
         train, valid, test: [n, ...] floats. As for a model, sigma is chosen on `valid`, from the authors' grid.

@@ -37,7 +37,7 @@ class _Logistic(Objective):
         return self.gradient_penalty > 0
 
     def penalty(self, judged: Judged, judge: Callable[[Tensor], Tensor]) -> Tensor | None:
-        """R1 of Mescheder, Geiger and Nowozin 2018 (arXiv 1801.04406, equation 9)."""
+        """Return R1 of Mescheder, Geiger and Nowozin 2018 (arXiv 1801.04406, equation 9)."""
         if self.gradient_penalty == 0:
             return None
         slopes = squared_slopes(judged.real_logits, judged.real)

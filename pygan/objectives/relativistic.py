@@ -46,7 +46,7 @@ class Relativistic(Objective):
         return softplus(_difference(real_logits, fake_logits)).mean()
 
     def penalty(self, judged: Judged, judge: Callable[[Tensor], Tensor]) -> Tensor | None:
-        """R1 at the data and R2 at the samples."""
+        """Return R1 at the data and R2 at the samples."""
         weights = (self.r1, judged.real_logits, judged.real), (self.r2, judged.fake_logits, judged.fakes)
         terms = [weight / 2 * squared_slopes(*seen).mean() for weight, *seen in weights if weight > 0]
         return torch.stack(terms).sum() if terms else None
