@@ -1,5 +1,6 @@
 """The report page: what it says of a run in any state, that its HTML is whole and safe, and that a browser shows it."""
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -10,7 +11,6 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from PIL import Image
 
 import pygan
 from pygan import cli, report
@@ -19,7 +19,11 @@ from pygan.folder import RunFolder
 from pygan.pictures import save_png
 from pygan.record import read_record
 from pygan.report import live
-from pygan.report.page import _differences
+
+Image = pytest.importorskip("PIL.Image")
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+_differences = importlib.import_module("pygan.report.page")._differences
 
 EVIL = "<b>&'\""  # as the name of a run
 VOID = {"meta", "img", "br", "link", "path", "use"}
@@ -191,7 +195,7 @@ def test_a_run_leaves_its_curves_its_film_and_its_page(tmp_path, reports, monkey
     assert not (tmp_path / "bare" / "report.html").exists()
 
 
-def test_what_is_drawn_in_training_changes_no_bit_and_is_seldom(tmp_path, reports, monkeypatch):
+def test_what_is_drawn_in_training_changes_no_bit_and_is_seldom(tmp_path, monkeypatch):
     """The generator draws random numbers even in eval mode; a page after each evaluation, and none in a short run."""
 
     class Noisy(torch.nn.Module):
@@ -205,7 +209,7 @@ def test_what_is_drawn_in_training_changes_no_bit_and_is_seldom(tmp_path, report
     written = []
     monkeypatch.setattr(live, "_SHORT", 0.0)
     monkeypatch.setattr(live, "_SHARE", 1e9)
-    monkeypatch.setattr(report, "write", lambda runs, path, weights: written.append((weights, runs[0].sample(3).sum())))
+    monkeypatch.setattr(live, "_write_files", lambda run, weights: written.append((weights, run.sample(3).sum())))
     torch.manual_seed(0)
     start = Noisy().state_dict()
     histories = []

@@ -1,4 +1,4 @@
-"""Data: names, folders of images, tensors, arrays and torch Datasets, all as `Splits` of images and labels::
+"""Data: names, folders of images, tensors, arrays and torch Datasets, all as `Splits` of images and labels.
 
     splits = pygan.data.load("mnist")           # digits, mnist, cifar10, olivetti
     splits = pygan.data.load("faces/")          # a folder of images
