@@ -3,11 +3,11 @@
     python benchmarks/coordination.py               # all settings, three seeds each: benchmarks/results/coordination.md
     python benchmarks/coordination.py --quick       # a few seconds: two settings, one seed, prints only
 
-Section 7.5 of the paper hopes for better ways to coordinate G and D and for better distributions of z. Each case changes
-one setting of the recipe for digits: k, one of the two rates, the noise, or the average of the generator's weights. The
-figure is the number of iterations until samples reach the target on the validation split (Parzen window, nats) while
-they vary at least .6 times as much as the data, as the mean image alone scores well too. Time is CPU time of one thread,
-evaluations included, so that another load of the machine hardly matters.
+Section 7.5 of the paper hopes for better ways to coordinate G and D, and for better distributions of z. Each case
+changes one setting of the recipe for digits: k, one of the two rates, the noise, or the average of the generator's
+weights. The figure is the number of iterations until samples reach the target on the validation split (Parzen window,
+nats) while they vary at least .6 times as much as the data, since the mean image alone scores well too. Time is CPU
+time of one thread, evaluations included, so that another load of the machine hardly matters.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def outcome(settings: dict[str, Any], seed: int, epochs: int, target: float) -> 
             progress=False,
             threads=1,
             device="cpu",
-            on_epoch=lambda: times.append(time.process_time() - start),
+            on_epoch=lambda run: times.append(time.process_time() - start),
             **settings,
         ).history
     judged = [
@@ -115,7 +115,8 @@ def main() -> None:
     cases = dict(list(CASES.items())[:2]) if options.quick else CASES
     seeds, epochs = (1, 4) if options.quick else (options.seeds, options.epochs)
     lines = [
-        f"{conditions('cpu')}; digits, {epochs} epochs of 14 iterations, target {options.target:g} nats (validation)",
+        f"Digits, {epochs} epochs of 14 iterations, target {options.target:g} nats on the validation split.",
+        ", ".join(f"{name}: {value}" for name, value in conditions().items()),
         "",
         "| case | reached | iterations to the target | CPU seconds to the target | best, nats |",
         "| --- | --- | --- | --- | --- |",

@@ -44,8 +44,8 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|numpy|collections|pathlib|typing|matplotlib)\..*"),
-    ("py:class", r"Figure|SubFigure|Path|Algorithm"),
-    ("py:class", r"pygan\.(checkpoint|folder|tensorboard|models\.fully_connected|models\.\w+\.Window).*"),  # internal
+    ("py:class", r"Figure|SubFigure|Path|Algorithm|Record"),
+    ("py:class", r"pygan\.(boards|checkpoint|folder|models\.fully_connected|models\.\w+\.Window).*"),  # internal
 ]
 default_role = "symbol"
 python_use_unqualified_type_names = True
@@ -59,6 +59,8 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_signature": False,
     "show_memory": False,
+    "capture_repr": (),
+    "within_subsection_order": "FileNameSortKey",
     "write_computation_times": False,  # a page that loads scripts from elsewhere
     "abort_on_example_error": True,
     "plot_gallery": True,

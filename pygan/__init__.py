@@ -11,7 +11,20 @@ from pkgutil import extend_path
 
 __path__ = extend_path(__path__, __name__)
 
-from pygan import conditionals, data, export, figures, inference, latent, nn, ops, report, semi_supervised, theory
+from pygan import (
+    bigan,
+    conditionals,
+    data,
+    export,
+    figures,
+    inference,
+    latent,
+    nn,
+    ops,
+    report,
+    semi_supervised,
+    theory,
+)
 from pygan._build import build_info
 from pygan._version import __version__
 from pygan.evaluate import ParzenEstimate, ParzenWindow
@@ -27,6 +40,7 @@ __all__ = [
     "Recipe",
     "Run",
     "__version__",
+    "bigan",
     "build_info",
     "conditionals",
     "data",

@@ -8,7 +8,16 @@ from contextlib import suppress
 from errno import EBADF, EINVAL, ENOTSUP
 from pathlib import Path
 
-__all__ = ["DamagedError", "damaged", "is_leftover", "read_text", "remove_leftovers", "replace_file", "require_regular"]
+__all__ = [
+    "DamagedError",
+    "damaged",
+    "flush_folder",
+    "is_leftover",
+    "read_text",
+    "remove_leftovers",
+    "replace_file",
+    "require_regular",
+]
 
 _LEFTOVER = re.compile(
     r"\.[0-9a-f]{16}\.part"
@@ -50,7 +59,7 @@ def replace_file(path: Path, content: bytes) -> None:
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -84,7 +93,7 @@ def require_regular(path: Path, remedy: str) -> None:
         raise damaged(path, "not a regular file", remedy)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Flush a renaming to the disk, if the file system can do that (CIFS and some FUSE file systems cannot)."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,5 +1,7 @@
 """Batches of training images, in an order that depends only on the seed and the epoch."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,6 +17,8 @@ class Batches:
     """Real images in batches. Each epoch is a new permutation; an incomplete batch at its end is left out.
 
     With `flip`, half of the images of each epoch, chosen at random, are mirrored left to right.
+
+    Of images that are mapped from a file, a thread reads the next batch from the disk while the step uses this one.
 
     All of this depends only on (seed, epoch). So a run can be resumed if the number of used batches is stored.
 
@@ -50,6 +54,7 @@ class Batches:
         self._share = Share(batch_size) if share is None else share
         self._order = torch.empty(0, dtype=torch.int64)
         self._epoch = -1
+        self._reader = ThreadPoolExecutor(1) if self.data.mapped else None
 
     def indices(self) -> Tensor:
         """Return this process's share of the next batch as indices into the images, int64 [n], on their device.
@@ -65,7 +70,9 @@ class Batches:
             self._order = torch.from_numpy(order).to(self.data.images.device)
             self._epoch = epoch
         self.position += 1
-        return self._share.of(self._order[batch * self.batch_size : (batch + 1) * self.batch_size])
+        if self._reader is not None and batch + 1 < self.per_epoch:
+            self._reader.submit(self._load, self._of_batch(batch + 1))
+        return self._of_batch(batch)
 
     def at(self, indices: Tensor) -> Batch:
         """Return these images, float32 in the pixel scale, and their labels."""
@@ -79,3 +86,10 @@ class Batches:
     def __call__(self) -> Batch:
         """Return this process's share of the next batch."""
         return self.at(self.indices())
+
+    def _of_batch(self, batch: int) -> Tensor:
+        return self._share.of(self._order[batch * self.batch_size : (batch + 1) * self.batch_size])
+
+    def _load(self, indices: Tensor) -> None:
+        """Bring these images from the disk into the memory of the system."""
+        self.data.images[indices % len(self.data)]

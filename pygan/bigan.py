@@ -5,9 +5,9 @@
     model.generate(z)                          # images [n, C, H, W]
 
 The discriminator judges pairs: an image with the noise that the encoder gives for it, or noise with the image that the
-generator makes of it. If it cannot tell them apart, the encoder inverts the generator. The nets are those of the
-paper's section 4.1, fully connected, so that nothing depends on the order of the pixels. `pygan.inference` is the
-other way: it learns an encoder afterwards, for a generator that is fixed.
+generator makes of it. If it cannot tell them apart, the encoder inverts the generator. The nets are those of section
+4.1, fully connected, so that nothing depends on the order of the pixels; but in the discriminator dropout replaces
+batch norm. `pygan.inference` is the other way: it learns an encoder afterwards, for a generator that is fixed.
 """
 
 import math
@@ -95,12 +95,14 @@ class Bigan:
 
 
 class _PairDiscriminator(nn.Module):
-    """Images and noise side by side -> a logit for each pair, by leaky ReLU layers."""
+    """Images and noise side by side -> a logit for each pair, by leaky ReLU layers with dropout, as D's of 2014."""
 
     def __init__(self, inputs: int, hidden: Sequence[int]) -> None:
         super().__init__()
-        layers = [nn.Sequential(nn.Linear(*pair), nn.LeakyReLU(0.2)) for pair in pairwise([inputs, *hidden])]
-        self.layers = nn.Sequential(*layers, nn.Linear(hidden[-1], 1))
+        layers = [
+            nn.Sequential(nn.Linear(*pair), nn.LeakyReLU(0.2), nn.Dropout(0.5)) for pair in pairwise([inputs, *hidden])
+        ]
+        self.layers = nn.Sequential(nn.Dropout(0.2), *layers, nn.Linear(hidden[-1], 1))
 
     def forward(self, images: Tensor, noise: Tensor) -> Tensor:
         logits: Tensor = self.layers(torch.cat([images.flatten(1), noise], 1))

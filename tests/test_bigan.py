@@ -24,6 +24,7 @@ def model(tmp_path_factory):
 def test_the_update_follows_the_losses():
     splits = pygan.data.load(images())
     learner = bigan._Learner(splits, BiganSettings(batch_size=20, noise_size=3, hidden=(16,)), 0, torch.device("cpu"))
+    learner.discriminator.eval()  # no dropout
     seen: dict[str, list[torch.Tensor]] = {}
     for name, optimizer in zip(("d", "ge"), learner.optimizers, strict=True):
         optimizer.step = lambda gradients, *_, name=name: seen.update({name: list(gradients)})

@@ -102,7 +102,7 @@ REFUSED = [
     (ValueError, {"labels": torch.arange(5) - 1}, r"labels must be in 0\.\.3, got -1\.\.3"),
     (TypeError, {"images": torch.zeros(5, 1, 8, 8).double()}, "images must be uint8 or float32, got torch.float64"),
     (ValueError, {"images": torch.full((5, 1, 8, 8), -0.5)}, r"images must lie in \[0, 1\], got \[-0\.5, -0\.5\]"),
-    (ValueError, {"epochs": 0}, "epochs, batch_size and learning_rate must be positive, got 0, 100 and 0.003"),
+    (ValueError, {"epochs": 0}, "train_classifier: epochs must be at least 1, got 0"),
 ]
 
 

@@ -120,8 +120,15 @@ def test_samples_are_of_the_class_that_was_asked_for(tmp_path, recipe):
 
 def test_a_picture_has_a_row_for_each_class_and_a_column_for_each_noise(tmp_path, monkeypatch):
     saved = []
-    monkeypatch.setattr(pictures, "save_png", lambda path, images, columns=None: saved.append((images, columns)))
-    gan = run(tmp_path, samples_every=1)
+    draw = pictures.grid
+
+    def grid(images, columns=None, enlarge=True):
+        saved.append((images, columns))
+        return draw(images, columns, enlarge)
+
+    gan = run(tmp_path, samples_every=1, report=False)
+    monkeypatch.setattr(pictures, "grid", grid)
+    assert gan.picture() == (gan.path / "samples" / "0001.png").read_bytes()
     ((images, columns),) = saved
     assert columns == 10
     assert len(images) == 20

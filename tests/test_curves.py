@@ -1,15 +1,19 @@
 """The curves of runs: what is drawn of which log, and that a run and `pygan figure curve` show them."""
 
+import importlib
+
 import pytest
 import tiny
 
 import pygan
 from pygan import cli
 from pygan.figures import curves, draw_curves
-from pygan.figures.canvas import picture
 from pygan.objectives import OBJECTIVES
 from pygan.recipes import RECIPES
 from pygan.record import Record, read_record
+
+pytest.importorskip("matplotlib")
+picture = importlib.import_module("pygan.figures.canvas").picture
 
 
 def record(path, history, recipe="paper2014", result=None):

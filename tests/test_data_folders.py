@@ -447,13 +447,6 @@ def test_no_images_and_too_few(tmp_path):
         data.load(fill(tmp_path, 9))
 
 
-def test_images_that_exceed_memory_are_refused_before_they_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(folders, "LARGEST", 12 * 90 - 1)
-    monkeypatch.setattr(folders.decode, "read", None)
-    with pytest.raises(ValueError, match=r"12 images of 6x5 pixels need .* GiB, the limit is .*; pass image_size=5 or"):
-        folders.read(fill(tmp_path))
-
-
 def test_a_picture_takes_a_bounded_number_of_bytes_for_each_pixel(tmp_path):
     """At most 16: with the limit of 80 million pixels, that is 1.3 GB."""
     for mode in ("RGB", "I;16", "LA"):

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import ranks
 import torch
-from safetensors.torch import load_file
 
 from pygan.folder import RunFolder
+
+load_file = pytest.importorskip("safetensors.torch").load_file
 
 NAMES = ("code2014", "paper2014", "dcgan", "wgan_gp")
 RUNS = [*((name, count) for name in NAMES for count in (2, 4)), ("code2014", 3), ("conditional", 3), ("own", 2)]

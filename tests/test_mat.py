@@ -7,9 +7,11 @@ import zlib
 
 import numpy as np
 import pytest
-from scipy.io import loadmat, savemat
 
 from pygan.data.mat import read_mat
+
+scipy_io = pytest.importorskip("scipy.io")
+loadmat, savemat = scipy_io.loadmat, scipy_io.savemat
 
 ARRAYS = {
     "images": np.random.default_rng(0).integers(0, 9, (3, 8, 8)).astype(np.uint8),

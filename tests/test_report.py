@@ -1,5 +1,6 @@
 """The report page: what it says of a run in any state, that its HTML is whole and safe, and that a browser shows it."""
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -10,7 +11,6 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from PIL import Image
 
 import pygan
 from pygan import cli, report
@@ -19,7 +19,11 @@ from pygan.folder import RunFolder
 from pygan.pictures import save_png
 from pygan.record import read_record
 from pygan.report import live
-from pygan.report.page import _differences
+
+Image = pytest.importorskip("PIL.Image")
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+_differences = importlib.import_module("pygan.report.page")._differences
 
 EVIL = "<b>&'\""  # as the name of a run
 VOID = {"meta", "img", "br", "link", "path", "use"}

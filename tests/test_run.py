@@ -185,7 +185,7 @@ def test_a_start_that_fails_leaves_nothing(tmp_path, monkeypatch, resume):
         for settings, message in wrong:
             with pytest.raises((ValueError, RuntimeError), match=message):
                 tiny.run(out, resume=resume, **settings)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "runs"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
     for out in (None, "run", "empty"):
         tiny.run(out, resume=resume)
 

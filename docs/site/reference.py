@@ -77,9 +77,9 @@ def documentation(module: ModuleType, name: str) -> list[str]:
 
 
 def summary(module: ModuleType, name: str) -> str:
-    """The first paragraph of a docstring, up to its first full stop."""
+    """The first sentence of a docstring."""
     paragraph = " ".join(itertools.takewhile(str.strip, documentation(module, name)))
-    return re.split(r"(?<=[\w)`\]]\.) |: (?=\w)", paragraph.replace("|", r"\|"))[0]
+    return re.split(r"(?<=[\w)`\]]\.)(?<!al\.) ", paragraph.replace("|", r"\|"))[0]
 
 
 def entry(module: ModuleType, name: str) -> list[str]:
@@ -129,9 +129,13 @@ def adapt(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: li
     * `|x|` is a norm, no substitution.
     * What stands before a colon in "Returns:" is no type: the signature has it.
     * "train, valid: ..." in "Attributes:" are two.
+    * An indented block in the docstring of a module is code.
     """
     section, adapted = "", []
-    for line in lines:
+    for before, line in itertools.pairwise(["", *lines]):
+        if what == "module" and line.startswith("    "):
+            adapted += [line] if before.startswith("    ") else ["::", "", line]
+            continue
         line = "`".join(part if i % 2 else part.replace("|", "\\|") for i, part in enumerate(line.split("`")))
         if re.fullmatch(r"[A-Z]\w+:", line):
             section = line

@@ -13,13 +13,12 @@ from matplotlib import pyplot
 
 import pygan
 
-folder = Path(tempfile.mkdtemp())  # of a page that keeps nothing; without `out=`, it is runs/digits
+folder = Path(tempfile.mkdtemp())  # without out=, the run is in runs/digits
 
 # %%
 # One call trains both players, evaluates the generator every few epochs, and keeps the best one.
 
 run = pygan.train("digits", out=folder / "digits", progress=False)
-print(run)
 
 # %%
 # Above, samples, with the same noise for the same seed. Below, images of the training set.

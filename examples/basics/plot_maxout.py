@@ -17,12 +17,12 @@ import pygan
 
 torch.manual_seed(0)
 x = torch.linspace(-2, 2, 201)[:, None]
-figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+figure, axis = pyplot.subplots(figsize=(6, 3.2), layout="constrained")
 for pieces, line in ((2, ":"), (3, "--"), (5, "-")):
     unit = pygan.nn.Maxout(1, units=1, pieces=pieces)
-    left.plot(x, unit(x).detach(), line, label=f"{pieces} pieces")
-left.set(xlabel="x", ylabel="output of one unit")
-left.legend(frameon=False)
+    axis.plot(x, unit(x).detach(), line, label=f"{pieces} pieces")
+axis.set(xlabel="x", ylabel="output of one unit")
+axis.legend(frameon=False)
 
 # %%
 # Two rings, which no straight line separates. The layers are used, trained and compiled like torch's own.
@@ -44,6 +44,7 @@ accuracy = ((model(points)[:, 0] > 0) == labels.bool()).float().mean().item()
 grid = torch.linspace(-3, 3, 201)
 plane = torch.cartesian_prod(grid, grid)
 probability = torch.sigmoid(model(plane)).detach().view(201, 201).T
-right.contourf(grid, grid, probability, levels=11, cmap="RdBu_r", alpha=0.7)
-right.scatter(*points.T, c=labels, cmap="RdBu_r", s=6, edgecolors="k", linewidths=0.2)
-right.set(aspect="equal", title=f"two maxout layers: {accuracy:.1%} of the points are right")
+figure, axis = pyplot.subplots(figsize=(4.6, 4), layout="constrained")
+axis.contourf(grid, grid, probability, levels=11, cmap="RdBu_r", alpha=0.7)
+axis.scatter(*points.T, c=labels, cmap="RdBu_r", s=6, edgecolors="k", linewidths=0.2)
+axis.set(aspect="equal", title=f"{accuracy:.1%} of the points are right")

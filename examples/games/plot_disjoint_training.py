@@ -49,6 +49,9 @@ def gradient(step: PlainStep) -> float:
     return step.generator_gradients(loss)[0].item()
 
 
+# %%
+# Every game has the same players and the same first weights. D is updated ten times before each measurement.
+
 figure = pyplot.figure(figsize=(10, 3.6), layout="constrained")
 left, right = figure.subplots(1, 2)
 for label, (objective, colour, line) in GAMES.items():

@@ -22,6 +22,9 @@ def uniform(start):
     return ((x > start) & (x < start + 1)).double()
 
 
+# %%
+# Both distances, for a generator that is shifted away from the data step by step.
+
 shifts = torch.arange(0, 3.01, 0.05, dtype=torch.float64)
 jsd = torch.stack([theory.jsd(uniform(0), uniform(shift), x) for shift in shifts])
 distance = torch.stack([theory.wasserstein1(uniform(0), uniform(shift), x) for shift in shifts])

@@ -22,6 +22,10 @@ def data(n):
     return 1 + 0.7 * torch.randn(n, 1)
 
 
+# %%
+# The four stages, one after another. `play` is Algorithm 1 and `train_discriminator` updates D alone; both are a few
+# lines of plain torch in `small_game.py`.
+
 generator, discriminator = Generator(mean=-0.4, std=0.5), network(1)
 play(generator, discriminator, data, updates=10)
 stages = [stage("(a) after 10 updates", generator, discriminator, x, p_data)]
@@ -31,6 +35,9 @@ play(generator, discriminator, data, updates=100)
 stages.append(stage("(c) both, 100 more", generator, discriminator, x, p_data))
 play(generator, discriminator, data, updates=1000)
 stages.append(stage("(d) both, 1000 more", generator, discriminator, x, p_data))
+
+# %%
+# Arrows lead from the noise z to x = G(z). The Jensen-Shannon divergence says how far p_g is from p_data.
 
 pygan.figures.draw_game(stages, pyplot.figure(figsize=(11, 3.6), layout="constrained"))
 distances = [pygan.theory.jsd(p_data, s.p_g, x).item() for s in stages]

@@ -16,6 +16,9 @@ from pygan.figures import COLOURS
 x = torch.linspace(-10, 10, 2001, dtype=torch.float64)
 p = 0.6 * gaussian(x, -2, 0.8) + 0.4 * gaussian(x, 2.5, 0.6)
 
+# %%
+# `fit_gaussian` finds the normal distribution with the least divergence in each direction.
+
 figure = pyplot.figure(figsize=(7, 3.4), layout="constrained")
 axes = figure.subplots()
 axes.fill_between(x, p, color="gray", alpha=0.4, lw=0, label="p, a mixture")

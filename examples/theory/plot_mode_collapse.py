@@ -40,9 +40,15 @@ def measure(epoch):
     }
 
 
+# %%
+# First D is trained against samples that are too wide.
+
 train_discriminator(discriminator, data, lambda n: generator(noise(n)).detach(), steps=400)
 stages = [stage("D trained", generator, discriminator, x, p_data)]
 history = [measure(1)]
+
+# %%
+# Then G alone: all its samples move to the place where D is largest.
 
 optimizer = torch.optim.Adam(generator.parameters(), lr=0.005)
 for _ in range(400):
@@ -54,6 +60,9 @@ stages.append(stage("G alone, 400 updates: collapse", generator, discriminator, 
 history.append(measure(2))
 warnings = diagnose(history)
 print(warnings["collapse"])
+
+# %%
+# When both are updated again, the samples spread again.
 
 play(generator, discriminator, data, updates=800)
 stages.append(stage("both, 800 updates", generator, discriminator, x, p_data))

@@ -1,4 +1,4 @@
-"""Data: names, folders of images, tensors, arrays and torch Datasets, all as `Splits` of images and labels::
+"""Data: names, folders of images, tensors, arrays and torch Datasets, all as `Splits` of images and labels.
 
     splits = pygan.data.load("mnist")           # digits, mnist, cifar10, olivetti
     splits = pygan.data.load("faces/")          # a folder of images
@@ -73,9 +73,9 @@ def load(
     Raises:
         TypeError: no such kind of data, or a dtype that is neither uint8 nor floating.
         ValueError: an unknown name, a wrong shape or range, a malformed file (the message names file and offset), more
-            than 4 GiB of pixels.
+            than 4 GiB of pixels that are not in a folder.
         FileNotFoundError: files that are neither here nor to be downloaded; the message says which to put where.
-        OSError: a folder that cannot be read.
+        OSError: a folder that cannot be read, or a disk without room for its decoded images.
     """
     image_size = check_image_size(image_size)
     if isinstance(data, str) and data in NAMED:

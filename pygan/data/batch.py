@@ -17,6 +17,7 @@ class Batch:
     Attributes:
         images: [n, C, H, W].
         labels: int64 [n] on the same device as the images, or None where there are no labels.
+        mapped: whether the images are in a file that is mapped, in random order, so that a slice is a sample of them.
 
     Raises:
         TypeError: labels that are not int64.
@@ -25,6 +26,7 @@ class Batch:
 
     images: Tensor
     labels: Tensor | None = None
+    mapped: bool = False
 
     def __post_init__(self) -> None:
         if self.labels is None:
@@ -39,7 +41,8 @@ class Batch:
 
     def __getitem__(self, index: slice | Tensor) -> Batch:
         """Return the images and labels at `index`, a slice or a tensor of indices."""
-        return Batch(self.images[index], None if self.labels is None else self.labels[index])
+        mapped = self.mapped and isinstance(index, slice)  # anything else is a copy
+        return Batch(self.images[index], None if self.labels is None else self.labels[index], mapped)
 
     def __repr__(self) -> str:
         labels = "no labels" if self.labels is None else "labels"
@@ -51,4 +54,5 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on `device`."""
-        return Batch(self.images.to(device), None if self.labels is None else self.labels.to(device))
+        images = self.images.to(device)
+        return Batch(images, None if self.labels is None else self.labels.to(device), self.mapped and images.is_cpu)

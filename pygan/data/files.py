@@ -50,9 +50,21 @@ def find(data_set: str, names: Sequence[str], root: str | Path | None) -> list[P
     return paths if all(path.is_file() for path in paths) else None
 
 
+def cache_folder() -> Path:
+    """Return the folder of downloads and of decoded images: $PYGAN_CACHE, or else the user's own for caches."""
+    import pooch  # here and below: `import pygan` needs torch and numpy alone
+
+    return Path(os.environ.get("PYGAN_CACHE") or pooch.os_cache("pygan")).expanduser()
+
+
+def may_write() -> bool:
+    """Return whether data may be downloaded or decoded into the cache: not within `no_downloads`."""
+    return _may_download.get()
+
+
 @contextmanager
 def no_downloads() -> Iterator[None]:
-    """Within this context `locate` raises FileNotFoundError instead of downloading anything."""
+    """Within this context nothing is written: `locate` raises FileNotFoundError instead of downloading anything."""
     before = _may_download.set(False)
     try:
         yield
@@ -67,9 +79,7 @@ def locate(data_set: str, names: Sequence[str], root: str | Path | None, fetch: 
     """
     if (paths := find(data_set, names, root)) is not None:
         return paths
-    import pooch  # here and below: `import pygan` needs torch and numpy alone
-
-    folder = Path(pooch.os_cache("pygan")) / data_set
+    folder = cache_folder() / data_set
     if not all((folder / name).is_file() for name in names):
         if not _may_download.get():
             raise FileNotFoundError(f"{data_set} is not on this machine yet; a training downloads it to {folder}")

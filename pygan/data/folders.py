@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
 import stat
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import median_low
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +21,9 @@ from torch import Tensor
 
 from pygan.data import decode
 from pygan.data.batch import Batch
+from pygan.data.cache import Cache, Header
 from pygan.data.decode import SUFFIXES
+from pygan.data.files import may_write
 from pygan.data.names import printable
 from pygan.data.splits import MINIMUM, Source, with_split
 
@@ -25,10 +32,13 @@ _SPLITS = {  # names of sub-folders, in small letters
     **dict.fromkeys(("valid", "validation", "val", "dev"), "valid"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-LARGEST = 4 << 30  # bytes of pixels that are held in memory
+LARGEST = 4 << 30  # bytes of pixels that are held in memory; of a folder:
+HELD = 1 << 30  # more are decoded into a file of the cache, which is mapped
+_AHEAD = 512  # images that are decoded ahead of those that are written
 SIZE = 64  # of pictures that are larger or of several sizes
 
 Shape: TypeAlias = tuple[int, int, int]  # channels, height, width
+_T = TypeVar("_T")
 
 
 def load(path: Path, image_size: int | None = None) -> Source:
@@ -110,29 +120,91 @@ def _read(found: _Found, shape: Shape | None, image_size: int | None) -> Source:
                 [f"{printable(path)}: expected images ({' '.join(SUFFIXES)}), found none", *_short(found.skipped)]
             )
         )
+    pixels = _pixels(found, shape, image_size)
+    _, channels, height, width = pixels.images.shape
+    colours = "gray" if channels == 1 else "colour"
+    sentence = f"{_name(path)}: a folder of {len(files):,} {colours} images of {width}x{height} pixels"
+    if pixels.resized:
+        sentence += f" ({pixels.resized:,} of another size were centre-cropped and resized)"
+    labels, classes = _classes(path, files)
+    if labels is not None and pixels.mapped:
+        labels = labels[_order(len(files))]
+    sentence = "; ".join([sentence, *_short(found.skipped), *pixels.notes])
+    return Source(_name(path), Batch(pixels.images, labels, pixels.mapped), sentence, classes=classes)
+
+
+class _Pixels(NamedTuple):
+    """All images of a folder, uint8 [N, C, H, W], and how many had another size; mapped ones are in random order."""
+
+    images: Tensor
+    resized: int
+    mapped: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def _pixels(found: _Found, shape: Shape | None, image_size: int | None) -> _Pixels:
+    """Decode the images into memory or, if they have more than `HELD` bytes, into a cache that is mapped."""
+    path, files = found.path, found.files
+    cache = Cache(_name(path), f"{path} {shape} {image_size}")
+    if cache.exists() and (known := cache.read(_fingerprint(path, files))) is not None:
+        return _Pixels(known[1], known[0].resized, mapped=True)
     looks = [decode.look(file) for file in files]
     if shape is None:
         side = choose_size({look[:2] for look in looks}, image_size)
         shape = (1 if all(look.gray for look in looks) else 3, *side)
+    resized = sum(look[:2] != (shape[2], shape[1]) for look in looks)
+    size = len(files), *shape
+    if math.prod(size) <= HELD:
+        images = torch.empty(size, dtype=torch.uint8)
+        for i, file in enumerate(files):
+            images[i] = torch.from_numpy(_decoded(file, shape))
+        return _Pixels(images, resized)
+    header = Header(_fingerprint(path, files), size, resized)
+    if not may_write():  # all of them like the first, in its memory
+        cache.check_space(header.size)
+        first = torch.from_numpy(_decoded(files[0], shape))
+        note = f"a training decodes them once, {cache.describe(header.size)}"
+        return _Pixels(first.expand(size), resized, mapped=True, notes=(note,))
+    order = _order(len(files)).tolist()
+    _, images = cache.write(header, lambda: _in_threads(partial(_decoded, shape=shape), [files[i] for i in order]))
+    return _Pixels(images, resized, mapped=True)
+
+
+def _decoded(file: Path, shape: Shape) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return an image, uint8 [C, H, W]."""
     channels, height, width = shape
-    check_memory(len(files), shape, printable(path))
-    images = torch.empty(len(files), channels, height, width, dtype=torch.uint8)
-    for i, file in enumerate(files):
-        images[i] = torch.from_numpy(decode.read(file, channels, (width, height)).transpose(2, 0, 1).copy())
-    colours = "gray" if channels == 1 else "colour"
-    sentence = f"{_name(path)}: a folder of {len(files):,} {colours} images of {width}x{height} pixels"
-    if others := sum(look[:2] != (width, height) for look in looks):
-        sentence += f" ({others:,} of another size were centre-cropped and resized)"
-    labels, classes = _classes(path, files)
-    sentence = "; ".join([sentence, *_short(found.skipped)])
-    return Source(_name(path), Batch(images, labels), sentence, classes=classes)
+    return decode.read(file, channels, (width, height)).transpose(2, 0, 1).copy()
+
+
+def _order(count: int) -> Tensor:
+    """Return the order of the images in a cache: a random one, always the same, so that every slice is a sample."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
+
+
+def _fingerprint(path: Path, files: Sequence[Path]) -> str:
+    """Return the sha256 of the names, sizes and times of these files."""
+    digest = hashlib.sha256()
+    for file in files:
+        status = file.stat()
+        digest.update(
+            f"{file.relative_to(path)!s}\0{status.st_size} {status.st_mtime_ns}\n".encode(errors="surrogateescape")
+        )
+    return digest.hexdigest()
+
+
+def _in_threads(function: Callable[[Path], _T], files: Sequence[Path]) -> Iterator[_T]:
+    """Yield the results of the function on these files in their order, some hundred of them ahead."""
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:  # those within the threads undo each other
+        for start in range(0, len(files), _AHEAD):
+            yield from pool.map(function, files[start : start + _AHEAD])
 
 
 def _read_training(found: _Found, image_size: int | None) -> Source:
     """Read all images; a single sub-folder is no class."""
     source = _read(found, None, image_size)
     if source.classes is not None and len(source.classes) == 1:
-        return replace(source, train=Batch(source.train.images), classes=None)
+        return replace(source, train=replace(source.train, labels=None), classes=None)
     return source
 
 

@@ -1,4 +1,4 @@
-"""The scale on which the players see pixels, and the way back to a picture::
+"""The scale on which the players see pixels, and the way back to a picture.
 
     scale = make_scale("gcn", splits.train)
     values = scale.apply(as_float(images))     # what the discriminator sees and the generator produces

@@ -13,6 +13,7 @@ from pygan.data.labels import translate
 from pygan.settings import random_generator
 
 MINIMUM = 10  # images; fewer cannot be split 80/10/10
+_MOST = 10_000  # images in a split that is cut from mapped ones: the evaluation holds it in memory
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -90,6 +91,9 @@ def as_float(images: Tensor) -> Tensor:
 def divide(source: Source, seed: int) -> Splits:
     """Cut the splits that `source` lacks from its training images, a tenth each, at random by `seed`.
 
+    From mapped images, which are in random order, they are cut as slices, whatever the seed, so that nothing is copied;
+    and a split has at most 10,000 images, as many as MNIST's.
+
     Draws from a generator of its own. Raises ValueError if there are fewer than 10 images to cut from.
     """
     train, valid, test, protocol = source.train, source.valid, source.test, source.protocol
@@ -99,16 +103,21 @@ def divide(source: Source, seed: int) -> Splits:
             raise ValueError(
                 f"data: need at least {MINIMUM} images to split into train, valid and test, got {len(train)}"
             )
-        order = torch.randperm(len(train), generator=random_generator("load: seed", seed))
         size = max(2, len(train) // 10)  # two at least: a single point has no standard error
-        if valid is None:
-            valid, order = train[order[:size]], order[size:]
-        if test is None:
-            test, order = train[order[:size]], order[size:]
-        train = train[order]
-        shares = "/".join(["80" if len(missing) == 2 else "90", *("10" for _ in missing)])
+        if train.mapped:
+            size = min(size, _MOST)
+        cuts = [slice(i * size, (i + 1) * size) for i in range(len(missing))] + [slice(len(missing) * size, None)]
+        if train.mapped:
+            how = "in the fixed random order of the cache"
+            parts = [train[cut] for cut in cuts]
+        else:
+            how = f"{'80' if len(missing) == 2 else '90'}/{'/'.join('10' for _ in missing)} at random by seed {seed}"
+            order = torch.randperm(len(train), generator=random_generator("load: seed", seed))
+            parts = [train[order[cut]] for cut in cuts]
+        train, found = parts.pop(), dict(zip(missing, parts, strict=True))
+        valid, test = found.get("valid", valid), found.get("test", test)
         counts = ", ".join([f"{len(train):,} train", *(f"{size:,} {split}" for split in missing)])
-        protocol = f"{protocol}; split {shares} at random by seed {seed} into {counts}"
+        protocol = f"{protocol}; split {how} into {counts}"
     assert valid is not None
     assert test is not None
     return Splits(source.name, train, valid, test, protocol, source.classes)
