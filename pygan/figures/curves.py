@@ -97,12 +97,15 @@ def draw_curves(runs: Sequence[Run | Record | str | Path], figure: Figure | None
     if not shown:
         listed = ", ".join(str(record.path) for record in records) or "no run"
         raise ValueError(f"draw_curves: runs must have at least one completed epoch, got {listed}")
-    rows = -(-len(shown) // 2)
+    rows, places = -(-len(shown) // 2), {}
     if figure is None:
-        from pygan.figures.canvas import new_figure
+        from pygan.figures.canvas import ShownFigure
 
-        figure = new_figure((2 * _WIDTH, _HEIGHT * rows))
-    grid, wide = figure.add_gridspec(rows, 2), len(shown) % 2  # of an odd number the first panel has a row
+        height = _HEIGHT * rows
+        figure = ShownFigure(figsize=(2 * _WIDTH, height))
+        # To compute the layout would take as long as to draw the figure.
+        places = {"left": 0.07, "right": 0.985, "bottom": 0.5 / height, "top": 1 - 0.45 / height, "hspace": 0.55}
+    grid, wide = figure.add_gridspec(rows, 2, **places), len(shown) % 2  # of an odd number the first has a row
     for place, panel in enumerate(shown, start=wide):
         draw_panel(figure.add_subplot(grid[0, :] if place == wide == 1 else grid[divmod(place, 2)]), panel, records)
     return figure

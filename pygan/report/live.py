@@ -50,6 +50,8 @@ class Live:
         self._draw(best, f"of the best epoch, {epoch:,}")
 
     def _draw(self, run: Run, weights: str) -> None:
+        from pygan.report import page  # noqa: F401  (its libraries are loaded before the time is taken)
+
         started = time.monotonic()
         try:
             with forked_randomness(self._device):
@@ -70,7 +72,6 @@ def _write_files(run: Run, weights: str) -> None:
         figure = draw_curves([run])
         for form in ("png", "svg"):
             replace_file(run.path / f"curves.{form}", picture(figure, form))
-            figure.set_layout_engine("none")  # it is laid out now
     folder = RunFolder(run.path)
     if (content := film(folder.pictures())) is not None:
         replace_file(folder.path / "samples.gif", content)
