@@ -42,13 +42,10 @@ autodoc_typehints_format = "short"
 autodoc_class_signature = "mixed"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
-nitpick_ignore_regex = [
+nitpick_ignore_regex = [  # other packages, whose references need the network; and what is internal
     ("py:.*", r"(torch|numpy|collections|pathlib|typing|matplotlib)\..*"),
     ("py:class", r"Figure|SubFigure|Path|Algorithm|Record"),
-    (
-        "py:class",
-        r"pygan\.(boards|checkpoint|distributed|folder|models\.fully_connected|models\.\w+\.Window).*",
-    ),  # internal
+    ("py:class", r"pygan\.(boards|checkpoint|distributed|folder|models\.fully_connected|models\.\w+\.Window).*"),
 ]
 default_role = "symbol"
 python_use_unqualified_type_names = True

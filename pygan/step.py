@@ -175,7 +175,7 @@ class PlainStep(BaseStep):
     def discriminator_gradients(
         self, loss: Tensor, judged: Judged, labels: Tensor | None, retain_graph: bool = False
     ) -> Sequence[Tensor]:
-        """Return the gradients of the loss and the objective's penalty with respect to the parameters of the discriminator."""
+        """Return the gradients of the loss and the objective's penalty for the discriminator's parameters."""
         with self.share.as_whole():
             penalty = self.game.objective.penalty(judged, lambda images: self._judge(images, labels))
         return _gradients(loss if penalty is None else loss + penalty, self.game.discriminator, retain_graph)
