@@ -12,6 +12,7 @@ from tiny import SETTINGS, run
 
 import pygan
 from pygan import data
+from pygan.batches import Batches
 from pygan.data import cache, folders
 from pygan.plan import plan
 
@@ -172,3 +173,13 @@ def test_a_small_folder_has_no_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("PYGAN_CACHE", str(tmp_path / "cache"))
     data.load(fill(tmp_path / "faces"))
     assert not (tmp_path / "cache").exists()
+
+
+def test_the_next_batch_is_read_ahead(pictures, monkeypatch):
+    ahead = []
+    monkeypatch.setattr(Batches, "_load", lambda self, indices: ahead.append(indices.tolist()))
+    train = data.load(pictures).train
+    batches = Batches(train, 8, 0, torch.device("cpu"), data.make_scale("unit", train))
+    used = [batches.indices().tolist() for _ in range(4)]
+    batches._reader.shutdown()
+    assert ahead == used[1:]

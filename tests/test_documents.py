@@ -1,9 +1,12 @@
 """The documents hold: their Python runs, their commands parse, their links lead somewhere, nothing is left out."""
 
+import ast
+import functools
 import importlib
 import inspect
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import torch
 import pygan
 from pygan.commands import info
 from pygan.data import Batch, Source, as_float
+from pygan.recipes import known_settings
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tests/**/README.md")])
@@ -51,6 +55,34 @@ def test_python_runs(path, tmp_path, monkeypatch, small_mnist, one_thread):
     names = {"__name__": "__main__"}
     for block in code:
         exec(compile(block, name(path), "exec"), names)
+
+
+def fragments(path: Path) -> list[str]:
+    """Indented Python: fragments of longer trainings, which the tests read but do not run."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    indented = re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", text, re.MULTILINE)
+    texts = [textwrap.dedent(block).strip() for block in indented if "pygan." in block or "run." in block]
+    return [text for text in texts if not re.match(r"(pygan|python|pytest|torchrun|pip|git) |runs/|[\w-]+: ", text)]
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if fragments(path)], ids=name)
+def test_fragments_call_what_exists(path):
+    """Each call of a function of pygan, or of a method of a run, has a name and keywords that are there."""
+    calls = [node for text in fragments(path) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    checked = 0
+    for call in calls:
+        root, *names = ast.unparse(call.func).split(".")
+        owner = {"pygan": pygan, "run": pygan.Run}.get(root)
+        if owner is None or not all(map(str.isidentifier, names)):  # another object, or the method of a result
+            continue
+        function = functools.reduce(getattr, names, owner)
+        parameters = inspect.signature(function).parameters
+        allowed = {*parameters, *known_settings(), None}  # None: **settings
+        assert {keyword.arg for keyword in call.keywords} <= allowed, ast.unparse(call)
+        ordered = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        assert len(call.args) + (root == "run") <= len(ordered), ast.unparse(call)
+        checked += 1
+    assert checked or not calls
 
 
 def commands(path: Path) -> list[list[str]]:
