@@ -52,6 +52,10 @@ def test_a_figure_is_written(tmp_path, name):
     assert (tmp_path / name).stat().st_size > 5000
 
 
+def test_a_figure_shows_itself_in_a_notebook():
+    assert figures.draw_game([stage()])._repr_png_().startswith(b"\x89PNG")
+
+
 def test_it_is_drawn_into_the_figure_that_is_given():
     figure = matplotlib.figure.Figure()
     assert figures.draw_game([stage()], figure) is figure
@@ -85,6 +89,6 @@ def test_no_stage_is_refused():
         figures.draw_game([])
 
 
-def test_matplotlib_is_imported_by_the_first_figure_only():
-    code = "import sys, pygan; assert 'matplotlib' not in sys.modules; assert pygan.figures.draw_game"
+def test_libraries_are_imported_by_the_first_figure_or_report_only():
+    code = "import sys, pygan; assert not {'matplotlib', 'jinja2'} & set(sys.modules); assert pygan.figures.draw_game"
     subprocess.run([sys.executable, "-c", code], check=True)

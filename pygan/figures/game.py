@@ -79,12 +79,12 @@ def draw_game(stages: Sequence[Stage], figure: Figure | SubFigure | None = None)
     Raises:
         ValueError: no stage.
     """
-    from matplotlib.figure import Figure
+    from pygan.figures.canvas import new_figure
 
     if not stages:
         raise ValueError("draw_game: stages must hold at least one Stage, got none")
     if figure is None:
-        figure = Figure(figsize=(2.75 * len(stages), 3.4), layout="constrained")
+        figure = new_figure((2.75 * len(stages), 3.4))
     rows = figure.subplots(2, len(stages), squeeze=False, sharex=True, sharey="row", height_ratios=(3, 1))
     for column, stage in enumerate(stages):
         _draw_densities(rows[0, column], stage)

@@ -201,13 +201,13 @@ def draw_interpolation(runs: Sequence[Run], seed: int = 0) -> Figure:
 
 def _panels(runs: Sequence[Run], cells: Callable[[Run], tuple[Tensor, int]]) -> Figure:
     """One panel for each run, of images and the number of columns that they make."""
-    from matplotlib.figure import Figure
+    from pygan.figures.canvas import new_figure
 
     columns = min(2, len(runs))
     rows = math.ceil(len(runs) / columns)
     drawn = [pictures.grid(*cells(run)).numpy() for run in runs]
     height = _PANEL * max(picture.shape[0] / picture.shape[1] for picture in drawn) + _TITLE
-    figure = Figure(figsize=(_PANEL * columns, height * rows), layout="constrained")
+    figure = new_figure((_PANEL * columns, height * rows))
     for run, picture, axes in zip(runs, drawn, figure.subplots(rows, columns, squeeze=False).flat, strict=False):
         axes.imshow(picture.squeeze(2) if picture.shape[2] == 1 else picture, cmap="gray", vmin=0, vmax=255)
         axes.set_title(f"{run.splits.name}, {run.recipe.name}")
