@@ -88,3 +88,8 @@ def test_what_is_refused(run):
     with pytest.raises(ValueError, match="Figure 1 is a game of its own and takes no runs"):
         pygan.figures.paper(1, [run])
     assert cli.main(["figure", "4"]) == 2
+
+
+def test_a_format_that_is_not_written_is_refused(tmp_path, capsys):
+    assert cli.main(["figure", "1", "-o", str(tmp_path / "f.pdf")]) == 2
+    assert "expected a name without suffix, since a .png and a .svg are written" in capsys.readouterr().err

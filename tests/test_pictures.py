@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pygan.pictures import grid, save_png
+from pygan.pictures import grid, save_png, save_points
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -122,3 +122,11 @@ def test_a_picture_gets_the_usual_permissions(tmp_path):
     (tmp_path / "usual").touch()
     save_png(tmp_path / "grid.png", torch.zeros(1, 1, 8, 8))
     assert (tmp_path / "grid.png").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x", "png"])
+def test_a_name_that_belies_the_content_is_refused(name, tmp_path):
+    for save in (save_png, save_points):
+        with pytest.raises(ValueError, match=r"path: must end in \.png"):
+            save(tmp_path / name, torch.rand(2, 1, 1, 2))
+    assert not any(tmp_path.iterdir())
