@@ -16,7 +16,7 @@ from pygan.distributed import join
 from pygan.health import HealthWarning
 
 SHORT: dict[str, Any] = {"progress": False, "evaluation_samples": 50, "evaluate_every": 100, "samples_every": 100}
-PICTURES = torch.randint(256, (64, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+PICTURES = torch.randint(256, (64, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(64) % 3
 
 
@@ -26,7 +26,7 @@ class Mixed(nn.Sequential):
     def __init__(self) -> None:
         # A bias before batch norm has the gradient 0, and Adam makes steps of what rounding leaves of it.
         first = (nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.ReLU())
-        super().__init__(*first, nn.Linear(8, 64), nn.Sigmoid())
+        super().__init__(*first, nn.Linear(8, 256), nn.Sigmoid())
 
     def forward(self, noise: Tensor) -> Tensor:
         return super().forward(noise + 0.1 * torch.randn_like(noise) + torch.rand(len(noise), 1))
@@ -51,7 +51,7 @@ def train(name: str, out: Path, **changes: Any) -> pygan.Run:
         recipe = {**SHORT, "recipe": "wgan_gp", "noise_size": 4, "epochs": 52, "k": 2, "batch_size": 16, **sizes}
     if name == "own":
         torch.manual_seed(1 + (dist.get_rank() if dist.is_initialized() else 0))  # processes start differently
-        discriminator = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Dropout(0.2), nn.LeakyReLU(), nn.Linear(8, 1))
+        discriminator = nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.Dropout(0.2), nn.LeakyReLU(), nn.Linear(8, 1))
         torch.manual_seed(1)
         recipe = {**SHORT, "recipe": "dcgan", "pixels": "unit", "noise_size": 4, "epochs": 17, "batch_size": 16}
         recipe |= {"generator": Mixed(), "discriminator": discriminator}
@@ -80,11 +80,19 @@ def processes(work: Callable[..., None], folder: Path, worlds: tuple[int, ...], 
     )
 
 
-def all_of(folder: Path, runs: Sequence[tuple[str, int]]) -> None:
-    """Train those of the named runs that are for this number of processes."""
-    for name, count in runs:
-        if count == join(torch.device("cpu")).count:
+def everything(folder: Path, runs: Sequence[tuple[str, int]]) -> None:
+    """All that the tests look at: those of the named runs that are for this number of processes, and special ones."""
+    count = join(torch.device("cpu")).count
+    for name, of in runs:
+        if of == count:
             train(name, folder / name)
+    if count == 4:
+        train("code2014", folder / "resumed", resume=True)  # one process began it
+    if count == 2:
+        train("code2014", folder / "begun", epochs=6)
+        refusals(folder)
+        followed(folder / "followed")
+        counted(folder)
 
 
 def refusals(folder: Path) -> None:
@@ -100,7 +108,7 @@ def refusals(folder: Path) -> None:
             train("code2014", folder / name, **changes)
         except ValueError as error:
             told[name] = str(error)
-    (folder.parent / f"told-{rank}.json").write_text(json.dumps(told))
+    (folder / f"told-{rank}.json").write_text(json.dumps(told))
 
 
 def followed(folder: Path) -> None:
@@ -114,41 +122,43 @@ def followed(folder: Path) -> None:
         return len(run.history) < 3
 
     run = train("dcgan", folder, on_epoch=on_epoch, batch_norm="local", averaging=0.0)
-    seen = {"calls": calls, "history": run.history, "weights": [float(p.sum()) for p in run.generator.parameters()]}
+    seen = {
+        "calls": calls,
+        "history": run.history,
+        "weights": [float(p.detach().sum()) for p in run.generator.parameters()],
+    }
     (folder.parent / f"followed-{dist.get_rank()}.json").write_text(json.dumps(seen))
 
 
 def counted(folder: Path) -> None:
-    """Count the bytes that one epoch gives to each collective of torch."""
+    """Note the bytes that one epoch gives to each collective of torch, and what they should depend on."""
     given: dict[str, int] = {}
 
-    def counting(name: str) -> None:
+    def counting(name: str, argument: int) -> Callable[[], None]:
         collective = getattr(dist, name)
 
         def count(*args: Any, **kwargs: Any) -> Any:
-            tensor = args[1] if name == "all_gather" else args[0]
-            kind = f"{name} {tensor.dtype}"
-            given[kind] = given.get(kind, 0) + tensor.nbytes
+            kind = f"{name} {args[argument].dtype}"
+            given[kind] = given.get(kind, 0) + args[argument].nbytes
             return collective(*args, **kwargs)
 
         setattr(dist, name, count)
+        return lambda: setattr(dist, name, collective)
 
-    counting("all_reduce")
-    counting("all_gather")
-    for name in ("paper2014", "dcgan"):
+    restore = counting("all_reduce", 0), counting("all_gather", 1)
+    for name, changes in (("paper2014", {}), ("dcgan", {}), ("dcgan", {"batch_norm": "local"})):
         given.clear()
-        run = train(name, folder / name, epochs=1)
-        sizes = [sum(p.numel() for p in player.parameters()) for player in (run.generator, run.discriminator)]
-        norms = [
-            sum(part.num_features for part in player.modules() if isinstance(part, nn.BatchNorm2d))
-            for player in (run.generator, run.discriminator)
-        ]
-        layers = [sum(isinstance(m, nn.BatchNorm2d) for m in p.modules()) for p in (run.generator, run.discriminator)]
-        content = {
+        out = folder / "-".join(["counted", name, *changes])
+        run = train(name, out, epochs=1, **changes)
+        players = {"G": run.generator, "D": run.discriminator}
+        norms = {role: [m for m in p.modules() if isinstance(m, nn.BatchNorm2d)] for role, p in players.items()}
+        seen = {
             "given": given,
-            "sizes": sizes,
-            "norms": norms,
-            "layers": layers,
             "updates": run.history[-1]["update"],
+            "parameters": {role: sum(p.numel() for p in player.parameters()) for role, player in players.items()},
+            "channels": {role: sum(norm.num_features for norm in of) for role, of in norms.items()},
+            "norms": {role: len(of) for role, of in norms.items()},
         }
-        (folder.parent / f"{name}-{dist.get_rank()}.json").write_text(json.dumps(content))
+        out.with_suffix(f".{dist.get_rank()}.json").write_text(json.dumps(seen))
+    for undo in restore:
+        undo()

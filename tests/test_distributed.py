@@ -1,12 +1,18 @@
 """Several processes: the same run as in one, whoever goes on with it, and one clear message where it cannot be."""
 
+import json
 from pathlib import Path
 
 import pytest
 import ranks
 import torch
+from torch import nn
+from torch.nn import functional
 
+from pygan import distributed
+from pygan.distributed import ALONE, Share, join
 from pygan.folder import RunFolder
+from pygan.ops import dropout
 
 load_file = pytest.importorskip("safetensors.torch").load_file
 
@@ -17,13 +23,14 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Every run, in one process (folder 1) and in several."""
+    """All that `ranks.everything` does, in one process (folder 1) and in several."""
     folder = tmp_path_factory.mktemp("trained")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    ranks.all_of(folder / "1", [(name, 1) for name in dict(RUNS)])
+    ranks.everything(folder / "1", [(name, 1) for name in dict(RUNS)])
+    ranks.train("code2014", folder / "4" / "resumed", epochs=6)
+    ranks.processes(ranks.everything, folder, (4, 3, 2), RUNS)
     torch.set_num_threads(threads)
-    ranks.processes(ranks.all_of, folder, (4, 3, 2), RUNS)
     return folder
 
 
@@ -45,3 +52,133 @@ def test_several_processes_equal_one(trained, name, count):
         del one["seconds"], other["seconds"]
         for key in one:  # some are None
             assert one[key] == other[key] or one[key] == pytest.approx(other[key], rel=1e-4, abs=1e-5)
+
+
+def test_another_number_of_processes_goes_on(trained, one_thread):
+    whole = trained / "1" / "code2014"
+    assert max(differences(whole, trained / "4" / "resumed").values()) < 1e-5
+    begun = trained / "2" / "begun"
+    assert RunFolder(begun).read_checkpoint("last")[1]["update"] == 24
+    ranks.train("code2014", begun, resume=True)
+    assert max(differences(whole, begun).values()) < 1e-5
+
+
+def test_processes_that_cannot_train_together_are_told_why(trained):
+    told = [json.loads((trained / "2" / f"told-{rank}.json").read_text()) for rank in range(2)]
+    assert told[0] == told[1]
+    assert told[0].pop("small batch") == "train: batch_size must be at least the number of processes, 2, got 1"
+    same = "must be the same in all processes, but it is"
+    assert told[0].pop("settings") == f"train: batch_size {same} 10 in rank 0 and 11 in rank 1"
+    assert told[0].pop("seeds") == f"train: seed {same} 0 in rank 0 and 1 in rank 1"
+    assert told[0].pop("data").startswith(f"train: valid {same} ")
+    assert told[0] == {}
+    assert not (trained / "2" / "settings").exists()
+
+
+def test_the_main_process_alone_calls_the_users_function_and_all_follow_it(trained):
+    main, other = (json.loads((trained / "2" / f"followed-{rank}.json").read_text()) for rank in range(2))
+    assert (main.pop("calls"), other.pop("calls")) == ([1, 2, 3], [])
+    assert main == other
+    assert len(main["history"]) == 3
+
+
+@pytest.mark.parametrize("name", ["paper2014", "dcgan", "dcgan-batch_norm"])
+def test_the_bytes_that_processes_exchange(trained, name):
+    """The formulas of docs/distributed.md."""
+    seen = json.loads((trained / "2" / f"counted-{name}.0.json").read_text())
+    assert seen == json.loads((trained / "2" / f"counted-{name}.1.json").read_text())
+    updates, size, given = seen["updates"], seen["parameters"], seen["given"]
+    k = 2 if name == "paper2014" else 1
+    gradients = 4 * (k * size["D"] + size["G"])
+    forward = backward = 0
+    if name == "dcgan":
+        channels, norms = seen["channels"], seen["norms"]
+        forward = 4 * (3 * (2 * channels["D"] + norms["D"]) + 2 * (2 * channels["G"] + norms["G"]))
+        backward = 4 * 2 * (3 * channels["D"] + channels["G"])
+        assert channels["D"] > 0
+    assert updates > 0
+    assert given["all_reduce torch.float32"] == updates * (gradients + backward)
+    assert given.get("all_gather torch.float32", 0) == updates * forward
+    assert given["all_reduce torch.uint8"] == updates * 3
+    assert given["all_reduce torch.float64"] == updates * 4 * 8
+
+
+# ---- in one process -------------------------------------------------------------------------------------------------
+
+
+def shares(total, count):
+    """The shares of all of `count` processes."""
+
+    class Process:
+        def __init__(self, rank):
+            self.rank, self.count = rank, count
+
+    return [distributed._Rows(Process(rank), total, synchronised=False) for rank in range(count)]
+
+
+@pytest.mark.parametrize(("total", "count"), [(8, 2), (10, 3), (3, 3)])
+def test_shares_make_up_the_batch(total, count):
+    rows = torch.arange(2 * total)
+    parts = shares(total, count)
+    assert torch.cat([share.of(rows[:total]) for share in parts]).tolist() == list(range(total))
+    assert max(share.size for share in parts) - min(share.size for share in parts) <= 1
+    for share in parts:  # two batches, stacked, cut at every place
+        mine = torch.cat([share.of(rows[:total]), share.of(rows[total:])])
+        for first in range(len(mine)):
+            found = [(row, piece.tolist()) for row, (piece,) in share.pieces(first, mine[first:])]
+            assert [row + i for row, piece in found for i in range(len(piece))] == mine[first:].tolist()
+            assert [number for _, piece in found for number in piece] == mine[first:].tolist()
+
+
+DRAWS = {
+    "rand": lambda x: torch.rand(len(x), 3),
+    "rand of a size": lambda x: torch.rand((len(x), 3)),
+    "randn": lambda x: torch.randn(size=(len(x), 3)),
+    "like": torch.rand_like,
+    "normal like": torch.randn_like,
+    "normal_": lambda x: torch.empty_like(x).normal_(1, 2),
+    "uniform_": lambda x: torch.empty_like(x).uniform_(),
+    "bernoulli_": lambda x: torch.empty_like(x).bernoulli_(0.3),
+    "dropout": lambda x: functional.dropout(x, 0.3),
+    "dropout2d": lambda x: nn.Dropout2d(0.3)(x[..., None, None])[..., 0, 0],
+    "own dropout": lambda x: dropout(x, 0.3),
+    "reference dropout": lambda x: dropout(x, 0.3, impl="reference"),
+    "no dropout": lambda x: functional.dropout(dropout(x, 0.0), 0.3, training=False),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+@pytest.mark.parametrize("batches", [1, 2])
+def test_random_numbers_are_those_of_the_whole_batch(draw, batches):
+    whole = torch.rand(batches, 10, 3) + 1
+    torch.manual_seed(3)
+    expected = draw(whole.flatten(0, 1)).view(batches, 10, 3)
+    state = torch.get_rng_state()
+    for share in shares(10, 3):
+        rows = slice(share.first, share.first + share.size)
+        torch.manual_seed(3)
+        with share.as_whole(), share.as_whole():  # not twice
+            mine = draw(whole[:, rows].flatten(0, 1))
+        assert torch.equal(mine.view(batches, -1, 3), expected[:, rows])
+        assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_other_tensors_are_left_alone():
+    share = shares(10, 2)[0]
+    for shape in ((), (0, 3), (7, 3)):
+        torch.manual_seed(0)
+        expected = torch.rand(shape)
+        torch.manual_seed(0)
+        with share.as_whole():
+            assert torch.equal(torch.rand(shape), expected)
+
+
+def test_one_process_does_nothing():
+    share, x = ALONE.share(5), torch.rand(5, 2)
+    assert type(share) is Share
+    assert share.is_whole
+    assert share.of(x) is x
+    assert share.mean([x])[0] is x
+    assert share.pieces(0, x)[0][1][0] is x
+    assert join(CPU) is ALONE
+    assert ALONE.agree(True, False) == (True, False)
