@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from pygan.whole_batch import AsWholeBatch
 
@@ -332,8 +334,8 @@ def join(device: torch.device) -> Ranks:
 
 def _initialise() -> None:
     """Initialise torch's process group; what processes left in the store before torchrun restarted them is not read."""
-    store, rank, count = next(dist.rendezvous("env://"))
-    again = dist.PrefixStore(f"pygan/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    store, rank, count = next(rendezvous("env://"))
+    again = PrefixStore(f"pygan/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     dist.init_process_group("gloo", store=again, rank=rank, world_size=count, timeout=_PATIENCE)
 
 
