@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from pygan.whole_batch import AsWholeBatch
 
@@ -145,7 +147,8 @@ class _Group(Ranks):
 
     def __init__(self, device: torch.device) -> None:
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
-        self.control = dist.new_group(backend="gloo", timeout=_PATIENCE)  # of the CPUs
+        with _reporting_losses():  # after a restart by torchrun, only its first group finds the others
+            self.control = dist.group.WORLD if _initialised else dist.new_group(backend="gloo", timeout=_PATIENCE)
         self.refuse_differences({"device": device.type})
         with _reporting_losses():
             self.data = dist.new_group(backend="nccl") if device.type == "cuda" else self.control
@@ -292,6 +295,7 @@ class _Rows(Share):
             start = stop
 
 
+_initialised = False  # whether torch's process group is ours
 _joined: tuple[Any, str, _Group] | None = None  # the process group of torch, the kind of device, ours
 
 
@@ -304,7 +308,7 @@ def join(device: torch.device) -> Ranks:
         RuntimeError: WORLD_SIZE says that there are several, but not how to reach them; or too few GPUs.
         ValueError: the processes are not all on the same kind of device.
     """
-    global _joined
+    global _joined, _initialised
     if not dist.is_available():
         return ALONE
     if not dist.is_initialized():
@@ -316,7 +320,8 @@ def join(device: torch.device) -> Ranks:
                 "as torchrun does. Start it by torchrun, or unset WORLD_SIZE to train in one process"
             )
         with _reporting_losses():
-            dist.init_process_group("gloo")
+            _initialise()
+        _initialised = True
         atexit.register(_leave)
     if dist.get_world_size() == 1:
         return ALONE
@@ -325,6 +330,13 @@ def join(device: torch.device) -> Ranks:
     if _joined is None or _joined[:2] != (dist.group.WORLD, device.type):
         _joined = (dist.group.WORLD, device.type, _Group(device))
     return _joined[2]
+
+
+def _initialise() -> None:
+    """Initialise torch's process group; what processes left in the store before torchrun restarted them is not read."""
+    store, rank, count = next(rendezvous("env://"))
+    again = PrefixStore(f"pygan/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    dist.init_process_group("gloo", store=again, rank=rank, world_size=count, timeout=_PATIENCE)
 
 
 def is_main() -> bool:

@@ -1,8 +1,12 @@
 """Several processes: the same run as in one, whoever goes on with it, and one clear message where it cannot be."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy
 import pytest
 import ranks
 import torch
@@ -10,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from pygan import distributed
+from pygan.cli import main
 from pygan.distributed import ALONE, Share, join
 from pygan.folder import RunFolder
 from pygan.ops import dropout
@@ -101,6 +106,50 @@ def test_the_bytes_that_processes_exchange(trained, name):
     assert given.get("all_gather torch.float32", 0) == updates * forward
     assert given["all_reduce torch.uint8"] == updates * 3
     assert given["all_reduce torch.float64"] == updates * 4 * 8
+
+
+SCRIPT = """
+import os, signal, sys
+from pygan.cli import main
+from pygan.train import _Play
+
+restarts, update = int(os.environ["TORCHELASTIC_RESTART_COUNT"]), _Play.update
+
+def dying(self, number):
+    update(self, number)
+    if (restarts, os.environ["RANK"], number) == (0, "1", 7):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+_Play.update = dying
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_torchrun_restarts_a_run_whose_processes_are_killed(tmp_path):
+    images, out, script = tmp_path / "images.npy", tmp_path / "run", tmp_path / "script.py"
+    numpy.save(images, ranks.PICTURES.numpy())
+    script.write_text(SCRIPT)
+    settings = {
+        "epochs": 4,
+        "recipe": "code2014",
+        "generator-hidden": "16,16",
+        "batch-size": 10,
+        "evaluation-samples": 50,
+        "checkpoint-every": 1,
+    }
+    options = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    words = ["train", str(images), "--out", str(out), "--resume", *options]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
+    torchrun += ["--standalone", "--monitor-interval", "0.1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*torchrun, str(script), *words], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("nats on the test split") == 1
+    assert done.stderr.count("another process of this run has ended") <= 1
+    assert RunFolder(out).read_result()["epochs"] == 4
+    alone = tmp_path / "alone"
+    assert main([*words[:3], str(alone), *words[4:], "--quiet"]) == 0
+    assert max(differences(alone, out).values()) < 1e-5
 
 
 # ---- in one process -------------------------------------------------------------------------------------------------
