@@ -100,7 +100,7 @@ class Keeping:
     found_device: torch.device = field(init=False)
 
     def __post_init__(self) -> None:
-        refuse_many_processes()
+        refuse_many_processes("train")
         check_threads(self.threads)
         object.__setattr__(self, "seed", check_seed("train: seed", self.seed))
         object.__setattr__(self, "found_device", find_device(self.device))

@@ -22,6 +22,7 @@ from torch import Tensor
 import pygan.data
 from pygan._files import replace_file
 from pygan._session import find_device
+from pygan._threads import refuse_many_processes
 from pygan.data import as_float
 from pygan.data.tfd import FOLDS
 from pygan.evaluate import ParzenEstimate, ParzenWindow
@@ -193,7 +194,9 @@ def table1(
     Raises:
         ValueError: other data, a run on other data or one that is not finished, anything that is given twice, a budget
             for runs, and what `pygan.train` raises.
+        RuntimeError: torchrun has started several processes: let each train seeds of its own (docs/distributed.md).
     """
+    refuse_many_processes("table1")
     for name in data:
         if name not in _DATA:
             raise ValueError(f"table1: data must be of {', '.join(map(repr, _DATA))}, got {name!r}")
