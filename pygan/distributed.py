@@ -10,6 +10,7 @@ docs/decisions/0011-flat-all-reduce.md.
 """
 
 import atexit
+import gc
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -152,6 +153,10 @@ class _Group(Ranks):
         self.refuse_differences({"device": device.type})
         with _reporting_losses():
             self.data = dist.new_group(backend="nccl") if device.type == "cuda" else self.control
+
+    def close(self) -> None:
+        """Give up the process groups, whoever still has this object."""
+        self.control = self.data = None
 
     def own(self, device: torch.device) -> torch.device:
         return _own_gpu() if device.type == "cuda" else device
@@ -382,8 +387,14 @@ def _own_gpu() -> torch.device:
 
 
 def _leave() -> None:
+    """End torch's threads while Python can still serve them: one that asks for it later aborts the process."""
+    global _joined
+    if _joined is not None:
+        _joined[2].close()
+        _joined = None
     if dist.is_initialized():
         dist.destroy_process_group()
+    gc.collect()
 
 
 @contextmanager
