@@ -1,7 +1,7 @@
 """Two processes of one thread against one process of two threads: milliseconds of an update of a DCGAN.
 
     python benchmarks/distributed.py                 # 28x28 pixels, 32 channels, batches of 128
-    python benchmarks/distributed.py --local         # batch norm over each process's own rows
+    python benchmarks/distributed.py --unsynchronised   # batch norm over each process's own rows
     python benchmarks/distributed.py --quick
 
 Both are `pygan.train` as users call it, the first started by torchrun. The two take turns; a time is the median over
@@ -37,7 +37,7 @@ def train(args: argparse.Namespace) -> None:
         epochs=args.epochs,
         channels=args.channels,
         batch_size=args.batch,
-        batch_norm="local" if args.local else "synchronised",
+        batch_norm="local" if args.unsynchronised else "synchronised",
         threads=args.threads,
         evaluate_every=args.epochs,
         samples_every=args.epochs,
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=3, help="in an epoch")
     parser.add_argument("--epochs", type=int, default=6, help="in a turn")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--local", action="store_true", help="batch norm over each process's own rows")
+    parser.add_argument("--unsynchronised", action="store_true", help="batch norm over each process's own rows")
     parser.add_argument("--quick", action="store_true", help="a tiny net, one round")
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
