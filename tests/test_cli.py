@@ -683,8 +683,11 @@ def test_sample_writes_arrays_with_labels_and_single_pictures(call, trained, tmp
     with Image.open(tmp_path / "single/10.png") as picture:
         assert np.array_equal(np.asarray(picture), (images[10, 0] * 255).round().byte().numpy())
     assert "has pictures already" in call(*words, f"{tmp_path}/single")[2]
-    (tmp_path / "x.npz").rename(tmp_path / "y.npz")
-    assert call("evaluate", tmp_path / "y.npz", "digits")[0] == 0
+    for name, start in {"X.NPZ": b"PK", "X.Npy": b"\x93NUMPY", "X.PNG": b"\x89PNG"}.items():
+        assert call(*words, tmp_path / name)[0] == 0
+        assert (tmp_path / name).read_bytes().startswith(start)
+    (tmp_path / "X.NPZ").rename(tmp_path / "Y.NPZ")
+    assert call("evaluate", tmp_path / "Y.NPZ", "digits")[0] == 0
 
 
 def test_an_array_is_written_as_a_whole(call, trained, tmp_path, monkeypatch):
