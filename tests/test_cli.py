@@ -63,6 +63,19 @@ def test_help_fits_into_80_columns(call, monkeypatch, words, columns):
     assert words == ["--help"] or words[0] == "info" or "\nexamples:\n  pygan " in out
 
 
+@pytest.mark.parametrize("command", ["info", "recipes"])
+def test_lists_fit_into_80_columns(call, command, monkeypatch):
+    monkeypatch.setenv("PYGAN_CACHE", "/a/cache")  # a path is not broken, however long it is
+    monkeypatch.setenv("PYGAN_DATA", "/some/data")
+    _, out, _ = call(command)
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert set(RECIPES) <= set(re.findall(r"\w+", out))
+    if command == "info":
+        assert all(line[23] == " " for line in lines)  # values stay in their column
+        assert f"{'data cache':<24}/a/cache" in lines
+
+
 def test_examples_of_the_help_are_valid_command_lines(call):
     parsers = {"train": train.parser, "sample": sample.parser, "evaluate": evaluate.parser}
     for command, parser in parsers.items():
