@@ -72,10 +72,10 @@ def export(run: "Run", path: str | Path) -> Path:
     """Write the run's generator to one file; return its path. See `Run.export`."""
     path = Path(path).expanduser()
     writers = {".safetensors": _safetensors, ".pt2": _torch_export, ".onnx": _onnx}
-    if path.suffix not in writers:
+    if path.suffix.lower() not in writers:
         raise ValueError(f"export: path must end in {', '.join(writers)}, got {str(path)!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    writers[path.suffix](run, path)
+    writers[path.suffix.lower()](run, path)
     return path
 
 

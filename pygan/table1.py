@@ -31,6 +31,7 @@ from pygan.folder import RunFolder
 from pygan.plan import plan
 from pygan.progress import Task, duration
 from pygan.run import SIGMA_POINTS, Run, load
+from pygan.settings import check_seed
 from pygan.train import train
 
 __all__ = ["PUBLISHED", "Row", "Score", "Table", "table1"]
@@ -202,6 +203,7 @@ def table1(
             raise ValueError(f"table1: data must be of {', '.join(map(repr, _DATA))}, got {name!r}")
     if budget is not None and not budget > 0:
         raise ValueError(f"table1: budget must be greater than 0 minutes, got {budget}")
+    seeds = [check_seed("table1: seeds", seed) for seed in seeds]
     for what, given in (("data", data), ("recipes", recipes), ("seeds", seeds)):
         _refuse_twice(what, given)
     _refuse_twice("runs", [str(Path(path).expanduser().resolve()) for path in runs])

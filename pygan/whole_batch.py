@@ -4,6 +4,7 @@
 of a user alike, and replaces those that depend on more than one row or draw random numbers.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, resolve_name
 
+from pygan._terminal import warn
 from pygan.ops.dropout import draw_seed, dropout
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ class AsWholeBatch(TorchFunctionMode):
       `rand_like`, `randn_like`, `normal_`, `uniform_`, `bernoulli_`, torch's dropout. So all processes use up their
       generators alike. `pygan.ops.dropout` draws its own rows alone.
     * Batch norm in training takes its statistics from the whole batch.
+    * Torch's other random functions are not divided: each process draws for its own rows. The first call of each warns.
 
     Tensors of other sizes are left alone, and so is what one of torch's functions calls inside, such as the dropout of
     attention.
@@ -41,6 +44,7 @@ class AsWholeBatch(TorchFunctionMode):
     def __init__(self, share: "Share", ranks: "_Group | None") -> None:
         super().__init__()
         self.active, self.share, self.ranks = False, share, ranks
+        self._warned: set[Any] = set()
 
     def __enter__(self) -> "AsWholeBatch":
         self.active = True
@@ -67,6 +71,16 @@ class AsWholeBatch(TorchFunctionMode):
         """Return the rows of this process, of one or more whole batches that are stacked."""
         batches = whole.unflatten(0, (-1, self.share.total))
         return batches[:, self.share.first : self.share.first + self.share.size].flatten(0, 1)
+
+    def warn_once(self, func: Callable[..., Any]) -> None:
+        """Warn that a random function has drawn numbers for the rows of this process alone."""
+        if func not in self._warned:
+            self._warned.add(func)
+            name = resolve_name(func) or func.__name__
+            warn(
+                f"train: {name} is not divided among the processes: each one draws numbers for its own "
+                "rows, so the result will differ from that of one process (docs/distributed.md)"
+            )
 
 
 def _made(mode: AsWholeBatch, func: Callable[..., Tensor], *sizes: Any, **options: Any) -> Tensor:
@@ -112,6 +126,20 @@ def _own_dropout(
     seed, width = draw_seed(x.device) if seed is None else seed, math.prod(x.shape[1:])
     pieces = mode.share.pieces(0, x)
     return torch.cat([func(piece, p, seed, **{**options, "first": row * width}) for row, (piece,) in pieces])
+
+
+def _undivided(mode: AsWholeBatch, func: Callable[..., Tensor], *args: Any, **options: Any) -> Tensor:
+    """A random function that has no replacement."""
+    result = func(*args, **options)
+    if mode.whole_shape(result.shape) is not None:
+        mode.warn_once(func)
+    return result
+
+
+def _undivided_in_training(mode: AsWholeBatch, func: Callable[..., Tensor], *args: Any, **options: Any) -> Tensor:
+    """One that is random in training alone."""
+    training = inspect.signature(func).bind(*args, **options).arguments.get("training", False)
+    return _undivided(mode, func, *args, **options) if training else func(*args, **options)
 
 
 def _batch_norm(
@@ -206,4 +234,30 @@ _REPLACEMENTS: Mapping[Any, Callable[..., Tensor]] = {
     functional.dropout3d: _torch_dropout,
     dropout: _own_dropout,
     functional.batch_norm: _batch_norm,
+    **dict.fromkeys(
+        (
+            torch.bernoulli,
+            torch.binomial,
+            torch.multinomial,
+            torch.normal,
+            torch.poisson,
+            torch.randint,
+            torch.randint_like,
+            torch.randperm,
+            torch._standard_gamma,  # torch.distributions
+            torch._sample_dirichlet,
+            Tensor.bernoulli,
+            Tensor.cauchy_,
+            Tensor.exponential_,
+            Tensor.geometric_,
+            Tensor.log_normal_,
+            Tensor.multinomial,
+            Tensor.random_,
+            functional.gumbel_softmax,
+        ),
+        _undivided,
+    ),
+    **dict.fromkeys(
+        (functional.alpha_dropout, functional.feature_alpha_dropout, functional.rrelu), _undivided_in_training
+    ),
 }

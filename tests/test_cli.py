@@ -63,6 +63,19 @@ def test_help_fits_into_80_columns(call, monkeypatch, words, columns):
     assert words == ["--help"] or words[0] == "info" or "\nexamples:\n  pygan " in out
 
 
+@pytest.mark.parametrize("command", ["info", "recipes"])
+def test_lists_fit_into_80_columns(call, command, monkeypatch):
+    monkeypatch.setenv("PYGAN_CACHE", "/a/cache")  # a path is not broken, however long it is
+    monkeypatch.setenv("PYGAN_DATA", "/some/data")
+    _, out, _ = call(command)
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert set(RECIPES) <= set(re.findall(r"\w+", out))
+    if command == "info":
+        assert all(line[23] == " " for line in lines)  # values stay in their column
+        assert f"{'data cache':<24}/a/cache" in lines
+
+
 def test_examples_of_the_help_are_valid_command_lines(call):
     parsers = {"train": train.parser, "sample": sample.parser, "evaluate": evaluate.parser}
     for command, parser in parsers.items():
@@ -683,8 +696,11 @@ def test_sample_writes_arrays_with_labels_and_single_pictures(call, trained, tmp
     with Image.open(tmp_path / "single/10.png") as picture:
         assert np.array_equal(np.asarray(picture), (images[10, 0] * 255).round().byte().numpy())
     assert "has pictures already" in call(*words, f"{tmp_path}/single")[2]
-    (tmp_path / "x.npz").rename(tmp_path / "y.npz")
-    assert call("evaluate", tmp_path / "y.npz", "digits")[0] == 0
+    for name, start in {"X.NPZ": b"PK", "X.Npy": b"\x93NUMPY", "X.PNG": b"\x89PNG"}.items():
+        assert call(*words, tmp_path / name)[0] == 0
+        assert (tmp_path / name).read_bytes().startswith(start)
+    (tmp_path / "X.NPZ").rename(tmp_path / "Y.NPZ")
+    assert call("evaluate", tmp_path / "Y.NPZ", "digits")[0] == 0
 
 
 def test_an_array_is_written_as_a_whole(call, trained, tmp_path, monkeypatch):

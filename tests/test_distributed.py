@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy
@@ -210,6 +211,41 @@ def test_random_numbers_are_those_of_the_whole_batch(draw, batches):
             mine = draw(whole[:, rows].flatten(0, 1))
         assert torch.equal(mine.view(batches, -1, 3), expected[:, rows])
         assert torch.equal(torch.get_rng_state(), state)
+
+
+UNDIVIDED = {
+    "torch.bernoulli": lambda x: torch.bernoulli(x),
+    "torch.Tensor.bernoulli": lambda x: x.bernoulli(0.5),
+    "torch.normal": lambda x: torch.normal(0.0, 1.0, x.shape),
+    "torch.randint": lambda x: torch.randint(9, (len(x), 2)),
+    "torch.randperm": lambda x: torch.randperm(len(x)),
+    "torch.multinomial": lambda x: torch.distributions.Categorical(x).sample(),
+    "_standard_gamma": lambda x: torch.distributions.Gamma(x, x).sample(),
+    "torch.Tensor.exponential_": lambda x: torch.empty_like(x).exponential_(),
+    "torch.nn.functional.alpha_dropout": nn.AlphaDropout(),
+    "torch.nn.functional.rrelu": nn.RReLU(),
+    "torch.nn.functional.gumbel_softmax": functional.gumbel_softmax,
+}
+
+
+@pytest.mark.parametrize("name", UNDIVIDED)
+def test_random_functions_that_are_not_divided_warn_once(name):
+    share, x = shares(10, 2)[0], torch.rand(5, 3)
+    with warnings.catch_warnings(record=True) as caught, share.as_whole():
+        warnings.simplefilter("always")
+        UNDIVIDED[name](x)
+        UNDIVIDED[name](x)
+    assert [str(one.message).split(" among ")[0] for one in caught] == [f"train: {name} is not divided"]
+
+
+def test_what_is_the_same_in_all_processes_does_not_warn():
+    share, x = shares(10, 2)[0], torch.rand(5, 3)
+    with share.as_whole():
+        torch.randint(9, ())
+        torch.normal(torch.zeros(7), 1.0)
+        for layer in (nn.AlphaDropout(), nn.RReLU(), nn.Dropout()):
+            layer.eval()(x)
+        nn.Dropout()(x)
 
 
 def test_other_tensors_are_left_alone():

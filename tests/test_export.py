@@ -31,7 +31,7 @@ def test_the_run_folder_has_the_generator_that_was_judged(run):
 
 
 def test_it_makes_the_images_of_the_run_without_its_folder(run, tmp_path):
-    path = run.export(tmp_path / "far" / "generator.safetensors")
+    path = run.export(tmp_path / "far" / "GENERATOR.SafeTensors")
     noise = run.noise(5, seed=1)
     assert torch.equal(load_generator(path)(noise), run.generate(noise))
 

@@ -9,8 +9,10 @@ import torch
 
 import pygan
 from pygan import cli, pictures
+from pygan.commands import figure
 from pygan.data import as_float
 from pygan.evaluate import nearest
+from pygan.figures import canvas
 
 matplotlib = pytest.importorskip("matplotlib")
 PAPER = sys.modules["pygan.figures.paper"]
@@ -90,6 +92,29 @@ def test_what_is_refused(run):
     assert cli.main(["figure", "4"]) == 2
 
 
-def test_a_format_that_is_not_written_is_refused(tmp_path, capsys):
-    assert cli.main(["figure", "1", "-o", str(tmp_path / "f.pdf")]) == 2
-    assert "expected a name without suffix, since a .png and a .svg are written" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [("x", "x"), ("x.png", "x"), ("z.PNG", "z"), ("z.Svg", "z"), ("v1.2", "v1.2"), ("v1.2.png", "v1.2")],
+)
+def test_the_names_of_both_files(tmp_path, monkeypatch, name, stem):
+    monkeypatch.setattr(figure, "draw_curves", lambda runs: None)
+    monkeypatch.setattr(canvas, "picture", lambda drawn, kind, dpi: kind.encode())
+    assert cli.main(["figure", "curve", "run", "-o", str(tmp_path / name)]) == 0
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {f"{stem}.png": "png", f"{stem}.svg": "svg"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("f.pdf", "expected a name without suffix, since a .png and a .svg are written, got 'f.pdf'"),
+        ("f.JPEG", "expected a name without suffix, since a .png and a .svg are written, got 'f.JPEG'"),
+        (".", "expected the name of a file, without suffix, got '.'"),
+        ("..", "expected the name of a file, without suffix, got '..'"),
+        ("", "expected the name of a file, without suffix, got ''"),
+    ],
+)
+def test_a_name_that_is_not_written_is_refused(capsys, name, message):
+    assert cli.main(["figure", "1", "-o", name]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1

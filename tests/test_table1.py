@@ -173,6 +173,7 @@ def test_time_that_was_trained_counts_in_a_repeated_short_version(tmp_path, mnis
         ({"data": ["mnist", "mnist"]}, "data must differ from each other, got 'mnist' more than once"),
         ({"recipes": ["code2014", "paper2014", "code2014"]}, "recipes must differ .* got 'code2014' more than once"),
         ({"seeds": (0, 1, 0)}, "seeds must differ from each other, got 0 more than once"),
+        ({"seeds": (0, -1)}, "table1: seeds must be at least 0, got -1"),
         ({"runs": ["runs/a", "runs/b", "runs/../runs/a/"]}, "runs must differ .* got '.*/runs/a' more than once"),
         ({"runs": ["runs/a"], "budget": 5}, "with runs nothing is trained; give one of the two"),
         ({"data": ["cifar10"]}, "data must be of 'mnist', 'tfd', got 'cifar10'"),
@@ -183,6 +184,11 @@ def test_what_it_refuses(tmp_path, keywords, message):
     with pytest.raises(ValueError, match=message):
         pygan.table1(tmp_path / "runs" / "table1", **keywords)
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_command_names_the_option_of_a_wrong_seed(capsys):
+    assert main(["table1", "--seeds", "0,-1"]) == 2
+    assert "argument --seeds: expected a whole number in 0..2**63 - 1, got '-1'" in capsys.readouterr().err
 
 
 def test_a_run_on_other_data_or_unfinished_is_refused(tmp_path, mnist):

@@ -52,7 +52,7 @@ def run(words: Sequence[str]) -> None:
         splits = trained.splits
         estimate = window.score(scaled(splits.test))
     elif options.data is not None:
-        array = read_npz(source)[0] if source.suffix == ".npz" else read_npy(source)
+        array = read_npz(source)[0] if source.suffix.lower() == ".npz" else read_npy(source)
         samples = from_array(array, str(source))
         splits = pygan.data.load(options.data, root=options.root, seed=options.seed)
         _refuse_other_size(str(source), tuple(samples.shape[1:]), splits)

@@ -28,6 +28,7 @@ examples:
   pygan figure curve runs/mnist runs/mnist-2
 """
 _DPI = 150
+_NOT_WRITTEN = (".pdf", ".jpg", ".jpeg", ".gif", ".webp", ".eps", ".ps", ".tif", ".tiff")
 
 
 def run(words: Sequence[str]) -> None:
@@ -71,8 +72,13 @@ def _kind(text: str) -> str:
 
 def _stem(text: str) -> Path:
     of = path(text)
-    if of.suffix in (".png", ".svg", ""):
+    if of.name in ("", ".."):
+        raise argparse.ArgumentTypeError(f"expected the name of a file, without suffix, got {text!r}")
+    suffix = of.suffix.lower()
+    if suffix in (".png", ".svg"):
         return of.with_suffix("")
-    raise argparse.ArgumentTypeError(
-        f"expected a name without suffix, since a .png and a .svg are written, got {text!r}"
-    )
+    if suffix in _NOT_WRITTEN:
+        raise argparse.ArgumentTypeError(
+            f"expected a name without suffix, since a .png and a .svg are written, got {text!r}"
+        )
+    return of  # v1.2, for example

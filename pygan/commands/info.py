@@ -2,6 +2,7 @@
 
 import os
 import platform
+import textwrap
 from collections.abc import Sequence
 
 import torch
@@ -10,12 +11,14 @@ import pygan
 import pygan.data
 from pygan._session import find_device, hardware
 from pygan.commands.parser import Parser
+from pygan.data.files import cache_folder
 from pygan.fast.products import Layer, faster_library
 from pygan.recipes import RECIPES, named_recipe
 from pygan.run import FORMAT
 
 __all__ = ["INFO_SUMMARY", "RECIPES_SUMMARY", "info", "recipes", "recipes_parser"]
 
+_COLUMNS, _INDENT = 80, 24
 INFO_SUMMARY = "show versions, the build, data folders"
 RECIPES_SUMMARY = "list the recipes, or print one"
 _RECIPES_DESCRIPTION = """\
@@ -29,8 +32,6 @@ examples:
 
 def info(words: Sequence[str]) -> None:
     """Run `pygan info`."""
-    import pooch
-
     Parser("info", "Show versions, the build, data folders, recipes.").parse(words)
     build = pygan.build_info()
     for name, value in {
@@ -42,11 +43,12 @@ def info(words: Sequence[str]) -> None:
         **{f"core {key}": value for key, value in build.items() if key != "version"},
         "data sets": ", ".join(pygan.data.NAMED),
         "data root": os.environ.get("PYGAN_DATA") or "none (PYGAN_DATA is not set)",
-        "data cache": pooch.os_cache("pygan"),
+        "data cache": cache_folder(),
         "recipes": ", ".join(RECIPES),
     }.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else value
-        print(f"{name:<24}{text}")
+        lines = textwrap.wrap(str(text), _COLUMNS - _INDENT, break_long_words=False, break_on_hyphens=False)
+        print(f"{name:<{_INDENT}}" + f"\n{'':<{_INDENT}}".join(lines))
 
 
 def _faster_products() -> str:
@@ -62,11 +64,8 @@ def recipes(words: Sequence[str]) -> None:
     if name is not None:
         print(tomli_w.dumps({"format": FORMAT, "recipe": named_recipe(name).flat()}), end="")
         return
-    rows = [["recipe", "epochs", "updates", "objective", "optimizer", "model"]]
-    rows += [
-        [name, str(r.epochs), r.updates, r.objective.name, r.optimizer.name, r.model.name]
-        for name, r in RECIPES.items()
-    ]
+    rows = [["recipe", "epochs", "objective", "model"]]  # more columns would not fit into 80 characters
+    rows += [[name, str(r.epochs), r.objective.name, r.model.name] for name, r in RECIPES.items()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())

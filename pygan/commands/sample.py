@@ -49,9 +49,9 @@ def run(words: Sequence[str]) -> None:
     output = Path(options.output).expanduser()
     if options.output.endswith("/") or output.is_dir():
         _write_folder(output, images)
-    elif output.suffix == ".png" and pictures.is_plottable(trained.shape):
+    elif output.suffix.lower() == ".png" and pictures.is_plottable(trained.shape):
         pictures.save_points(output, images)
-    elif output.suffix == ".png":
+    elif output.suffix.lower() == ".png":
         pictures.save_png(output, images, options.columns)
     else:
         arrays = {"images": images.numpy()}
@@ -76,7 +76,7 @@ def parser() -> Parser:
 
 
 def _output(text: str) -> str:
-    if text.endswith("/") or Path(text).suffix in (".png", ".npy", ".npz") or Path(text).expanduser().is_dir():
+    if text.endswith("/") or Path(text).suffix.lower() in (".png", ".npy", ".npz") or Path(text).expanduser().is_dir():
         return text
     raise argparse.ArgumentTypeError(f"expected a name that ends in .png, .npy, .npz or / (a folder), got {text!r}")
 
@@ -84,7 +84,7 @@ def _output(text: str) -> str:
 def _write_arrays(path: Path, arrays: dict[str, Any]) -> None:
     """Write a .npy file, or a .npz file with all arrays. Who reads the path meanwhile sees the old file or the new."""
     content = io.BytesIO()
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         np.save(content, arrays["images"])
     else:
         np.savez_compressed(content, **arrays)

@@ -4,7 +4,7 @@ import argparse
 import math
 from collections.abc import Sequence
 
-from pygan.commands.parser import DEVICE, ROOT, Parser, path, whole_numbers
+from pygan.commands.parser import DEVICE, ROOT, Parser, path, seed
 from pygan.recipes import known_settings, named_recipe
 from pygan.table1 import table1
 
@@ -53,7 +53,7 @@ def parser() -> Parser:
     of.option("--out", type=path, default="runs/table1", metavar="FOLDER", help="its runs (default: runs/table1)")
     of.option("--data", type=_names, default=("mnist", "tfd"), metavar="NAMES", help="default: mnist,tfd")
     of.option("--recipes", type=_recipes, default=("code2014",), metavar="NAMES", help="of MNIST (default: code2014)")
-    of.option("--seeds", type=whole_numbers("0,1"), default=(0, 1), metavar="N,N", help="a run each (default: 0,1)")
+    of.option("--seeds", type=_seeds, default=(0, 1), metavar="N,N", help="a run each (default: 0,1)")
     of.option("--budget", type=_minutes, metavar="MINUTES", help="a short version, marked as one")
     of.option("--run", action="append", default=[], type=path, metavar="RUN", help="take a finished run; train nothing")
     of.option("--precision", choices=known_settings()["precision"].choices, help="of all runs (default: float32)")
@@ -72,6 +72,10 @@ def _recipes(text: str) -> tuple[str, ...]:
         return tuple(named_recipe(name).name for name in text.split(","))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    return tuple(map(seed, text.split(",")))
 
 
 def _minutes(text: str) -> float:

@@ -118,9 +118,9 @@ def _array_source(data: Any, what: str) -> Source:
             f"(images, labels) or a torch Dataset, got {type(data).__name__}"
         )
     path = _path(data, what)
-    if path.is_file() and path.suffix == ".npy":
+    if path.is_file() and path.suffix.lower() == ".npy":
         return arrays.labelled(arrays.read_npy(path), None, printable(path), _name(path))
-    if path.is_file() and path.suffix == ".npz":
+    if path.is_file() and path.suffix.lower() == ".npz":
         return arrays.labelled(*arrays.read_npz(path), printable(path), _name(path))
     if path.is_file():
         raise ValueError(f"{what}: must be a folder of images, a .npy or a .npz file, got the file {printable(path)}")

@@ -1,7 +1,8 @@
 """Pictures that are too many for memory: decoded once into a file of the user's cache, which is then mapped.
 
-The file has a header of 4096 bytes, JSON padded with spaces, and then the pixels, uint8 [N, C, H, W]. It is written
-beside its place, flushed and renamed, under a lock: of several processes that need it, one writes and the others wait.
+The file has a header of 4096 bytes, JSON padded with spaces, and then the pixels, uint8 [N, C, H, W]. The header has
+two checksums, one of the pixels and one of its other entries. The file is written beside its place, flushed and
+renamed, under a lock: of several processes that need it, one writes and the others wait.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from pygan.data.files import cache_folder
 __all__ = ["Cache", "Header"]
 
 _HEADER = 4096
-_FORMAT = 1
+_FORMAT = 2
 _SPARE = 64 << 20  # bytes of the disk that are left free
 
 
@@ -53,6 +54,12 @@ class Header:
         """Bytes of the pixels."""
         return math.prod(self.shape)
 
+    def encode(self) -> bytes:
+        """Return the first 4096 bytes of the file."""
+        known = asdict(self)
+        checksum = hashlib.sha256(json.dumps(known).encode()).hexdigest()
+        return json.dumps({**known, "checksum": checksum}).encode().ljust(_HEADER)
+
 
 class Cache:
     """The cache of one folder of images, brought to one size.
@@ -69,6 +76,7 @@ class Cache:
             / "folders"
             / f"{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:24]}.pixels"
         )
+        self._bad: tuple[int, ...] | None = None  # the file that `read` has found to be stale or damaged
 
     def exists(self) -> bool:
         """Return whether there is a cache, perhaps a stale one."""
@@ -77,9 +85,9 @@ class Cache:
     def read(self, fingerprint: str) -> tuple[Header, Tensor] | None:
         """Return the header and the mapped pixels; None if there is no cache, or a stale or a damaged one.
 
-        In the last two cases a line on standard error says so.
+        In the last two cases a line on standard error says so. The same file is neither checked nor named again.
         """
-        if not self.exists():
+        if not self.exists() or _identity(self.path.stat()) == self._bad:
             return None
         header, wrong = self._check(fingerprint)
         if header is None:
@@ -124,20 +132,18 @@ class Cache:
     def _check(self, fingerprint: str) -> tuple[Header | None, str]:
         """Return the header of a good cache, or what is wrong with it."""
         with self.path.open("rb") as file:
-            try:
-                known = json.loads(file.read(_HEADER))
-                header = Header(**{**known, "shape": tuple(map(int, known["shape"]))})
-                size = header.size
-            except (KeyError, TypeError, ValueError):
-                return None, "is damaged (its header)"
-            if header.format != _FORMAT:
-                return None, "was written by another version"
-            if header.fingerprint != fingerprint:
-                return None, "is stale (the folder has changed)"
-            if self.path.stat().st_size != _HEADER + size:
-                return None, "is damaged (its length)"
-            if hashlib.file_digest(file, "sha256").hexdigest() != header.sha256:
-                return None, "is damaged (its checksum)"
+            status = os.fstat(file.fileno())
+            header, wrong = _decode(file.read(_HEADER))
+            if header is not None:
+                if header.fingerprint != fingerprint:
+                    wrong = "is stale (the folder has changed)"
+                elif status.st_size != _HEADER + header.size:
+                    wrong = "is damaged (its length)"
+                elif hashlib.file_digest(file, "sha256").hexdigest() != header.sha256:
+                    wrong = "is damaged (its checksum)"
+        if wrong:
+            self._bad = _identity(status)
+            return None, wrong
         return header, ""
 
     def _write(self, header: Header, images: Iterable[np.ndarray[Any, Any]]) -> None:
@@ -150,11 +156,30 @@ class Cache:
                     digest.update(image.data)
                     file.write(image.data)
                 file.seek(0)
-                known = {**asdict(header), "sha256": digest.hexdigest()}
-                file.write(json.dumps(known).encode().ljust(_HEADER))
+                file.write(replace(header, sha256=digest.hexdigest()).encode())
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(self.path)
         finally:
             beside.unlink(missing_ok=True)
         flush_folder(self.path.parent)
+
+
+def _decode(block: bytes) -> tuple[Header | None, str]:
+    """Return the header that `Header.encode` has made these bytes of, or what is wrong with them."""
+    try:
+        known = json.loads(block)
+        if known["format"] != _FORMAT:
+            return None, "was written by another version"
+        del known["checksum"]
+        header = Header(**{**known, "shape": tuple(known["shape"])})
+        if header.encode() == block:
+            return header, ""
+    except (KeyError, RecursionError, TypeError, ValueError):
+        pass
+    return None, "is damaged (its header)"
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    """Return what tells a file from the one that takes its place."""
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
