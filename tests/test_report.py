@@ -1,6 +1,7 @@
 """The report page: what it says of a run in any state, that its HTML is whole and safe, and that a browser shows it."""
 
 import importlib
+import os
 import re
 import shutil
 import subprocess
@@ -238,6 +239,31 @@ def test_a_page_that_cannot_be_drawn_ends_no_training(tmp_path, monkeypatch):
         run = tiny.run(tmp_path / "run", evaluate_every=1)
     assert len([warning for warning in found if "report" in str(warning.message)]) == 1
     assert (run.path / "result.json").exists()
+
+
+REPORT = ("report.html", "curves.png", "curves.svg", "samples.gif")
+
+
+def test_a_run_killed_before_its_last_report_gets_it_when_resumed(tmp_path, reports, monkeypatch):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(live.Live, "finish", die)
+        with pytest.raises(KeyboardInterrupt):
+            tiny.run(tmp_path / "run", samples_every=1)
+    files = [tmp_path / "run" / name for name in REPORT]
+    assert not any(file.exists() for file in files)
+    assert (tmp_path / "run/result.json").exists()
+    tiny.run(tmp_path / "run", samples_every=1, resume=True)
+    drawn = [file.stat().st_ino for file in files]
+    assert "Not finished" not in files[0].read_text()
+    tiny.run(tmp_path / "run", samples_every=1, resume=True)
+    assert [file.stat().st_ino for file in files] == drawn, "a report that is complete is not drawn again"
+    files[0].write_text("as it was before the result")
+    os.utime(files[0], ns=(0, 0))
+    tiny.run(tmp_path / "run", samples_every=1, resume=True)
+    assert "of the best epoch" in files[0].read_text()
 
 
 def test_the_film_has_so_many_frames_and_pixels_at_most(tmp_path):

@@ -45,6 +45,13 @@ class Live:
         if entry["log_likelihood"] is not None and self._spent <= _SHARE * (time.monotonic() - self._begun):
             self._draw(self._run, f"after epoch {entry['epoch']:,}")
 
+    def is_complete(self) -> bool:
+        """Return whether each file of the report exists and is not older than the run's result."""
+        folder = RunFolder(self._run.path)
+        names = ["curves.png", "curves.svg", folder.report.name] + ["samples.gif"] * (len(folder.pictures()) > 1)
+        files, result = [folder.path / name for name in names], folder.path / "result.json"
+        return all(file.is_file() and file.stat().st_mtime_ns >= result.stat().st_mtime_ns for file in files)
+
     def finish(self, best: Run, epoch: int) -> None:
         """Draw the run as it has ended, with the weights of its best epoch."""
         self._draw(best, f"of the best epoch, {epoch:,}")
