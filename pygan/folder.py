@@ -192,9 +192,15 @@ class RunFolder:
         return _json_table(read_text(path, _RESULT_REMEDY), path, "", _RESULT_REMEDY)
 
     def write_result(self, result: Mapping[str, Any] | None) -> None:
-        """Store the result, with null for numbers that are not finite; None removes it, when a run continues."""
+        """Store the result, with null for numbers that are not finite.
+
+        None removes it, when a run continues; the page that shows it goes first.
+        """
         path = self.path / "result.json"
         if result is None:
+            if path.exists():
+                with suppress(OSError):  # a page that stays is no reason not to train
+                    self.report.unlink()
             path.unlink(missing_ok=True)
         else:
             replace_file(path, (json.dumps(_finite(result), indent=2, allow_nan=False) + "\n").encode())

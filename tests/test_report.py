@@ -20,6 +20,7 @@ from pygan.folder import RunFolder
 from pygan.pictures import save_png
 from pygan.record import read_record
 from pygan.report import live
+from pygan.train import _Play
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("matplotlib")
@@ -264,6 +265,17 @@ def test_a_run_killed_before_its_last_report_gets_it_when_resumed(tmp_path, repo
     os.utime(files[0], ns=(0, 0))
     tiny.run(tmp_path / "run", samples_every=1, resume=True)
     assert "of the best epoch" in files[0].read_text()
+
+
+def test_a_finished_run_that_is_made_longer_has_no_page_of_its_old_result(tmp_path, reports):
+    folder = RunFolder(tiny.run(tmp_path / "run").path)
+    assert folder.report.exists()
+    with tiny.killed_after(_Play, 8):
+        tiny.run(folder.path, epochs=3, resume=True, report=False)
+    assert folder.read_result() is None
+    assert not folder.report.exists()
+    tiny.run(folder.path, epochs=3, resume=True)
+    assert "of 3" in Page(folder.report.read_text()).text
 
 
 def test_the_film_has_so_many_frames_and_pixels_at_most(tmp_path):
