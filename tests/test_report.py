@@ -211,7 +211,9 @@ def test_what_is_drawn_in_training_changes_no_bit_and_is_seldom(tmp_path, monkey
     written = []
     monkeypatch.setattr(live, "_SHORT", 0.0)
     monkeypatch.setattr(live, "_SHARE", 1e9)
-    monkeypatch.setattr(live, "_write_files", lambda run, weights: written.append((weights, run.sample(3).sum())))
+    monkeypatch.setattr(
+        live, "_files", lambda run, weights: {"": lambda: written.append((weights, run.sample(3).sum()))}
+    )
     torch.manual_seed(0)
     start = Noisy().state_dict()
     histories = []
@@ -231,15 +233,25 @@ def test_what_is_drawn_in_training_changes_no_bit_and_is_seldom(tmp_path, monkey
 
 
 def test_a_page_that_cannot_be_drawn_ends_no_training(tmp_path, monkeypatch):
-    def fail(run, weights):
+    def fail():
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(live, "_write_files", fail)
+    monkeypatch.setattr(live, "_files", lambda run, weights: {"curves.png": fail, "report.html": fail})
     monkeypatch.setattr(live, "_SHORT", 0.0)
-    with pytest.warns(UserWarning, match="the report in .* could not be drawn: OSError: the disk is full") as found:
+    monkeypatch.setattr(live, "_SHARE", 1e9)
+    with pytest.warns(UserWarning, match="could not be drawn: OSError: the disk is full") as found:
         run = tiny.run(tmp_path / "run", evaluate_every=1)
-    assert len([warning for warning in found if "report" in str(warning.message)]) == 1
+    named = [str(warning.message).split(" could not")[0] for warning in found if "drawn" in str(warning.message)]
+    assert named == [str(run.path / "curves.png"), str(run.path / "report.html")]
     assert (run.path / "result.json").exists()
+
+
+def test_a_file_that_cannot_be_written_leaves_out_no_other(tmp_path, reports):
+    run = tiny.run(tmp_path / "run", samples_every=1, report=False)
+    (run.path / "curves.png").mkdir()
+    with pytest.warns(UserWarning, match=r"run/curves\.png could not be drawn: IsADirectoryError"):
+        tiny.run(run.path, samples_every=1, resume=True)
+    assert all((run.path / name).is_file() for name in REPORT if name != "curves.png")
 
 
 REPORT = ("report.html", "curves.png", "curves.svg", "samples.gif")
