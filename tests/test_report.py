@@ -4,8 +4,10 @@ import importlib
 import os
 import re
 import shutil
+import struct
 import subprocess
 import warnings
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -155,6 +157,41 @@ def test_a_run_that_is_not_finished_says_how_far_it_is(tmp_path):
     assert "No epoch has been completed yet." in page.text
     assert "has no checkpoint 'last' yet" in page.text
     assert "after epoch 3" in page.text, "the last picture stands for the samples"
+
+
+def _huge(path):
+    """A PNG file whose header says 20000x20000 pixels."""
+    Image.new("L", (2, 2)).save(path, format="PNG")
+    header = b"IHDR" + struct.pack(">II", 20000, 20000) + path.read_bytes()[24:29]
+    path.write_bytes(path.read_bytes()[:12] + header + struct.pack(">I", zlib.crc32(header)) + path.read_bytes()[33:])
+
+
+def _cut(path):
+    save_png(path, torch.rand(9, 1, 64, 64))
+    path.write_bytes(path.read_bytes()[:-500])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda path: path.write_bytes(b""), "it is no picture"),
+        (_huge, "Image size (400000000 pixels) exceeds limit"),
+        (_cut, "image file is truncated"),
+        (Path.mkdir, "not a regular file"),
+    ],
+    ids=["empty", "huge", "cut", "folder"],
+)
+def test_a_picture_that_cannot_be_read_is_named_on_the_page(tmp_path, spoil, said):
+    run = tiny.run(tmp_path / "run", samples_every=1)
+    folder = RunFolder(run.path)
+    for name in ("best", "last"):
+        folder.checkpoint_path(name).unlink()
+    folder.samples(2).unlink()
+    spoil(folder.samples(2))
+    page = page_of(run.path, path=tmp_path)
+    sentence = f"{folder.samples(2)} is malformed or damaged: {said}"
+    assert page.text.count(sentence) == 2, "in place of the samples and of the film"
+    assert page.all("img") == []
 
 
 def test_warnings_are_there_with_their_advice(tmp_path):
