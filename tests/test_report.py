@@ -1,6 +1,8 @@
 """The report page: what it says of a run in any state, that its HTML is whole and safe, and that a browser shows it."""
 
 import importlib
+import json
+import math
 import os
 import re
 import shutil
@@ -192,6 +194,77 @@ def test_a_picture_that_cannot_be_read_is_named_on_the_page(tmp_path, spoil, sai
     sentence = f"{folder.samples(2)} is malformed or damaged: {said}"
     assert page.text.count(sentence) == 2, "in place of the samples and of the film"
     assert page.all("img") == []
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    return RunFolder(tiny.run(tmp_path_factory.mktemp("short") / "run", samples_every=1).path)
+
+
+def _refusals(folder, capsys, *kinds):
+    for kind in kinds:
+        assert cli.main([*kind, str(folder.path), "-o", str(folder.path / "x")]) == 1
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        yield said
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("epoch", 0, "epoch must be at least 1, got 0"),
+        ("epoch", 10**400, "epoch must be a number in -1e+300..1e+300, got 1000"),
+        ("update", -(10**400), "update must be a number in -1e+300..1e+300, got -1000"),
+        ("d_loss", math.nan, "d_loss must be a number in -1e+300..1e+300, got nan"),
+        ("d_real", None, "d_real must be of type float, got None"),
+        ("log_likelihood", "x", "log_likelihood must be a number in -1e+300..1e+300, got 'x'"),
+        ("spread", [1], "spread must be a number in -1e+300..1e+300, got [1]"),
+        ("mine", "x", "mine must be a number in -1e+300..1e+300, got 'x'"),
+        ("mine", True, "mine must be a number in -1e+300..1e+300, got True"),
+    ],
+)
+def test_a_damaged_log_is_named(short, tmp_path, capsys, name, value, said):
+    folder = RunFolder(shutil.copytree(short.path, tmp_path / "run"))
+    log = [{**entry, name: value} for entry in folder.read_log()]
+    (folder.path / "log.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in log))
+    for refusal in _refusals(folder, capsys, ["report"], ["figure", "curve"]):
+        assert refusal.startswith(f"pygan: error: {folder.path / 'log.jsonl'} is malformed or damaged: {said}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("log_likelihood", "x", "log_likelihood must be a number in -1e+300..1e+300, got 'x'"),
+        ("standard_error", [], "standard_error must be a number in -1e+300..1e+300, got []"),
+        ("seconds", "x", "seconds must be a number in -1e+300..1e+300, got 'x'"),
+        ("seconds", -1, "seconds must be at least 0, got -1"),
+        ("sigma", math.inf, "sigma must be a number in -1e+300..1e+300, got inf"),
+        ("spread", 10**400, "spread must be a number in -1e+300..1e+300, got 1000"),
+        (
+            "reference_log_likelihood",
+            "x",
+            "reference_log_likelihood must be a number in -1e+300..1e+300, got 'x'",
+        ),
+        (
+            "reference_log_likelihood",
+            {"copies": 10**400},
+            "copies must be a number in -1e+300..1e+300, got 1000",
+        ),
+    ],
+)
+def test_a_damaged_result_is_named(short, tmp_path, capsys, name, value, said):
+    folder = RunFolder(shutil.copytree(short.path, tmp_path / "run"))
+    (folder.path / "result.json").write_text(json.dumps({**folder.read_result(), name: value}))
+    for refusal in _refusals(folder, capsys, ["report"], ["figure", "curve"]):
+        assert refusal.startswith(f"pygan: error: {folder.path / 'result.json'} is malformed or damaged: {said}")
+
+
+@pytest.mark.parametrize("score", [1e300, -1e300, 0])
+def test_a_log_of_extreme_numbers_is_drawn(short, tmp_path, score):
+    folder = RunFolder(shutil.copytree(short.path, tmp_path / "run"))
+    first, last = folder.read_log()
+    folder.write_log([{**first, "g_loss": -score}, {**last, "g_loss": score, "epoch": 2**60}])
+    assert "<svg" in report.write([folder.path], tmp_path / "page.html").read_text()
 
 
 def test_warnings_are_there_with_their_advice(tmp_path):
