@@ -267,6 +267,13 @@ def test_a_log_of_extreme_numbers_is_drawn(short, tmp_path, score):
     assert "<svg" in report.write([folder.path], tmp_path / "page.html").read_text()
 
 
+def test_names_of_runs_are_text_in_charts(short, tmp_path):
+    names = ["plain", "#123456", 'href="#z', 'id="z', "url(#z", "font-family: z; "]
+    page = page_of(*(shutil.copytree(short.path, tmp_path / name) for name in names), path=tmp_path)
+    assert {name: page.words.count(name) for name in names} == dict.fromkeys(names, page.words.count("plain"))
+    assert page.words.count("plain") > len(page.all("svg")), "its name is in the charts"
+
+
 def test_warnings_are_there_with_their_advice(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
