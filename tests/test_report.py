@@ -18,7 +18,7 @@ import tiny
 import torch
 
 import pygan
-from pygan import cli, report
+from pygan import cli, commands, report
 from pygan.film import film
 from pygan.folder import RunFolder
 from pygan.pictures import save_png
@@ -281,6 +281,22 @@ def test_warnings_are_there_with_their_advice(tmp_path):
     page = page_of(run, path=tmp_path)
     assert "Epoch 1 the losses diverge" in page.text
     assert "Lower both learning rates" in page.text
+
+
+@pytest.mark.parametrize("name", ["x.png", ".", "", "..", "folder/", "folder.html", "x.html.gz"])
+def test_a_name_that_is_no_page_is_refused_before_anything_is_drawn(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(report, "write", lambda *_: pytest.fail("it is drawn"))
+    assert cli.main(["report", "run", "-o", name]) == 2
+    expected = f"argument -o/--output: expected the name of a file that ends in .html, got {name!r}"
+    assert capsys.readouterr().err == f"pygan report: error: {expected} (see pygan report --help)\n"
+
+
+@pytest.mark.parametrize("name", ["x.HTML", "x.htm", "x", "new/x.html"])
+def test_names_of_pages(name):
+    assert commands.report.parser().parse(["run", "-o", name]).output == Path(name)
 
 
 def test_what_is_no_run_is_refused(tmp_path, capsys):
