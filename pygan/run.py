@@ -530,8 +530,8 @@ def read_config(folder: RunFolder) -> dict[str, Any]:
     if "task" in config:
         task = config["task"]
         raise ValueError(
-            f"{folder.path} holds what pygan.{task} has trained, and no game; pygan.{task}.train returns it, with "
-            "the same arguments, out= and resume=True"
+            f"{folder.path} holds what pygan.{task} has trained, and no game; in Python it is returned by the same "
+            f"call with this folder: pygan.{task}.train(..., out=..., resume=True)"
         )
     check_tables(config, _CONFIG, folder.path / "config.toml")
     try:
