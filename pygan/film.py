@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pygan.pictures import read
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -32,17 +34,15 @@ def film(pictures: Sequence[tuple[int, Path]]) -> bytes | None:
         The content of a GIF file, or None if there are fewer than two pictures.
 
     Raises:
-        OSError: a file is no picture.
+        DamagedError: a file is no picture.
     """
-    from PIL import Image
-
     if len(pictures) < 2:
         return None
     n = min(_FRAMES, len(pictures))
     chosen = [pictures[round(i * (len(pictures) - 1) / (n - 1))] for i in range(n)]
-    with Image.open(chosen[-1][1]) as last:
-        scale = min(1.0, math.sqrt(_PIXELS / (n * last.width * last.height)))
-        size = max(1, round(scale * last.width)), max(1, round(scale * last.height))
+    last = read(chosen[-1][1])
+    scale = min(1.0, math.sqrt(_PIXELS / (n * last.width * last.height)))
+    size = max(1, round(scale * last.width)), max(1, round(scale * last.height))
     first, *rest = (_frame(epoch, path, size) for epoch, path in chosen)
     content = io.BytesIO()
     durations = [_SHOWN] * (n - 1) + [_LAST]
@@ -53,8 +53,8 @@ def film(pictures: Sequence[tuple[int, Path]]) -> bytes | None:
 def _frame(epoch: int, path: Path, size: tuple[int, int]) -> Image.Image:
     from PIL import Image, ImageDraw
 
-    with Image.open(path) as picture:
-        pixels = picture.convert("L" if picture.mode == "L" else "RGB").resize(size, Image.Resampling.BOX)
+    picture = read(path)
+    pixels = picture.convert("L" if picture.mode == "L" else "RGB").resize(size, Image.Resampling.BOX)
     frame = Image.new(pixels.mode, (size[0], size[1] + _STRIP), "white")
     frame.paste(pixels, (0, _STRIP))
     ImageDraw.Draw(frame).text((4, 2), f"epoch {epoch:,}", fill="black")

@@ -34,7 +34,7 @@ from pygan._terminal import warn
 from pygan.checkpoint import Checkpoint
 from pygan.distributed import Ranks
 
-__all__ = ["DamagedError", "RunFolder", "SharedFolder", "check_tables", "choose_folder"]
+__all__ = ["DamagedError", "RunFolder", "SharedFolder", "check_numbers", "check_tables", "choose_folder"]
 
 CHECKPOINTS = ("last", "best")
 _LOST = {  # what is lost with a checkpoint, where the other one can be read
@@ -45,6 +45,8 @@ _REMEDY = {
     "last": "Put a copy in its place, or use checkpoint='best'; resume=True goes on from there",
     "best": "Put a copy in its place, or use checkpoint='last'",
 }
+_LARGEST = 1e300  # of numbers in a file: their differences and sums are finite too
+_COPY_REMEDY = "Put a copy in its place"
 _CONFIG_REMEDY = "Correct it or put a copy in its place: without it the run cannot be read"
 _LOG_REMEDY = "Delete it: resume=True writes it again from the last checkpoint"
 _RESULT_REMEDY = "Delete it: resume=True computes it again from the checkpoints"
@@ -192,9 +194,15 @@ class RunFolder:
         return _json_table(read_text(path, _RESULT_REMEDY), path, "", _RESULT_REMEDY)
 
     def write_result(self, result: Mapping[str, Any] | None) -> None:
-        """Store the result, with null for numbers that are not finite; None removes it, when a run continues."""
+        """Store the result, with null for numbers that are not finite.
+
+        None removes it, when a run continues; the page that shows it goes first.
+        """
         path = self.path / "result.json"
         if result is None:
+            if path.exists():
+                with suppress(OSError):  # a page that stays is no reason not to train
+                    self.report.unlink()
             path.unlink(missing_ok=True)
         else:
             replace_file(path, (json.dumps(_finite(result), indent=2, allow_nan=False) + "\n").encode())
@@ -362,16 +370,36 @@ def check_tables(tables: Mapping[str, Any], kinds: Mapping[str, Any], path: Path
     Raises:
         DamagedError: a value is missing or of another type.
     """
-    remedy = "Put a copy in its place"
     for key, kind in kinds.items():
         value: Any = tables
         for name in key.split("."):
             if name not in value:
-                raise damaged(path, f"{key} is missing", remedy)
+                raise damaged(path, f"{key} is missing", _COPY_REMEDY)
             value = value[name]
         if not _is(value, kind):
             expected = kind.__name__ if isinstance(kind, type) and get_origin(kind) is None else kind
-            raise damaged(path, f"{key} must be of type {expected}, got {value!r:.80}", remedy)
+            raise damaged(path, f"{key} must be of type {expected}, got {value!r:.80}", _COPY_REMEDY)
+
+
+def check_numbers(table: Mapping[str, Any], path: Path, least: Mapping[str, int] | None = None) -> None:
+    """Check that every value of a table is a number that can be drawn, or None.
+
+    Args:
+        table: from a file.
+        path: the file.
+        least: the lowest value of some of them.
+
+    Raises:
+        DamagedError: a value is of another type, NaN, too large or too small.
+    """
+    for name, value in table.items():
+        if value is None:
+            continue
+        if not _is(value, float) or not abs(value) <= _LARGEST:
+            expected = f"must be a number in -{_LARGEST:g}..{_LARGEST:g}"
+            raise damaged(path, f"{name} {expected}, got {value!r:.80}", _COPY_REMEDY)
+        if least is not None and value < least.get(name, -math.inf):
+            raise damaged(path, f"{name} must be at least {least[name]}, got {value!r:.80}", _COPY_REMEDY)
 
 
 def choose_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:

@@ -66,7 +66,7 @@ def not_finite(
 def diagnose(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return the warnings that a history of epochs causes, for any objective: name -> sentence."""
     found = {}
-    spreads = [epoch["spread"] for epoch in history if epoch["spread"] is not None]
+    spreads = [epoch["spread"] for epoch in history if epoch.get("spread") is not None]
     if spreads and spreads[-1] < 0.1 and max(spreads) > 0.3:
         found["collapse"] = (
             f"the generator collapses: its samples vary {spreads[-1]:.2f} times as much as the data, and did "

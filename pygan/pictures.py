@@ -6,12 +6,16 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pygan._files import replace_file
+from pygan._files import DamagedError, damaged, replace_file, require_regular
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _CELL = 64  # pixels: smaller images are enlarged towards it by a whole factor
 _GAP = 2  # pixels between images
@@ -91,6 +95,24 @@ def png(picture: Tensor) -> bytes:
     pixels = picture.numpy()
     Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(encoded, format="PNG")
     return encoded.getvalue()
+
+
+def read(path: Path) -> Image.Image:
+    """Return the picture in a file, decoded. Raises DamagedError for what is none, or has too many pixels."""
+    from PIL import Image, UnidentifiedImageError
+
+    remedy = "Delete it"
+    try:
+        require_regular(path, remedy)
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except DamagedError:
+        raise
+    except UnidentifiedImageError:
+        raise damaged(path, "it is no picture", remedy) from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise damaged(path, error, remedy) from None
 
 
 def is_plottable(shape: Sequence[int]) -> bool:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from pygan import health
-from pygan.folder import RunFolder, check_tables
+from pygan.folder import RunFolder, check_numbers, check_tables
 from pygan.optim import Rates
 from pygan.recipes import Recipe
-from pygan.run import Run, read_config
+from pygan.run import Run, read_config, read_result
 
 __all__ = ["Record", "as_record", "read_record"]
 
-_ENTRY = {"epoch": int, "update": int, "d_loss": float, "g_loss": float}  # what each line of a log must hold
+_ENTRY = {"epoch": int, "update": int, "d_loss": float, "g_loss": float}  # each line of a log holds these
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Record:
     @classmethod
     def of(cls, run: Run) -> Self:
         """Return the record of a run that is in memory."""
-        result = RunFolder(run.path).read_result()
+        result = read_result(RunFolder(run.path))
         return cls(run.path, run.recipe, run.seed, run.threads, run.data, run.history, result)
 
     def judged(self) -> list[dict[str, Any]]:
@@ -81,10 +81,12 @@ def read_record(path: str | Path) -> Record:
     """
     folder = RunFolder(path)
     config, history = read_config(folder), folder.read_log()
+    needed = {**_ENTRY, **dict.fromkeys(config["recipe"].objective.statistics, float)}
     for entry in history:
-        check_tables(entry, _ENTRY, folder.path / "log.jsonl")
+        check_tables(entry, needed, folder.path / "log.jsonl")
+        check_numbers(entry, folder.path / "log.jsonl", {"epoch": 1, "update": 1})
     about = config["recipe"], config["seed"], config.get("threads"), config["data"]
-    return Record(folder.path, *about, history, folder.read_result())
+    return Record(folder.path, *about, history, read_result(folder))
 
 
 def as_record(run: Run | Record | str | Path) -> Record:

@@ -22,7 +22,7 @@ from pygan.evaluate._pixels import check_images
 from pygan.evaluate.neighbours import nearest
 from pygan.evaluate.references import result_rows
 from pygan.features import hidden_layers
-from pygan.folder import RunFolder, check_tables
+from pygan.folder import RunFolder, check_numbers, check_tables
 from pygan.game import Game, evaluating
 from pygan.memory import WINDOW_BYTES
 from pygan.recipes import Recipe
@@ -67,6 +67,18 @@ _AT_ONCE = 1000  # images in one pass
 _SHOWN = 36  # samples in a notebook
 _NEAREST_AT_ONCE = 5000  # training images that are compared at a time
 _RESULT = {"log_likelihood": float | None, "standard_error": float | None, "best_epoch": int, "epochs": int}
+_NUMBERS = (
+    "log_likelihood",
+    "standard_error",
+    "sigma",
+    "spread",
+    "validation_log_likelihood",
+    "n_samples",
+    "n_test",
+    "best_epoch",
+    "epochs",
+    "seconds",
+)
 FORMAT = 2  # of config.toml
 _PLAYERS = ("generator", "discriminator")
 
@@ -518,8 +530,8 @@ def read_config(folder: RunFolder) -> dict[str, Any]:
     if "task" in config:
         task = config["task"]
         raise ValueError(
-            f"{folder.path} holds what pygan.{task} has trained, and no game; pygan.{task}.train returns it, with "
-            "the same arguments, out= and resume=True"
+            f"{folder.path} holds what pygan.{task} has trained, and no game; in Python it is returned by the same "
+            f"call with this folder: pygan.{task}.train(..., out=..., resume=True)"
         )
     check_tables(config, _CONFIG, folder.path / "config.toml")
     try:
@@ -530,9 +542,26 @@ def read_config(folder: RunFolder) -> dict[str, Any]:
     return {**config, "recipe": recipe, "data": {"classes": 0, "scale": {"name": "unit"}, **config["data"]}}
 
 
+def read_result(folder: RunFolder) -> dict[str, Any] | None:
+    """Return what result.json holds, or None for a run that is not finished.
+
+    Entries that version 0.1 did not write may be missing.
+
+    Raises:
+        DamagedError: a number is none, or too large.
+    """
+    result = folder.read_result()
+    if result is None:
+        return None
+    path, rows = folder.path / "result.json", result.get("reference_log_likelihood")
+    check_numbers({name: result.get(name) for name in _NUMBERS}, path, {"seconds": 0})
+    check_numbers(rows if isinstance(rows, Mapping) else {"reference_log_likelihood": rows}, path)
+    return result
+
+
 def summary(folder: RunFolder) -> str:
     """Return the result of a finished run as text: the log-likelihood, and the numbers to compare it with."""
-    result = folder.read_result() or {}
+    result = read_result(folder) or {}
     check_tables(result, _RESULT, folder.path / "result.json")
     mean, error = (math.nan if result[name] is None else result[name] for name in ("log_likelihood", "standard_error"))
     return (

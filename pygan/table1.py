@@ -30,7 +30,7 @@ from pygan.evaluate.references import CAVEAT, centroids, training_samples
 from pygan.folder import RunFolder
 from pygan.plan import plan
 from pygan.progress import Task, duration
-from pygan.run import SIGMA_POINTS, Run, load
+from pygan.run import SIGMA_POINTS, Run, load, read_result
 from pygan.settings import check_seed
 from pygan.train import train
 
@@ -312,7 +312,7 @@ class _Work:
 
     def score(self, run: Run, data: str, paths: Sequence[str | Path]) -> Score:
         """Judge a finished run; `paths` are the folders of its phases."""
-        results = [RunFolder(path).read_result() for path in paths]
+        results = [read_result(RunFolder(path)) for path in paths]
         last = results[-1]
         if last is None or any(result is None for result in results):
             raise ValueError(f"table1: {paths[-1]} must be a finished run; resume=True finishes it")

@@ -101,7 +101,8 @@ def train(
         threads: of the CPU. None: as many as torch uses, but one for nets so small that more do not help. A resumed run
             uses the number that it was begun with, since another one may change the last bits.
         report: draw the curves, an animated picture of the samples and a page, report.html, after evaluations and at
-            the end. While it trains this takes 5 % of the time at most, and a second at the end.
+            the end. While it trains this takes 5 % of the time at most, and a second at the end. A finished run that is
+            resumed gets the files that it does not have.
         **settings: any setting of `Recipe`: k, batch_size, objective, noise, precision, ...
 
     Returns:
@@ -180,8 +181,8 @@ def train(
                     ranks.from_main(
                         lambda: _finish(best, entry, fit, RunFolder(folder.path), device, config["products"])
                     )
-                if live is not None:
-                    live.finish(best, entry["epoch"])
+            if live is not None and not live.is_complete():
+                live.finish(best, entry["epoch"])
     if progress and is_live():
         say(summary(RunFolder(folder.path)))
     return best

@@ -11,7 +11,7 @@ from pygan import _core
 from pygan.report import live
 
 SIMD_LEVELS = pygan.build_info()["simd_built"]
-_WRITE_FILES = live._write_files
+_FILES = live._files
 
 
 @pytest.fixture(autouse=True)
@@ -23,14 +23,14 @@ def _seed() -> None:
 def _no_reports():
     """A report takes ten times as long as the tiny run that it shows. Tests that need one ask for `reports`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(live, "_write_files", lambda run, weights: None)
+        patch.setattr(live, "_files", lambda run, weights: {})
         yield
 
 
 @pytest.fixture
 def reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs draw their curves, film and page."""
-    monkeypatch.setattr(live, "_write_files", _WRITE_FILES)
+    monkeypatch.setattr(live, "_files", _FILES)
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -536,6 +536,21 @@ def test_the_command_line_answers_in_its_own_words(call, tmp_path, trained, monk
     assert "--momentum goes with --optimizer momentum, which this recipe does not use" in err
 
 
+@pytest.mark.parametrize(
+    "words", [["report", "run"], ["sample", "run"], ["train", "digits", "--out", "run", "--resume"]], ids=str
+)
+def test_what_is_no_game_is_named_with_the_call_that_returns_it(call, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    RunFolder(tmp_path / "run").path.mkdir()
+    RunFolder(tmp_path / "run").write_config({"task": "bigan"})
+    assert call(*words) == (
+        1,
+        "",
+        "pygan: error: run holds what pygan.bigan has trained, and no game; in Python it is returned by the same call "
+        "with this folder: pygan.bigan.train(..., out=..., resume=True)\n",
+    )
+
+
 def test_python_is_translated_and_nothing_else():
     for said, meant in {
         "pass image_size=64 or less": "pass --image-size 64 or less",
@@ -547,6 +562,9 @@ def test_python_is_translated_and_nothing_else():
         ),
         "train: batch_size must be at least 1": "--batch-size must be at least 1",
         "labels: must lie in 0..9": "--labels: must lie in 0..9",
+        "k=2: pygan.bigan.train(..., batch_size=3, resume=True), with resume=True": (
+            "--k 2: pygan.bigan.train(..., batch_size=3, resume=True), with --resume"
+        ),
         "runs/batch_size/k=3 holds no run": "runs/batch_size/k=3 holds no run",
         "got 'lr_floor'": "got 'lr_floor'",
         "d_loss = 3, noise, data": "d_loss = 3, noise, data",

@@ -1,10 +1,15 @@
 """The report page: what it says of a run in any state, that its HTML is whole and safe, and that a browser shows it."""
 
 import importlib
+import json
+import math
+import os
 import re
 import shutil
+import struct
 import subprocess
 import warnings
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,12 +18,13 @@ import tiny
 import torch
 
 import pygan
-from pygan import cli, report
+from pygan import cli, commands, report
 from pygan.film import film
 from pygan.folder import RunFolder
 from pygan.pictures import save_png
 from pygan.record import read_record
 from pygan.report import live
+from pygan.train import _Play
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("matplotlib")
@@ -155,6 +161,119 @@ def test_a_run_that_is_not_finished_says_how_far_it_is(tmp_path):
     assert "after epoch 3" in page.text, "the last picture stands for the samples"
 
 
+def _huge(path):
+    """A PNG file whose header says 20000x20000 pixels."""
+    Image.new("L", (2, 2)).save(path, format="PNG")
+    header = b"IHDR" + struct.pack(">II", 20000, 20000) + path.read_bytes()[24:29]
+    path.write_bytes(path.read_bytes()[:12] + header + struct.pack(">I", zlib.crc32(header)) + path.read_bytes()[33:])
+
+
+def _cut(path):
+    save_png(path, torch.rand(9, 1, 64, 64))
+    path.write_bytes(path.read_bytes()[:-500])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda path: path.write_bytes(b""), "it is no picture"),
+        (_huge, "Image size (400000000 pixels) exceeds limit"),
+        (_cut, "image file is truncated"),
+        (Path.mkdir, "not a regular file"),
+    ],
+    ids=["empty", "huge", "cut", "folder"],
+)
+def test_a_picture_that_cannot_be_read_is_named_on_the_page(tmp_path, spoil, said):
+    run = tiny.run(tmp_path / "run", samples_every=1)
+    folder = RunFolder(run.path)
+    for name in ("best", "last"):
+        folder.checkpoint_path(name).unlink()
+    folder.samples(2).unlink()
+    spoil(folder.samples(2))
+    page = page_of(run.path, path=tmp_path)
+    sentence = f"{folder.samples(2)} is malformed or damaged: {said}"
+    assert page.text.count(sentence) == 2, "in place of the samples and of the film"
+    assert page.all("img") == []
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    return RunFolder(tiny.run(tmp_path_factory.mktemp("short") / "run", samples_every=1).path)
+
+
+def _refusals(folder, capsys, *kinds):
+    for kind in kinds:
+        assert cli.main([*kind, str(folder.path), "-o", str(folder.path / "x")]) == 1
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        yield said
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("epoch", 0, "epoch must be at least 1, got 0"),
+        ("epoch", 10**400, "epoch must be a number in -1e+300..1e+300, got 1000"),
+        ("update", -(10**400), "update must be a number in -1e+300..1e+300, got -1000"),
+        ("d_loss", math.nan, "d_loss must be a number in -1e+300..1e+300, got nan"),
+        ("d_real", None, "d_real must be of type float, got None"),
+        ("log_likelihood", "x", "log_likelihood must be a number in -1e+300..1e+300, got 'x'"),
+        ("spread", [1], "spread must be a number in -1e+300..1e+300, got [1]"),
+        ("mine", "x", "mine must be a number in -1e+300..1e+300, got 'x'"),
+        ("mine", True, "mine must be a number in -1e+300..1e+300, got True"),
+    ],
+)
+def test_a_damaged_log_is_named(short, tmp_path, capsys, name, value, said):
+    folder = RunFolder(shutil.copytree(short.path, tmp_path / "run"))
+    log = [{**entry, name: value} for entry in folder.read_log()]
+    (folder.path / "log.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in log))
+    for refusal in _refusals(folder, capsys, ["report"], ["figure", "curve"]):
+        assert refusal.startswith(f"pygan: error: {folder.path / 'log.jsonl'} is malformed or damaged: {said}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("log_likelihood", "x", "log_likelihood must be a number in -1e+300..1e+300, got 'x'"),
+        ("standard_error", [], "standard_error must be a number in -1e+300..1e+300, got []"),
+        ("seconds", "x", "seconds must be a number in -1e+300..1e+300, got 'x'"),
+        ("seconds", -1, "seconds must be at least 0, got -1"),
+        ("sigma", math.inf, "sigma must be a number in -1e+300..1e+300, got inf"),
+        ("spread", 10**400, "spread must be a number in -1e+300..1e+300, got 1000"),
+        (
+            "reference_log_likelihood",
+            "x",
+            "reference_log_likelihood must be a number in -1e+300..1e+300, got 'x'",
+        ),
+        (
+            "reference_log_likelihood",
+            {"copies": 10**400},
+            "copies must be a number in -1e+300..1e+300, got 1000",
+        ),
+    ],
+)
+def test_a_damaged_result_is_named(short, tmp_path, capsys, name, value, said):
+    folder = RunFolder(shutil.copytree(short.path, tmp_path / "run"))
+    (folder.path / "result.json").write_text(json.dumps({**folder.read_result(), name: value}))
+    for refusal in _refusals(folder, capsys, ["report"], ["figure", "curve"]):
+        assert refusal.startswith(f"pygan: error: {folder.path / 'result.json'} is malformed or damaged: {said}")
+
+
+@pytest.mark.parametrize("score", [1e300, -1e300, 0])
+def test_a_log_of_extreme_numbers_is_drawn(short, tmp_path, score):
+    folder = RunFolder(shutil.copytree(short.path, tmp_path / "run"))
+    first, last = folder.read_log()
+    folder.write_log([{**first, "g_loss": -score}, {**last, "g_loss": score, "epoch": 2**60}])
+    assert "<svg" in report.write([folder.path], tmp_path / "page.html").read_text()
+
+
+def test_names_of_runs_are_text_in_charts(short, tmp_path):
+    names = ["plain", "#123456", 'href="#z', 'id="z', "url(#z", "font-family: z; "]
+    page = page_of(*(shutil.copytree(short.path, tmp_path / name) for name in names), path=tmp_path)
+    assert {name: page.words.count(name) for name in names} == dict.fromkeys(names, page.words.count("plain"))
+    assert page.words.count("plain") > len(page.all("svg")), "its name is in the charts"
+
+
 def test_warnings_are_there_with_their_advice(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -162,6 +281,22 @@ def test_warnings_are_there_with_their_advice(tmp_path):
     page = page_of(run, path=tmp_path)
     assert "Epoch 1 the losses diverge" in page.text
     assert "Lower both learning rates" in page.text
+
+
+@pytest.mark.parametrize("name", ["x.png", ".", "", "..", "folder/", "folder.html", "x.html.gz"])
+def test_a_name_that_is_no_page_is_refused_before_anything_is_drawn(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(report, "write", lambda *_: pytest.fail("it is drawn"))
+    assert cli.main(["report", "run", "-o", name]) == 2
+    expected = f"argument -o/--output: expected the name of a file that ends in .html, got {name!r}"
+    assert capsys.readouterr().err == f"pygan report: error: {expected} (see pygan report --help)\n"
+
+
+@pytest.mark.parametrize("name", ["x.HTML", "x.htm", "x", "new/x.html"])
+def test_names_of_pages(name):
+    assert commands.report.parser().parse(["run", "-o", name]).output == Path(name)
 
 
 def test_what_is_no_run_is_refused(tmp_path, capsys):
@@ -209,7 +344,9 @@ def test_what_is_drawn_in_training_changes_no_bit_and_is_seldom(tmp_path, monkey
     written = []
     monkeypatch.setattr(live, "_SHORT", 0.0)
     monkeypatch.setattr(live, "_SHARE", 1e9)
-    monkeypatch.setattr(live, "_write_files", lambda run, weights: written.append((weights, run.sample(3).sum())))
+    monkeypatch.setattr(
+        live, "_files", lambda run, weights: {"": lambda: written.append((weights, run.sample(3).sum()))}
+    )
     torch.manual_seed(0)
     start = Noisy().state_dict()
     histories = []
@@ -229,15 +366,61 @@ def test_what_is_drawn_in_training_changes_no_bit_and_is_seldom(tmp_path, monkey
 
 
 def test_a_page_that_cannot_be_drawn_ends_no_training(tmp_path, monkeypatch):
-    def fail(run, weights):
+    def fail():
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(live, "_write_files", fail)
+    monkeypatch.setattr(live, "_files", lambda run, weights: {"curves.png": fail, "report.html": fail})
     monkeypatch.setattr(live, "_SHORT", 0.0)
-    with pytest.warns(UserWarning, match="the report in .* could not be drawn: OSError: the disk is full") as found:
+    monkeypatch.setattr(live, "_SHARE", 1e9)
+    with pytest.warns(UserWarning, match="could not be drawn: OSError: the disk is full") as found:
         run = tiny.run(tmp_path / "run", evaluate_every=1)
-    assert len([warning for warning in found if "report" in str(warning.message)]) == 1
+    named = [str(warning.message).split(" could not")[0] for warning in found if "drawn" in str(warning.message)]
+    assert named == [str(run.path / "curves.png"), str(run.path / "report.html")]
     assert (run.path / "result.json").exists()
+
+
+def test_a_file_that_cannot_be_written_leaves_out_no_other(tmp_path, reports):
+    run = tiny.run(tmp_path / "run", samples_every=1, report=False)
+    (run.path / "curves.png").mkdir()
+    with pytest.warns(UserWarning, match=r"run/curves\.png could not be drawn: IsADirectoryError"):
+        tiny.run(run.path, samples_every=1, resume=True)
+    assert all((run.path / name).is_file() for name in REPORT if name != "curves.png")
+
+
+REPORT = ("report.html", "curves.png", "curves.svg", "samples.gif")
+
+
+def test_a_run_killed_before_its_last_report_gets_it_when_resumed(tmp_path, reports, monkeypatch):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(live.Live, "finish", die)
+        with pytest.raises(KeyboardInterrupt):
+            tiny.run(tmp_path / "run", samples_every=1)
+    files = [tmp_path / "run" / name for name in REPORT]
+    assert not any(file.exists() for file in files)
+    assert (tmp_path / "run/result.json").exists()
+    tiny.run(tmp_path / "run", samples_every=1, resume=True)
+    drawn = [file.stat().st_ino for file in files]
+    assert "Not finished" not in files[0].read_text()
+    tiny.run(tmp_path / "run", samples_every=1, resume=True)
+    assert [file.stat().st_ino for file in files] == drawn, "a report that is complete is not drawn again"
+    files[0].write_text("as it was before the result")
+    os.utime(files[0], ns=(0, 0))
+    tiny.run(tmp_path / "run", samples_every=1, resume=True)
+    assert "of the best epoch" in files[0].read_text()
+
+
+def test_a_finished_run_that_is_made_longer_has_no_page_of_its_old_result(tmp_path, reports):
+    folder = RunFolder(tiny.run(tmp_path / "run").path)
+    assert folder.report.exists()
+    with tiny.killed_after(_Play, 8):
+        tiny.run(folder.path, epochs=3, resume=True, report=False)
+    assert folder.read_result() is None
+    assert not folder.report.exists()
+    tiny.run(folder.path, epochs=3, resume=True)
+    assert "of 3" in Page(folder.report.read_text()).text
 
 
 def test_the_film_has_so_many_frames_and_pixels_at_most(tmp_path):

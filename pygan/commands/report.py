@@ -1,6 +1,8 @@
 """`pygan report`: one page about runs, side by side."""
 
+import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from pygan import report
 from pygan.commands.parser import Parser, path
@@ -30,5 +32,12 @@ def parser() -> Parser:
     """Return the parser."""
     of = Parser("report RUN [RUN ...] [-o FILE]", _DESCRIPTION)
     of.option("runs", nargs="+", type=path, metavar="RUN", help="run folder")
-    of.option("-o", "--output", type=path, default="report.html", metavar="FILE", help="default: report.html")
+    of.option("-o", "--output", type=_page, default="report.html", metavar="FILE", help="default: report.html")
     return of
+
+
+def _page(text: str) -> Path:
+    of = path(text)
+    if of.suffix.lower() in (".html", ".htm", "") and of.name and not of.is_dir():
+        return of
+    raise argparse.ArgumentTypeError(f"expected the name of a file that ends in .html, got {text!r}")

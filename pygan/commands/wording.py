@@ -14,14 +14,21 @@ __all__ = ["on_the_command_line"]
 
 _FROM_PYTHON_ONLY = {"data", "generator", "discriminator", "on_epoch", "progress", "settings"}
 _OF_OTHER_COMMANDS = {"checkpoint", "labels"}
+_CALL = r"(\bpygan(?:\.\w+)+\([^()]*\))"
 
 
 def on_the_command_line(message: str) -> str:
     """Return a message with every argument of `pygan.train` and every setting as the option that it is.
 
     Arguments are known by their form: `name=value` with a value in Python's notation or none; "name must ...",
-    "name: ..." and "the setting 'name'" at their place in a message; names with an underscore anywhere.
+    "name: ..." and "the setting 'name'" at their place in a message; names with an underscore anywhere. A call in
+    Python, `pygan.bigan.train(..., resume=True)`, stays as it is.
     """
+    return "".join(part if i % 2 else _translated(part) for i, part in enumerate(re.split(_CALL, message)))
+
+
+def _translated(message: str) -> str:
+    """The message, or a part of it without calls."""
     names = "|".join(sorted(_options(), key=len, reverse=True))
     long = "|".join(sorted((name for name in _options() if "_" in name), key=len, reverse=True))
     free = r"(?<![\w./'\"=-])"  # no part of a path, of a quoted text or of another word

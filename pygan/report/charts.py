@@ -81,6 +81,10 @@ def _ends(axes: Axes) -> str:
 
 def _chart(alt: str, figure: Figure, prefix: str) -> Chart:
     svg = picture(figure, "svg").decode()
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
-    svg = re.sub(r"font-family: [^;\"]*; ", "", svg)  # it is the page's
-    return Chart(alt, re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg))  # ids of one page differ
+    return Chart(alt, re.sub("<[^>]*>", lambda tag: _adapt(tag[0], prefix), svg[svg.index("<svg") :]))
+
+
+def _adapt(tag: str, prefix: str) -> str:
+    """A tag of an SVG with the page's colour and font, and ids that no other chart of the page has."""
+    tag = re.sub(r"font-family: [^;\"]*; ", "", tag.replace(_INK, "currentColor"))
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", tag)

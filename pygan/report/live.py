@@ -1,6 +1,8 @@
 """The curves, the film and the page of a run: drawn while it trains, and at its end."""
 
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,8 @@ _SHORT = 0.3  # seconds of drawing that are counted at the start: nothing is dra
 class Live:
     """A board that draws after evaluations, as often as five percent of the training's time allow.
 
-    Nothing that fails here ends a training: it causes a warning, once. Random numbers that a generator draws from
-    torch's generators do not change the run.
+    A file that cannot be drawn ends no training, and leaves out no other file: it causes a warning, once. Random
+    numbers that a generator draws from torch's generators do not change the run.
 
     Args:
         run: which is being trained.
@@ -34,7 +36,7 @@ class Live:
     def __init__(self, run: Run, device: torch.device) -> None:
         self._run, self._device = run, device
         self._begun, self._spent = time.monotonic(), _SHORT
-        self._failed = False
+        self._failed: set[str] = set()
 
     def open(self, folder: Path, epochs: int) -> None:
         """Begin to measure time."""
@@ -45,6 +47,13 @@ class Live:
         if entry["log_likelihood"] is not None and self._spent <= _SHARE * (time.monotonic() - self._begun):
             self._draw(self._run, f"after epoch {entry['epoch']:,}")
 
+    def is_complete(self) -> bool:
+        """Return whether each file of the report exists and is not older than the run's result."""
+        folder = RunFolder(self._run.path)
+        names = ["curves.png", "curves.svg", folder.report.name] + ["samples.gif"] * (len(folder.pictures()) > 1)
+        files, result = [folder.path / name for name in names], folder.path / "result.json"
+        return all(file.is_file() and file.stat().st_mtime_ns >= result.stat().st_mtime_ns for file in files)
+
     def finish(self, best: Run, epoch: int) -> None:
         """Draw the run as it has ended, with the weights of its best epoch."""
         self._draw(best, f"of the best epoch, {epoch:,}")
@@ -53,26 +62,36 @@ class Live:
         from pygan.report import page  # noqa: F401  (its libraries are loaded before the time is taken)
 
         started = time.monotonic()
-        try:
-            with forked_randomness(self._device):
-                _write_files(run, weights)
-        except Exception as error:  # whatever it is, the training is worth more
-            if not self._failed:
-                warn(f"the report in {run.path} could not be drawn: {type(error).__name__}: {error}")
-            self._failed = True
+        with forked_randomness(self._device):
+            for name, write in _files(run, weights).items():
+                try:
+                    write()
+                except Exception as error:  # whatever it is, the training is worth more
+                    if name not in self._failed:
+                        warn(f"{run.path / name} could not be drawn: {type(error).__name__}: {error}")
+                    self._failed.add(name)
         self._spent += time.monotonic() - started
 
 
-def _write_files(run: Run, weights: str) -> None:
-    """Replace curves.png, curves.svg, samples.gif and report.html in the folder of a run."""
+def _files(run: Run, weights: str) -> dict[str, Callable[[], object]]:
+    """The files of the report in the folder of a run, and what draws each and puts it in its place."""
     from pygan.figures import draw_curves
     from pygan.figures.canvas import own_style, picture
 
-    with own_style():
-        figure = draw_curves([run])
-        for form in ("png", "svg"):
-            replace_file(run.path / f"curves.{form}", picture(figure, form))
     folder = RunFolder(run.path)
-    if (content := film(folder.pictures())) is not None:
-        replace_file(folder.path / "samples.gif", content)
-    report.write([run], folder.report, weights)
+    drawn = cache(lambda: draw_curves([run]))
+
+    def write_curves(form: str) -> None:
+        with own_style():
+            replace_file(folder.path / f"curves.{form}", picture(drawn(), form))
+
+    def write_film() -> None:
+        if (content := film(folder.pictures())) is not None:
+            replace_file(folder.path / "samples.gif", content)
+
+    return {
+        "curves.png": lambda: write_curves("png"),
+        "curves.svg": lambda: write_curves("svg"),
+        "samples.gif": write_film,
+        folder.report.name: lambda: report.write([run], folder.report, weights),
+    }

@@ -76,7 +76,7 @@ class Subject:
         if found is None and before:
             epoch, path = before[-1]
             weights = f"after epoch {epoch:,}"
-            samples = _picture("samples", path.read_bytes)
+            samples = _picture("samples", lambda: _file(path))
         else:
             samples = _of_generator("samples", Run.picture, found, missing)
         return cls(
@@ -134,6 +134,12 @@ def _picture(alt: str, make: Callable[[], bytes]) -> Picture:
             image.resize((width, height), Image.Resampling.LANCZOS).save(smaller, format="PNG")
             content = smaller.getvalue()
     return Picture(alt, f"data:image/{form};base64,{base64.b64encode(content).decode()}", width, height)
+
+
+def _file(path: Path) -> bytes:
+    """The content of a file that holds a picture."""
+    pictures.read(path)
+    return path.read_bytes()
 
 
 def _neighbours(run: Run) -> bytes:
