@@ -206,6 +206,17 @@ def test_a_run_on_mapped_images_is_the_run_on_held_ones(pictures, tmp_path, monk
         assert torch.equal(one, other)
 
 
+def test_the_cache_of_a_folder_that_has_become_small_is_removed(pictures, tmp_path, monkeypatch, capsys):
+    data.load(pictures)
+    (pictures / "0" / "000.png").unlink()
+    monkeypatch.setattr(folders, "HELD", 1 << 30)
+    capsys.readouterr()
+    data.load(pictures)
+    data.load(pictures)
+    assert capsys.readouterr().err.count("is stale") == 1
+    assert caches(tmp_path) == []
+
+
 def test_a_small_folder_has_no_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("PYGAN_CACHE", str(tmp_path / "cache"))
     data.load(fill(tmp_path / "faces"))

@@ -155,6 +155,8 @@ def _pixels(found: _Found, shape: Shape | None, image_size: int | None) -> _Pixe
     resized = sum(look[:2] != (shape[2], shape[1]) for look in looks)
     size = len(files), *shape
     if math.prod(size) <= HELD:
+        if may_write():
+            cache.path.unlink(missing_ok=True)  # a bad one, of a folder that was larger
         images = torch.empty(size, dtype=torch.uint8)
         for i, file in enumerate(files):
             images[i] = torch.from_numpy(_decoded(file, shape))
