@@ -7,6 +7,7 @@ generator = pygan.export.load_generator("generator.safetensors")
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,8 +129,12 @@ def model_card(run: "Run", result: Mapping[str, Any]) -> str:
         noise_size=run.game.noise_size,
         imports="\nimport torch" if run.game.classes else "",
         labels=f", torch.arange(16) % {run.game.classes}" if run.game.classes else "",
-        **{name: "unknown" if numbers[name] is None else f"{numbers[name]:.2f}" for name in named},
+        **{name: _shown(numbers[name]) for name in named},
     )
+
+
+def _shown(number: float | None) -> str:
+    return "unknown" if number is None or not math.isfinite(number) else f"{number:.2f}"
 
 
 def _safetensors(run: "Run", path: Path) -> None:

@@ -1,6 +1,6 @@
 """Training: from data and a recipe to a run whose generator has been evaluated.
 
-`train` prepares the run, `pygan.fit.Fit` trains a `_Play` update by update, and `_write_result` evaluates the best
+`train` prepares the run, `pygan.fit.Fit` trains a `_Play` update by update, and `_result` evaluates the best
 generator. The updates themselves, among them Algorithm 1 of the paper, are in `pygan/algorithm.py`.
 """
 
@@ -315,42 +315,39 @@ def _boards(recipe: Recipe, live: Live | None) -> Boards:
 def _finish(
     best: Run, entry: Mapping[str, Any], fit: Fit, folder: RunFolder, device: torch.device, products: Library
 ) -> None:
-    """Write what a finished run leaves: the generator, the result, the model card."""
+    """Write what a finished run leaves: the generator, the model card, and last the result."""
+    result = _result(best, entry, fit, device, products)
     best.export(folder.path / "generator.safetensors")
-    _write_result(best, entry, fit, folder, device, products)
-    replace_file(folder.path / "README.md", model_card(best, folder.read_result() or {}).encode())
+    replace_file(folder.path / "README.md", model_card(best, result).encode())
+    folder.write_result(result)
 
 
-def _write_result(
-    run: Run, entry: Mapping[str, Any], fit: Fit, folder: RunFolder, device: torch.device, products: Library
-) -> None:
-    """Evaluate the best generator on the test split, which is used here for the first time, and write the result.
+def _result(run: Run, entry: Mapping[str, Any], fit: Fit, device: torch.device, products: Library) -> dict[str, Any]:
+    """Evaluate the best generator on the test split, which is used here for the first time, and return the result.
 
     `entry` is the entry of the history for the epoch of these weights.
     """
     estimate, seen = run.log_likelihood(), min(SIGMA_POINTS, len(run.splits.valid))
-    folder.write_result(
-        {
-            "log_likelihood": estimate.mean,
-            "standard_error": estimate.standard_error,
-            "sigma": estimate.sigma,
-            "n_test": estimate.n_test,
-            "n_samples": estimate.n_samples,
-            "protocol": "Parzen window on samples of the best validation epoch; sigma from the validation split's "
-            f"first {seen} images ({run.recipe.sigma}); mean and standard error over the test split, in nats",
-            "reference_log_likelihood": run.reference_log_likelihood(),
-            "spread": entry["spread"],
-            "splits": run.splits.protocol,
-            "threads": run.threads,
-            "products": products,
-            "validation_log_likelihood": entry["log_likelihood"],
-            "best_epoch": entry["epoch"],
-            "epochs": len(fit.history),
-            "stopped": fit.stopped,
-            "seed": run.seed,
-            "seconds": round(fit.seconds, 1),
-            "versions": {"pygan": __version__, "torch": torch.__version__, "python": platform.python_version()},
-            "hardware": hardware(device),
-            "recipe": run.recipe.flat(),
-        }
-    )
+    return {
+        "log_likelihood": estimate.mean,
+        "standard_error": estimate.standard_error,
+        "sigma": estimate.sigma,
+        "n_test": estimate.n_test,
+        "n_samples": estimate.n_samples,
+        "protocol": "Parzen window on samples of the best validation epoch; sigma from the validation split's "
+        f"first {seen} images ({run.recipe.sigma}); mean and standard error over the test split, in nats",
+        "reference_log_likelihood": run.reference_log_likelihood(),
+        "spread": entry["spread"],
+        "splits": run.splits.protocol,
+        "threads": run.threads,
+        "products": products,
+        "validation_log_likelihood": entry["log_likelihood"],
+        "best_epoch": entry["epoch"],
+        "epochs": len(fit.history),
+        "stopped": fit.stopped,
+        "seed": run.seed,
+        "seconds": round(fit.seconds, 1),
+        "versions": {"pygan": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "hardware": hardware(device),
+        "recipe": run.recipe.flat(),
+    }

@@ -1,5 +1,6 @@
 """The run folder: nothing is lost, nothing is overwritten, and a resumed run is the uninterrupted one."""
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -197,6 +198,18 @@ def test_a_resume_that_fails_changes_nothing(tmp_path):
     with pytest.raises(ValueError, match=r"last\.safetensors does not fit: generator\.1\.weight is missing"):
         tiny.run(path, generator=other, epochs=3, resume=True)
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+
+
+def test_a_run_killed_before_its_model_card_gets_it_when_resumed(tmp_path, monkeypatch):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.import_module("pygan.train"), "model_card", die)
+        with pytest.raises(KeyboardInterrupt):
+            tiny.run(tmp_path / "run")
+    tiny.run(tmp_path / "run", resume=True)
+    assert {"generator.safetensors", "README.md", "result.json"} <= {path.name for path in (tmp_path / "run").iterdir()}
 
 
 def test_a_finished_run_is_returned_as_it_is(tmp_path):
