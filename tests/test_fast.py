@@ -3,18 +3,19 @@ import gc
 import tomllib
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import get_args
 
 import pytest
 import tiny
 import torch
 
-from pygan import _core, fast
+from pygan import _core, build_info, fast
 from pygan.algorithm import ALGORITHMS
 from pygan.batches import Batches
 from pygan.data import Batch
 from pygan.data.scaling import Unit
-from pygan.fast import choose_products, graph, make_step, products
+from pygan.fast import choose_products, fused, graph, make_step, products
 from pygan.fast.fused import FusedStep
 from pygan.models import Generator
 from pygan.optim import OPTIMIZERS, MovingAverage, Rates
@@ -122,9 +123,9 @@ def test_same_numbers_at_extreme_logits(updates, bias):
             game.discriminator.output.bias.fill_(bias)
         play(make_step(game, chosen.with_settings(step=step), CPU), chosen, RATES[:1])
         results.append(weights(game).values())
-    for plain, fused in zip(*results, strict=True):
-        assert fused.isfinite().all()
-        torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-6)
+    for plain, fast_one in zip(*results, strict=True):
+        assert fast_one.isfinite().all()
+        torch.testing.assert_close(fast_one, plain, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -303,6 +304,29 @@ def test_a_run_of_version_0_1_keeps_the_library_of_that_version(monkeypatch, fam
     monkeypatch.setattr(_core, "amd_family", lambda: family)
     chosen = recipe(precision=precision)
     assert choose_products(new_game(chosen), chosen, CPU, before={}) == library
+
+
+def test_what_is_measured_are_the_products_of_a_step(monkeypatch):
+    """Real and generated images pass the discriminator together, and its gradients are kernels, not products."""
+    measured = []
+    monkeypatch.setattr(fused, "faster_library", lambda *asked: measured.append(asked) or "torch")
+    chosen = recipe(precision="bf16")
+    choose_products(new_game(chosen), chosen, CPU)
+    ((asked, layers, dtype),) = measured
+    generator = [(10, 12, 20, True), (10, 20, 24, True), (10, 24, 63, True)]
+    discriminator = [(20, 63, 3 * 16, False), (20, 16, 3 * 12, False)]
+    assert [tuple(layer) for layer in layers] == generator + discriminator
+    assert (asked, dtype) == ("auto", torch.bfloat16)
+
+
+def test_the_family_of_the_processor_is_the_systems():
+    info = Path("/proc/cpuinfo")
+    if not info.exists() or build_info()["simd_built"] == ["baseline"]:
+        pytest.skip("needs Linux on x86")
+    fields = dict(reversed([line.split(":", 1) for line in info.read_text().splitlines() if ":" in line]))
+    fields = {name.strip(): value.strip() for name, value in fields.items()}
+    expected = int(fields["cpu family"]) if fields["vendor_id"] == "AuthenticAMD" else 0
+    assert _core.amd_family() == expected
 
 
 @pytest.mark.parametrize("settings", [{"step": "plain"}, {"updates": "simultaneous", "precision": "float32"}])

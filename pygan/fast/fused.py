@@ -12,6 +12,7 @@ pieces only, dropout masks drawn again instead of stored, one call for all updat
 worth is in docs/training_step.md.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -81,15 +82,18 @@ def choose_products(
     asked = recipe.products
     if before is not None:  # runs of version 0.1 went by the processor's vendor
         asked = before.get("products", "onednn" if bf16 or _core.amd_family() > 0 else "torch")
-    n = recipe.batch_size
-    layers = [Layer(n, *shape, backward=True) for shape in _layer_shapes(game.generator)]
-    layers += [Layer(2 * n, *shape, backward=False) for shape in _layer_shapes(game.discriminator)]
+    assert isinstance(game.generator, Generator)
+    assert isinstance(game.discriminator, Discriminator)
+    n, generated = recipe.batch_size, [*game.generator.hidden, game.generator.output]
+    layers = [Layer(n, *_sizes(layer), backward=True) for layer in generated]
+    layers += [Layer(2 * n, *_sizes(layer), backward=False) for layer in game.discriminator.hidden]
     return faster_library(asked, tuple(layers), torch.bfloat16 if bf16 else torch.float32)
 
 
-def _layer_shapes(player: nn.Module) -> list[tuple[int, int]]:
-    """(inputs, outputs) of each layer; a maxout layer has one output for each piece."""
-    return [(p.shape[-1], p.shape[:-1].numel()) for p in player.parameters() if p.ndim > 1]
+def _sizes(layer: nn.Module) -> tuple[int, int]:
+    """(inputs, outputs) of a layer; a maxout layer has one output for each piece."""
+    *outputs, inputs = layer.get_parameter("weight").shape
+    return inputs, math.prod(outputs)
 
 
 class FusedStep(BaseStep):
