@@ -157,7 +157,13 @@ class Fit:
         started, saved, waits = time.monotonic() - self.seconds, time.monotonic(), False
         interrupted = Interrupt(patient=self.ranks.count > 1)
         with Progress(self.cadence.epochs * per_epoch, self.update, show) as progress, interrupted as interrupt:
+
+            def flags() -> tuple[bool, bool, bool]:
+                late = time.monotonic() - saved > self.cadence.checkpoint_seconds
+                return interrupt.asked, late, progress.waits
+
             while not self.finished:
+                agreed = self.ranks.agree(flags)
                 self.learner.update(self.update)
                 self.update += 1
                 self.seconds = time.monotonic() - started
@@ -173,8 +179,7 @@ class Fit:
                         progress.report(*self._line(self.history[-1]))
                     if self.cadence.keep_every and epoch % self.cadence.keep_every == 0:
                         self.save(f"{epoch:04}")
-                late = time.monotonic() - saved > self.cadence.checkpoint_seconds
-                asked, late, waits = self.ranks.agree(interrupt.asked, late, progress.waits)
+                asked, late, waits = agreed()
                 due = within == 0 and (epoch % self.cadence.checkpoint_every == 0 or self.finished)
                 if due or asked or late:
                     self.save("last")

@@ -157,7 +157,6 @@ def counted(folder: Path) -> None:
             "updates": run.history[-1]["update"],
             "parameters": {role: sum(p.numel() for p in player.parameters()) for role, player in players.items()},
             "channels": {role: sum(norm.num_features for norm in of) for role, of in norms.items()},
-            "norms": {role: len(of) for role, of in norms.items()},
         }
         out.with_suffix(f".{dist.get_rank()}.json").write_text(json.dumps(seen))
     for undo in restore:
