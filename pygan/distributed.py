@@ -15,18 +15,29 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 
 from pygan.whole_batch import AsWholeBatch
 
-__all__ = ["ALONE", "MainFailedError", "ProcessLostError", "Ranks", "Share", "is_main", "join", "may_speak", "quiet"]
+__all__ = [
+    "ALONE",
+    "MainFailedError",
+    "ProcessLostError",
+    "Ranks",
+    "Share",
+    "apart",
+    "is_main",
+    "is_one_of_several",
+    "join",
+    "may_speak",
+    "quiet",
+]
 
 _PATIENCE = timedelta(days=7)  # others wait while the main process evaluates; a process that ends is noticed at once
 _ENVIRONMENT = ("RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -89,8 +100,15 @@ class Ranks:
         """Return the main process's tensors, on the CPU; what the others pass is ignored."""
         return tensors
 
-    def refuse_differences(self, settings: Mapping[str, Any]) -> None:
-        """Raise ValueError, in every process, if the settings (values that JSON has) are not the same in all."""
+    def collect(self, value: T) -> list[T]:
+        """Return the values of all processes, by rank, in every process; they are values that JSON has."""
+        return [value]
+
+    def refuse_differences(self, what: str, settings: Mapping[str, Any]) -> None:
+        """Raise ValueError, in every process, if the settings of `what` are not the same in all.
+
+        They are values that JSON has.
+        """
 
 
 ALONE = Ranks()
@@ -155,7 +173,7 @@ class _Group(Ranks):
         with _reporting_losses(), _background_threads():
             # After a restart by torchrun, only its first group finds the others.
             self.control = dist.group.WORLD if _initialised else dist.new_group(backend="gloo", timeout=_PATIENCE)
-        self.refuse_differences({"device": device.type})
+        self.refuse_differences("train", {"device": device.type})
         with _reporting_losses():
             self.data = dist.new_group(backend="nccl") if device.type == "cuda" else self.control
 
@@ -219,13 +237,16 @@ class _Group(Ranks):
         self.spread(tensors.values())
         return tensors
 
-    def refuse_differences(self, settings: Mapping[str, Any]) -> None:
-        main, *others = [json.loads(text) for text in self._gather(json.dumps(settings).encode())]
+    def collect(self, value: T) -> list[T]:
+        return [json.loads(text) for text in self._gather(json.dumps(value).encode())]
+
+    def refuse_differences(self, what: str, settings: Mapping[str, Any]) -> None:
+        main, *others = self.collect(settings)
         for rank, other in enumerate(others, 1):
-            for name in main | other:
+            for name in {**main, **other}:
                 if main.get(name) != other.get(name):
                     raise ValueError(
-                        f"train: {name} must be the same in all processes, but it is {main.get(name)!r} in rank 0 and "
+                        f"{what}: {name} must be the same in all processes, but it is {main.get(name)!r} in rank 0 and "
                         f"{other.get(name)!r} in rank {rank}"
                     )
 
@@ -318,6 +339,19 @@ _initialised = False  # whether torch's process group is ours
 _joined: tuple[Any, str, _Group] | None = None  # the process group of torch, the kind of device, ours
 
 
+_apart = ContextVar("_apart", default=False)
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Inside, `join` returns this process alone: each of several processes trains runs of its own."""
+    token = _apart.set(True)
+    try:
+        yield
+    finally:
+        _apart.reset(token)
+
+
 def join(device: torch.device) -> Ranks:
     """Return the processes of which this is one: those of torch's default process group, or of torchrun.
 
@@ -328,7 +362,7 @@ def join(device: torch.device) -> Ranks:
         ValueError: the processes are not all on the same kind of device.
     """
     global _joined, _initialised
-    if not dist.is_available():
+    if _apart.get() or not dist.is_available():
         return ALONE
     if not dist.is_initialized():
         if _world_size() == 1:
@@ -353,6 +387,9 @@ def join(device: torch.device) -> Ranks:
 
 def _initialise() -> None:
     """Initialise torch's process group; what processes left in the store before torchrun restarted them is not read."""
+    from torch.distributed.distributed_c10d import PrefixStore  # a torch without distributed has neither
+    from torch.distributed.rendezvous import rendezvous
+
     store, rank, count = next(rendezvous("env://"))
     again = PrefixStore(f"pygan/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     with _background_threads():
@@ -374,6 +411,13 @@ def _background_threads() -> Iterator[None]:
     finally:
         if ours:
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def is_one_of_several() -> bool:
+    """Return whether torchrun or torch's default process group has other processes besides this one."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_world_size() > 1
+    return _world_size() > 1
 
 
 def is_main() -> bool:

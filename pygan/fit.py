@@ -14,7 +14,7 @@ from pygan import health
 from pygan._session import CpuRandomness, Interrupt, forked_randomness
 from pygan.boards import Board
 from pygan.checkpoint import Part, plain_state, state_of, take_over
-from pygan.distributed import ALONE, Ranks
+from pygan.distributed import ALONE, Ranks, is_one_of_several
 from pygan.folder import RunFolder, check_tables
 from pygan.progress import Progress
 
@@ -155,7 +155,7 @@ class Fit:
         """
         per_epoch = self.cadence.updates_per_epoch
         started, saved, waits = time.monotonic() - self.seconds, time.monotonic(), False
-        interrupted = Interrupt(patient=self.ranks.count > 1)
+        interrupted = Interrupt(patient=is_one_of_several())
         with Progress(self.cadence.epochs * per_epoch, self.update, show) as progress, interrupted as interrupt:
 
             def flags() -> tuple[bool, bool, bool]:
