@@ -1,6 +1,6 @@
 """Two processes of one thread against one process of two threads: milliseconds of an update of a DCGAN.
 
-    python benchmarks/distributed.py                      # three sizes, of which the last is that of 64x64 pictures
+    python benchmarks/distributed.py                      # five sizes, from tiny to that of 64x64 pictures
     python benchmarks/distributed.py --size 28,32,128     # pixels of a side, channels, batch; may be given again
     python benchmarks/distributed.py --quick
 
@@ -31,7 +31,7 @@ WAYS = {  # words that start the processes, threads of each, batch norm
     "two processes": (TORCHRUN, 1, "synchronised"),
     "two processes, batch norm over own rows": (TORCHRUN, 1, "local"),
 }
-SIZES = [(28, 32, 128), (64, 32, 32), (64, 64, 64)]
+SIZES = [(16, 16, 64), (28, 16, 64), (28, 32, 128), (64, 32, 32), (64, 64, 64)]
 
 
 def train(out: str, side: int, channels: int, batch: int, threads: int, norm: str, updates: int, epochs: int) -> None:
