@@ -189,13 +189,14 @@ class _Group(Ranks):
         return made[0] if made else make()
 
     def spread(self, tensors: Iterable[Tensor]) -> None:
-        with _reporting_losses(), torch.no_grad():
-            for tensor in tensors:
-                if tensor.numel():
-                    here = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
-                    dist.broadcast(here, src=0, group=self.control)
-                    if not self.is_main:
-                        tensor.copy_(here.view(tensor.dtype).view(tensor.shape))
+        for tensor in tensors:
+            if tensor.numel():
+                here = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+                with _reporting_losses():
+                    dist.broadcast(here.view(-1).view(torch.uint8), src=0, group=self.control)
+                if not self.is_main:
+                    with torch.no_grad():
+                        tensor.copy_(here)
 
     def spread_new(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         kinds = {name: (str(t.dtype).removeprefix("torch."), list(t.shape)) for name, t in tensors.items()}
