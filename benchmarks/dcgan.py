@@ -2,8 +2,9 @@
 
 The usual step is that of PyTorch's own DCGAN example, written again from the paper's description: its layers at 64
 pixels with 64 maps next to the image, its binary cross-entropy on a sigmoid, one batch of samples for both players.
-Here pygan has the same layers, but draws fresh samples for the generator's update (Algorithm 1 of 2014), which is one
-more pass of the generator. All contenders run in turn, step by step, on the same images (MNIST, resized).
+pygan has the same layers, but draws fresh samples for the generator's update (Algorithm 1 of 2014), which is one more
+pass of the generator; "with fresh samples" is the usual step with that pass. All contenders run in turn, step by step,
+on the same images (MNIST, resized).
 
     python benchmarks/dcgan.py
     python benchmarks/dcgan.py --side 28 --channels 32 --batch 128
@@ -57,9 +58,14 @@ class Flat(nn.Module):
 
 
 def usual_step(
-    images: Tensor, generator: nn.Module, discriminator: nn.Module, batch: int, format: torch.memory_format
+    images: Tensor,
+    generator: nn.Module,
+    discriminator: nn.Module,
+    batch: int,
+    format: torch.memory_format,
+    fresh: bool = False,
 ) -> Callable[[], None]:
-    """The example's step: the discriminator on real images and on samples, the generator on the same samples."""
+    """The example's step: the discriminator on real images and on samples, the generator on the same or fresh ones."""
     generator, discriminator = generator.to(memory_format=format), discriminator.to(memory_format=format)
     adams = [torch.optim.Adam(p.parameters(), lr=2e-4, betas=(0.5, 0.999)) for p in (discriminator, generator)]
     batches = cycle([some.contiguous(memory_format=format) for some in images.split(batch) if len(some) == batch])
@@ -72,6 +78,8 @@ def usual_step(
         loss(discriminator(samples.detach()).flatten(), fake).backward()
         adams[0].step()
         generator.zero_grad()
+        if fresh:
+            samples = generator(torch.randn(batch, NOISE, 1, 1))
         loss(discriminator(samples).flatten(), real).backward()
         adams[1].step()
 
@@ -109,9 +117,14 @@ def main() -> None:
     if args.side == 64:
         for name, format in (("example", plain), ("example, channels last", last)):
             steps[name] = usual_step(images, *example_players(args.channels), args.batch, format)
-    for name, format in (("our nets in the usual step", plain), ("our nets in the usual step, channels last", last)):
+    for name, format, fresh in (
+        ("our nets in the usual step", plain, False),
+        ("our nets in the usual step, channels last", last, False),
+        ("our nets, with fresh samples", plain, True),
+        ("our nets, with fresh samples, channels last", last, True),
+    ):
         players = DCGANGenerator(shape, NOISE, args.channels), DCGANDiscriminator(shape, args.channels)
-        steps[name] = usual_step(images, *map(Flat, players), args.batch, format)
+        steps[name] = usual_step(images, *map(Flat, players), args.batch, format, fresh)
     steps["pygan"] = pygan_step(splits, **ours)
     steps["pygan, bf16"] = pygan_step(splits, **ours, precision="bf16")
 

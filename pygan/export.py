@@ -103,6 +103,7 @@ def load_generator(path: str | Path, generator: nn.Module | None = None) -> Pict
         if generator is None and not about["own"]:
             recipe = Recipe().with_settings(**about["recipe"])
             generator = recipe.model.make_generator(shape, about["noise_size"], about["classes"])
+            generator = recipe.model.place(generator, torch.device("cpu"))
         pixels = find("scale", scale.pop("name"), SCALES)(**scale)
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise damaged(path, error, _REMEDY) from None

@@ -167,8 +167,9 @@ def make_game(
     if generator is None:
         mean_image = _mean_image(splits, scale)
         generator = recipe.model.make_generator(splits.shape, recipe.noise_size, classes, mean_image)
+        generator = recipe.model.place(generator, device)
     if discriminator is None:
-        discriminator = recipe.model.make_discriminator(splits.shape, classes)
+        discriminator = recipe.model.place(recipe.model.make_discriminator(splits.shape, classes), device)
     generator, discriminator = generator.to(device).train(), discriminator.to(device).train()
     rules = recipe.objective, recipe.noise, recipe.noise_size
     game = Game(generator, discriminator, splits.shape, *rules, scale, classes)

@@ -180,6 +180,8 @@ class _OfTorch(_State):
     def step(self, gradients: Sequence[Tensor], lr: float | Tensor, momentum: float | Tensor) -> None:
         for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
             parameter.grad = gradient.to(parameter.dtype)
+            if gradient.stride() != parameter.stride():  # torch's fused update goes through memory in one order for all
+                parameter.grad = torch.empty_like(parameter).copy_(gradient)
         self.optimizer.param_groups[0]["lr"] = lr if self.optimizer.defaults["capturable"] else float(lr)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -193,7 +195,9 @@ class Adam(_OfTorch):
     """torch.optim.Adam."""
 
     def __init__(self, module: nn.Module, betas: tuple[float, float]) -> None:
-        super().__init__(module, torch.optim.Adam, ("exp_avg", "exp_avg_sq"), betas=betas, fused=True)
+        dense = all(map(torch.ops.aten.is_non_overlapping_and_dense, trainable(module).values()))
+        how = {"fused": True} if dense else {"foreach": True}
+        super().__init__(module, torch.optim.Adam, ("exp_avg", "exp_avg_sq"), betas=betas, **how)
 
 
 class RMSprop(_OfTorch):

@@ -372,7 +372,7 @@ class Run:
         )
 
     def _pictures(self, images: Tensor) -> Tensor:
-        return self.game.scale.invert(images)
+        return self.game.scale.invert(images).contiguous()
 
     def _labels(self, labels: Any, n: int, device: torch.device | None) -> Tensor | None:
         """Labels [n] as the game wants them; ValueError names what is wrong with the user's."""
@@ -439,14 +439,14 @@ def load(
     folder = RunFolder(path)
     config = read_config(folder)
     recipe, data = config["recipe"], config["data"]
-    shape, classes = tuple(data["shape"]), data["classes"]
+    shape, classes, cpu = tuple(data["shape"]), data["classes"], torch.device("cpu")
     for role, given in zip(_PLAYERS, (generator, discriminator), strict=True):
         if given is None and config["players"][role] != OWN_PLAYER:
             raise ValueError(f"load: {path} was trained with {config['players'][role]}; pass one as {role}=")
     if generator is None:
-        generator = recipe.model.make_generator(shape, recipe.noise_size, classes)
+        generator = recipe.model.place(recipe.model.make_generator(shape, recipe.noise_size, classes), cpu)
     if discriminator is None:
-        discriminator = recipe.model.make_discriminator(shape, classes)
+        discriminator = recipe.model.place(recipe.model.make_discriminator(shape, classes), cpu)
     state = folder.read_checkpoint(checkpoint)
     if state is None:
         raise FileNotFoundError(f"load: {folder.path} has no checkpoint {checkpoint!r} yet")

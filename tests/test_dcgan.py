@@ -193,3 +193,16 @@ def test_labels_change_what_each_player_does(player):
     assert torch.equal(third, fourth)
     assert not torch.equal(first, second)
     assert not torch.equal(second, third)
+
+
+def test_on_a_cpu_channels_are_last_in_memory_but_not_in_what_users_get(tmp_path):
+    gan = run(tmp_path / "run", torch.randint(256, (40, 3, 16, 16), dtype=torch.uint8), epochs=1)
+    tensors, _ = RunFolder(tmp_path / "run").read_checkpoint("last")
+    for each in (gan, load(tmp_path / "run")):
+        weights = each.generator.hidden[0][0].weight, each.discriminator.hidden[1][0].weight
+        assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+        assert not any(weight.is_contiguous() for weight in weights)
+        assert each.sample(2).is_contiguous()
+        assert each.generate(each.noise(2)).is_contiguous()
+    assert all(tensor.is_contiguous() for tensor in tensors.values())
+    assert torch.equal(gan.sample(4, seed=0), load(tmp_path / "run").sample(4, seed=0))

@@ -127,3 +127,24 @@ def test_each_update_rule_keeps_to_the_interface(name: str) -> None:
 def test_the_momentum_of_an_epoch() -> None:
     settings = MomentumSettings(momentum=0.2, momentum_final=0.6, momentum_epochs=5)
     assert [settings.momentum_at(epoch) for epoch in (0, 1, 4, 9)] == pytest.approx([0.2, 0.3, 0.6, 0.6])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_layout_of_the_memory_makes_no_difference(name: str) -> None:
+    """Nor does that of the gradients: torch's fused Adam would pair numbers by their place in memory."""
+    results = []
+    for place in (
+        lambda t: t.clone(),
+        lambda t: t.clone(memory_format=torch.channels_last),
+        lambda t: t.transpose(2, 3).contiguous().transpose(2, 3),
+        lambda t: t.repeat_interleave(2, 1)[:, ::2],  # with gaps
+    ):
+        torch.manual_seed(0)
+        module = nn.Conv2d(3, 4, 2, bias=False)
+        module.weight = nn.Parameter(place(module.weight.detach()))
+        optimizer = OPTIMIZERS[name]().make(module)
+        for change in (lambda t: t, lambda t: t.clone(memory_format=torch.channels_last)):
+            optimizer.step([change(torch.randn(4, 3, 2, 2))], 0.1, 0.5)
+        results.append(module.weight.detach())
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0])

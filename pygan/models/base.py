@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from pygan.settings import Settings
@@ -20,6 +21,8 @@ class Model(Settings):
     """
 
     name: ClassVar[str]
+    channels_last: ClassVar[bool] = False
+    """Whether its players are faster on a CPU if the channels of a pixel are neighbours in memory."""
 
     def make_generator(
         self, shape: Sequence[int], noise_size: int, classes: int = 0, mean_image: Tensor | None = None
@@ -40,6 +43,12 @@ class Model(Settings):
         Its attribute `hidden` has its hidden layers in order, those that depend on the image alone: `Run.features`.
         """
         raise NotImplementedError
+
+    def place(self, player: nn.Module, device: torch.device) -> nn.Module:
+        """Return a player of this model on the device, in the memory format in which it is fastest there."""
+        if self.channels_last and device.type == "cpu":
+            player = player.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return player.to(device)
 
     def rate_scale(self, shape: Sequence[int]) -> float:
         """Return the factor for the learning rates of a named recipe on images of shape (C, H, W)."""

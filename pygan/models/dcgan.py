@@ -142,6 +142,7 @@ class DCGAN(Model):
     """The convolutional architecture of 2016, for images of at least 8x8 pixels on the "signed" scale."""
 
     name = "dcgan"
+    channels_last = True
     channels: int = setting(
         128, "maps of the layer next to the image, in both players; they double with each halving", AT_LEAST_ONE
     )
