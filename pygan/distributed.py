@@ -136,8 +136,11 @@ class Share:
         """Return the rows of this process of a tensor [total, ...]."""
         return tensor
 
-    def mean(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Return the mean of gradients over the whole batch; each is the mean over the rows of one process."""
+    def mean(self, gradients: Sequence[Tensor], parameters: Iterable[Tensor]) -> Sequence[Tensor]:
+        """Return the mean of the parameters' gradients over the whole batch; each is that over the rows of one process.
+
+        Several processes return gradients with the strides of the parameters.
+        """
         return gradients
 
     def mean_rows(self, rows: Tensor) -> Tensor:
@@ -310,13 +313,17 @@ class _Rows(Share):
     def of(self, tensor: Tensor) -> Tensor:
         return tensor[self.first : self.first + self.size]
 
-    def mean(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+    def mean(self, gradients: Sequence[Tensor], parameters: Iterable[Tensor]) -> Sequence[Tensor]:
         if not gradients:
             return gradients
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients]).mul_(self.size / self.total)
+        orders = [sorted(range(p.dim()), key=p.stride, reverse=True) for p in parameters]  # from outer to inner
+        ordered = [gradient.permute(order) for gradient, order in zip(gradients, orders, strict=True)]
+        flat = torch.cat([gradient.reshape(-1) for gradient in ordered]).mul_(self.size / self.total)
         self._ranks.reduce(flat, self._ranks.data)
         parts = flat.split([gradient.numel() for gradient in gradients])
-        return [part.view(g.shape).to(g.dtype) for part, g in zip(parts, gradients, strict=True)]
+        means = [part.view(gradient.shape).to(gradient.dtype) for part, gradient in zip(parts, ordered, strict=True)]
+        back = [sorted(range(len(order)), key=order.__getitem__) for order in orders]
+        return [mean.permute(order) for mean, order in zip(means, back, strict=True)]
 
     def mean_rows(self, rows: Tensor) -> Tensor:
         rows = rows * (self.size / self.total)

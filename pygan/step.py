@@ -186,12 +186,14 @@ class PlainStep(BaseStep):
 
     def move_discriminator(self, gradients: Sequence[Tensor], rates: Rates) -> None:
         """Make one update of the discriminator, within the objective's constraint."""
-        self.d_optimizer.step(self.share.mean(gradients), rates.discriminator_lr, rates.momentum)
+        means = self.share.mean(gradients, self.d_optimizer.parameters.values())
+        self.d_optimizer.step(means, rates.discriminator_lr, rates.momentum)
         self.game.objective.constrain(self.game.discriminator)
 
     def move_generator(self, gradients: Sequence[Tensor], rates: Rates) -> None:
         """Make one update of the generator."""
-        self.g_optimizer.step(self.share.mean(gradients), rates.generator_lr, rates.momentum)
+        means = self.share.mean(gradients, self.g_optimizer.parameters.values())
+        self.g_optimizer.step(means, rates.generator_lr, rates.momentum)
 
     def _judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
         with self.share.as_whole(), self._precision():

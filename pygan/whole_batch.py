@@ -200,8 +200,9 @@ class _BatchNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, variance = ctx.saved_tensors
+        grad = grad if grad.stride() == x.stride() else torch.empty_like(x).copy_(grad)
         grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
-            grad.contiguous(), x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+            grad, x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
         )
         # Gradients are of a mean over the rows of one process: each counts as many times as it has rows.
         mine = x.numel() / x.shape[1]

@@ -282,6 +282,19 @@ def test_shares_make_up_the_batch(total, count):
             assert [number for _, piece in found for number in piece] == mine[first:].tolist()
 
 
+def test_mean_gradients_have_the_order_of_the_parameters_in_memory():
+    share = shares(10, 4)[0]
+    share._ranks.data, share._ranks.reduce = None, lambda tensor, group: None
+    weight, gradient = torch.empty(4, 2, 3, 5), torch.rand(4, 2, 3, 5)
+    other = torch.empty(5, 4, 3, 2).permute(1, 3, 2, 0)
+    for parameter in (weight, weight.to(memory_format=torch.channels_last), other):
+        for given in (gradient, gradient.to(memory_format=torch.channels_last)):
+            (bias, mean) = share.mean([torch.ones(()), given], [torch.zeros(()), parameter])
+            assert float(bias) == pytest.approx(0.3)
+            assert torch.equal(mean, gradient * 0.3)
+            assert mean.stride() == parameter.stride()
+
+
 DRAWS = {
     "rand": lambda x: torch.rand(len(x), 3),
     "rand of a size": lambda x: torch.rand((len(x), 3)),
@@ -375,7 +388,7 @@ def test_one_process_does_nothing():
     assert type(share) is Share
     assert share.is_whole
     assert share.of(x) is x
-    assert share.mean([x])[0] is x
+    assert share.mean([x], [x])[0] is x
     assert share.pieces(0, x)[0][1][0] is x
     assert join(CPU) is ALONE
     assert ALONE.agree(lambda: (True, False))() == (True, False)

@@ -215,7 +215,7 @@ class _Layers:
 
     def update(self, gradients: Sequence[Tensor], lr: float | Tensor, momentum: float | Tensor) -> None:
         """One step of the optimiser; the gradients are of this process's share of the batch."""
-        self._optimizer.step(self._share.mean(gradients), lr, momentum)
+        self._optimizer.step(self._share.mean(gradients, self._parameters), lr, momentum)
         if not self._copies_follow:
             self.refresh()
 
