@@ -1,11 +1,12 @@
 """Two processes of one thread against one process of two threads: milliseconds of an update of a DCGAN.
 
-    python benchmarks/distributed.py                 # 28x28 pixels, 32 channels, batches of 128
-    python benchmarks/distributed.py --unsynchronised   # batch norm over each process's own rows
+    python benchmarks/distributed.py                      # three sizes, of which the last is that of 64x64 pictures
+    python benchmarks/distributed.py --size 28,32,128     # pixels of a side, channels, batch; may be given again
     python benchmarks/distributed.py --quick
 
-Both are `pygan.train` as users call it, the first started by torchrun. The two take turns; a time is the median over
-all epochs of all turns, without the first and the last of a turn, which load and evaluate.
+All are `pygan.train` as users call it, and torchrun starts the two processes. They take turns. A turn is one run of a
+few epochs; a time is the mean of an epoch's updates, and the table has the median over all epochs of all turns but the
+first of each turn. What is written and evaluated between two epochs counts.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,81 +23,91 @@ import torch
 from harness import conditions
 
 import pygan
+from pygan.folder import RunFolder
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+WAYS = {  # words that start the processes, threads of each, batch norm
+    "one process, two threads": ([sys.executable], 2, "synchronised"),
+    "two processes": (TORCHRUN, 1, "synchronised"),
+    "two processes, batch norm over own rows": (TORCHRUN, 1, "local"),
+}
+SIZES = [(28, 32, 128), (64, 32, 32), (64, 64, 64)]
 
 
-def train(args: argparse.Namespace) -> None:
-    """In each process: train, and let the main one write the milliseconds of each epoch's updates."""
+def train(out: str, side: int, channels: int, batch: int, threads: int, norm: str, updates: int, epochs: int) -> None:
+    """In each process: train."""
     torch.manual_seed(0)
-    images, ends = torch.rand(args.batch * args.updates, 1, args.side, args.side), list[float]()
+    valid, test = torch.rand(200, 1, side, side).chunk(2)
     pygan.train(
-        images,
+        torch.rand(batch * updates, 1, side, side),
         "dcgan",
-        out=args.out,
-        epochs=args.epochs,
-        channels=args.channels,
-        batch_size=args.batch,
-        batch_norm="local" if args.unsynchronised else "synchronised",
-        threads=args.threads,
-        evaluate_every=args.epochs,
-        samples_every=args.epochs,
-        checkpoint_every=args.epochs,
+        out=out,
+        valid=valid,
+        test=test,
+        epochs=epochs,
+        channels=channels,
+        batch_size=batch,
+        batch_norm=norm,
+        threads=threads,
+        evaluate_every=epochs,
+        samples_every=epochs,
+        checkpoint_every=epochs,
+        checkpoint_seconds=1e6,
         evaluation_samples=100,
         progress=False,
         report=False,
-        on_epoch=lambda run: ends.append(time.perf_counter()),
     )
-    if ends:
-        per_update = [1e3 * (end - start) / args.updates for start, end in pairwise(ends[:-1])]
-        args.out.with_suffix(".json").write_text(json.dumps(per_update))
 
 
-def turn(processes: int, words: list[str]) -> list[float]:
+def turn(way: str, size: Sequence[int], updates: int, epochs: int) -> list[float]:
     """Milliseconds of an update, one number an epoch."""
-    start = TORCHRUN if processes == 2 else [sys.executable]
+    start, threads, norm = WAYS[way]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "run")
-        threads = str(2 // processes)
-        command = [*start, __file__, *words, "--out", str(out), "--threads", threads]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        return json.loads(out.with_suffix(".json").read_text())
+        words = json.dumps([str(out), *size, threads, norm, updates, epochs])
+        subprocess.run([*start, __file__, "--train", words], check=True, stdout=subprocess.DEVNULL)
+        ends = [entry["seconds"] for entry in RunFolder(out).read_log()]
+    return [1e3 * (end - begin) / updates for begin, end in pairwise(ends)]
+
+
+def compare(size: Sequence[int], rounds: int, updates: int, epochs: int) -> None:
+    """Print the rows of one size."""
+    times: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(rounds):
+        for way, of in times.items():
+            of += turn(way, size, updates, epochs)
+    alone, *_ = medians = [statistics.median(of) for of in times.values()]
+    side, channels, batch = size
+    for way, median in zip(times, medians, strict=True):
+        least, speed = min(times[way]), alone / median
+        print(f"| {side}x{side}, {channels}, {batch} | {way} | {median:.1f} | {least:.1f} | {speed:.2f} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--side", type=int, default=28)
-    parser.add_argument("--channels", type=int, default=32)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--updates", type=int, default=3, help="in an epoch")
-    parser.add_argument("--epochs", type=int, default=6, help="in a turn")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--unsynchronised", action="store_true", help="batch norm over each process's own rows")
+    parser.add_argument("--size", type=_size, action="append", help="pixels of a side, channels, batch: 28,32,128")
+    parser.add_argument("--updates", type=int, default=6, help="in an epoch")
+    parser.add_argument("--epochs", type=int, default=4, help="in a turn")
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="a tiny net, one round")
-    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--train", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.train is not None:
+        train(*args.train)
+        return
     if args.quick:
-        args.side, args.channels, args.batch, args.epochs, args.rounds = 8, 4, 16, 4, 1
-    if args.out is not None:
-        train(args)
-    else:
-        compare(args, sys.argv[1:])
-
-
-def compare(args: argparse.Namespace, words: list[str]) -> None:
-    """Print the table; `words` are the command's."""
-    for name, value in {**conditions(), **{k: v for k, v in vars(args).items() if v is not None}}.items():
+        args.size, args.epochs, args.rounds = [(8, 4, 16)], 3, 1
+    given = {name: getattr(args, name) for name in ("updates", "epochs", "rounds")}
+    for name, value in {**conditions(), **given}.items():
         print(f"{name}: {value}")
-    times: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(args.rounds):
-        for processes, of in times.items():
-            of += turn(processes, words)
-    medians = {processes: statistics.median(of) for processes, of in times.items()}
-    print("\n| | ms, median | least | speed |\n|---|---|---|---|")
-    for processes, name in ((1, "one process, two threads"), (2, "two processes, one thread each")):
-        speed = medians[1] / medians[processes]
-        print(f"| {name} | {medians[processes]:.1f} | {min(times[processes]):.1f} | {speed:.2f} |")
+    print("\n| pixels, channels, batch | | ms, median | least | speed |\n|---|---|---|---|---|")
+    for size in args.size or SIZES:
+        compare(size, args.rounds, args.updates, args.epochs)
+
+
+def _size(text: str) -> tuple[int, ...]:
+    side, channels, batch = map(int, text.split(","))
+    return side, channels, batch
 
 
 if __name__ == "__main__":

@@ -75,6 +75,6 @@ def refuse_many_processes(what: str) -> None:
     count = os.environ.get("WORLD_SIZE", "1")
     if count.isdecimal() and int(count) > 1:
         raise RuntimeError(
-            f"{what}: only pygan.train uses several processes, but this is one of WORLD_SIZE={count}, as torchrun "
-            "starts them. Each would do the same. Start it without torchrun, or unset WORLD_SIZE"
+            f"{what}: only pygan.train and pygan.table1 use several processes, but this is one of WORLD_SIZE={count}, "
+            "as torchrun starts them. Each would do the same. Start it without torchrun, or unset WORLD_SIZE"
         )

@@ -15,18 +15,29 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 
 from pygan.whole_batch import AsWholeBatch
 
-__all__ = ["ALONE", "MainFailedError", "ProcessLostError", "Ranks", "Share", "is_main", "join", "may_speak", "quiet"]
+__all__ = [
+    "ALONE",
+    "MainFailedError",
+    "ProcessLostError",
+    "Ranks",
+    "Share",
+    "apart",
+    "is_main",
+    "is_one_of_several",
+    "join",
+    "may_speak",
+    "quiet",
+]
 
 _PATIENCE = timedelta(days=7)  # others wait while the main process evaluates; a process that ends is noticed at once
 _ENVIRONMENT = ("RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -64,8 +75,11 @@ class Ranks:
         """Return this process's share of each batch; `synchronised` is about batch norm, see `Share`."""
         return Share(batch_size)
 
-    def agree(self, *flags: bool) -> Sequence[bool]:
-        """Return, for each flag, whether any process has it set."""
+    def agree(self, flags: Callable[[], Sequence[bool]]) -> Callable[[], Sequence[bool]]:
+        """Begin to compare what `flags` returns, and return a function that says which flags any process has set.
+
+        Several processes call `flags` at once, and exchange its answers in the background until they are asked for.
+        """
         return flags
 
     def from_main(self, make: Callable[[], T]) -> T:
@@ -86,8 +100,15 @@ class Ranks:
         """Return the main process's tensors, on the CPU; what the others pass is ignored."""
         return tensors
 
-    def refuse_differences(self, settings: Mapping[str, Any]) -> None:
-        """Raise ValueError, in every process, if the settings (values that JSON has) are not the same in all."""
+    def collect(self, value: T) -> list[T]:
+        """Return the values of all processes, by rank, in every process; they are values that JSON has."""
+        return [value]
+
+    def refuse_differences(self, what: str, settings: Mapping[str, Any]) -> None:
+        """Raise ValueError, in every process, if the settings of `what` are not the same in all.
+
+        They are values that JSON has.
+        """
 
 
 ALONE = Ranks()
@@ -100,10 +121,11 @@ class Share:
         first: the first of these rows.
         size: their number.
         total: number of rows of the whole batch.
+        sizes: number of rows of each process.
     """
 
     def __init__(self, total: int) -> None:
-        self.first, self.size, self.total = 0, total, total
+        self.first, self.size, self.total, self.sizes = 0, total, total, [total]
 
     @property
     def is_whole(self) -> bool:
@@ -148,9 +170,10 @@ class _Group(Ranks):
 
     def __init__(self, device: torch.device) -> None:
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
-        with _reporting_losses():  # after a restart by torchrun, only its first group finds the others
+        with _reporting_losses(), _background_threads():
+            # After a restart by torchrun, only its first group finds the others.
             self.control = dist.group.WORLD if _initialised else dist.new_group(backend="gloo", timeout=_PATIENCE)
-        self.refuse_differences({"device": device.type})
+        self.refuse_differences("train", {"device": device.type})
         with _reporting_losses():
             self.data = dist.new_group(backend="nccl") if device.type == "cuda" else self.control
 
@@ -164,10 +187,17 @@ class _Group(Ranks):
     def share(self, batch_size: int, synchronised: bool = True) -> Share:
         return _Rows(self, batch_size, synchronised)
 
-    def agree(self, *flags: bool) -> Sequence[bool]:
-        together = torch.tensor(flags, dtype=torch.uint8)
-        self.reduce(together, self.control, dist.ReduceOp.MAX)
-        return together.bool().tolist()
+    def agree(self, flags: Callable[[], Sequence[bool]]) -> Callable[[], Sequence[bool]]:
+        together = torch.tensor(flags(), dtype=torch.uint8)
+        with _reporting_losses():
+            exchange = dist.all_reduce(together, dist.ReduceOp.MAX, group=self.control, async_op=True)
+
+        def agreed() -> Sequence[bool]:
+            with _reporting_losses():
+                exchange.wait()
+            return together.bool().tolist()
+
+        return agreed
 
     def from_main(self, make: Callable[[], T]) -> T:
         if not self.is_main:
@@ -189,14 +219,15 @@ class _Group(Ranks):
         return made[0] if made else make()
 
     def spread(self, tensors: Iterable[Tensor]) -> None:
-        for tensor in tensors:
-            if tensor.numel():
-                here = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-                with _reporting_losses():
-                    dist.broadcast(here.view(-1).view(torch.uint8), src=0, group=self.control)
-                if not self.is_main:
-                    with torch.no_grad():
-                        tensor.copy_(here)
+        given = [tensor.detach() for tensor in tensors if tensor.numel()]
+        if not given:
+            return
+        together = torch.cat([tensor.cpu().contiguous().view(-1).view(torch.uint8) for tensor in given])
+        with _reporting_losses():
+            dist.broadcast(together, src=0, group=self.control)
+        if not self.is_main:
+            for tensor, part in zip(given, together.split([tensor.nbytes for tensor in given]), strict=True):
+                tensor.copy_(part.clone().view(tensor.dtype).view(tensor.shape))  # a part may not be aligned
 
     def spread_new(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         kinds = {name: (str(t.dtype).removeprefix("torch."), list(t.shape)) for name, t in tensors.items()}
@@ -206,20 +237,23 @@ class _Group(Ranks):
         self.spread(tensors.values())
         return tensors
 
-    def refuse_differences(self, settings: Mapping[str, Any]) -> None:
-        main, *others = [json.loads(text) for text in self._gather(json.dumps(settings).encode())]
+    def collect(self, value: T) -> list[T]:
+        return [json.loads(text) for text in self._gather(json.dumps(value).encode())]
+
+    def refuse_differences(self, what: str, settings: Mapping[str, Any]) -> None:
+        main, *others = self.collect(settings)
         for rank, other in enumerate(others, 1):
-            for name in main | other:
+            for name in {**main, **other}:
                 if main.get(name) != other.get(name):
                     raise ValueError(
-                        f"train: {name} must be the same in all processes, but it is {main.get(name)!r} in rank 0 and "
+                        f"{what}: {name} must be the same in all processes, but it is {main.get(name)!r} in rank 0 and "
                         f"{other.get(name)!r} in rank {rank}"
                     )
 
-    def reduce(self, tensor: Tensor, group: Any, operation: Any = dist.ReduceOp.SUM) -> None:
+    def reduce(self, tensor: Tensor, group: Any) -> None:
         """Sum a tensor over all processes, in place."""
         with _reporting_losses():
-            dist.all_reduce(tensor, operation, group=group)
+            dist.all_reduce(tensor, group=group)
 
     def gather(self, tensor: Tensor, group: Any) -> Tensor:
         """Return the tensors of all processes, [count, ...]."""
@@ -265,8 +299,8 @@ class _Rows(Share):
             raise ValueError(f"train: batch_size must be at least the number of processes, {ranks.count}, got {total}")
         least, more = divmod(total, ranks.count)
         self._ranks, self.total = ranks, total
-        self.first = ranks.rank * least + min(ranks.rank, more)
-        self.size = least + (ranks.rank < more)
+        self.sizes = [least + (rank < more) for rank in range(ranks.count)]
+        self.first, self.size = sum(self.sizes[: ranks.rank]), self.sizes[ranks.rank]
         self._whole_batch = AsWholeBatch(self, ranks if synchronised else None)
 
     @property
@@ -305,6 +339,19 @@ _initialised = False  # whether torch's process group is ours
 _joined: tuple[Any, str, _Group] | None = None  # the process group of torch, the kind of device, ours
 
 
+_apart = ContextVar("_apart", default=False)
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Inside, `join` returns this process alone: each of several processes trains runs of its own."""
+    token = _apart.set(True)
+    try:
+        yield
+    finally:
+        _apart.reset(token)
+
+
 def join(device: torch.device) -> Ranks:
     """Return the processes of which this is one: those of torch's default process group, or of torchrun.
 
@@ -315,7 +362,7 @@ def join(device: torch.device) -> Ranks:
         ValueError: the processes are not all on the same kind of device.
     """
     global _joined, _initialised
-    if not dist.is_available():
+    if _apart.get() or not dist.is_available():
         return ALONE
     if not dist.is_initialized():
         if _world_size() == 1:
@@ -340,9 +387,37 @@ def join(device: torch.device) -> Ranks:
 
 def _initialise() -> None:
     """Initialise torch's process group; what processes left in the store before torchrun restarted them is not read."""
+    from torch.distributed.distributed_c10d import PrefixStore  # a torch without distributed has neither
+    from torch.distributed.rendezvous import rendezvous
+
     store, rank, count = next(rendezvous("env://"))
     again = PrefixStore(f"pygan/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-    dist.init_process_group("gloo", store=again, rank=rank, world_size=count, timeout=_PATIENCE)
+    with _background_threads():
+        dist.init_process_group("gloo", store=again, rank=rank, world_size=count, timeout=_PATIENCE)
+
+
+@contextmanager
+def _background_threads() -> Iterator[None]:
+    """Let the threads that are started inside never interrupt others that run, on Linux (SCHED_BATCH).
+
+    While one thread of gloo sends, the one that receives polls in a loop for the lock that the first one holds. On a
+    CPU without idle cores it takes the sender's place, and both get nothing done until the next tick, up to 4 ms later.
+    """
+    ours = hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER
+    if ours:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        yield
+    finally:
+        if ours:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def is_one_of_several() -> bool:
+    """Return whether torchrun or torch's default process group has other processes besides this one."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_world_size() > 1
+    return _world_size() > 1
 
 
 def is_main() -> bool:

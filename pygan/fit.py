@@ -14,7 +14,7 @@ from pygan import health
 from pygan._session import CpuRandomness, Interrupt, forked_randomness
 from pygan.boards import Board
 from pygan.checkpoint import Part, plain_state, state_of, take_over
-from pygan.distributed import ALONE, Ranks
+from pygan.distributed import ALONE, Ranks, is_one_of_several
 from pygan.folder import RunFolder, check_tables
 from pygan.progress import Progress
 
@@ -155,9 +155,15 @@ class Fit:
         """
         per_epoch = self.cadence.updates_per_epoch
         started, saved, waits = time.monotonic() - self.seconds, time.monotonic(), False
-        interrupted = Interrupt(patient=self.ranks.count > 1)
+        interrupted = Interrupt(patient=is_one_of_several())
         with Progress(self.cadence.epochs * per_epoch, self.update, show) as progress, interrupted as interrupt:
+
+            def flags() -> tuple[bool, bool, bool]:
+                late = time.monotonic() - saved > self.cadence.checkpoint_seconds
+                return interrupt.asked, late, progress.waits
+
             while not self.finished:
+                agreed = self.ranks.agree(flags)
                 self.learner.update(self.update)
                 self.update += 1
                 self.seconds = time.monotonic() - started
@@ -173,8 +179,7 @@ class Fit:
                         progress.report(*self._line(self.history[-1]))
                     if self.cadence.keep_every and epoch % self.cadence.keep_every == 0:
                         self.save(f"{epoch:04}")
-                late = time.monotonic() - saved > self.cadence.checkpoint_seconds
-                asked, late, waits = self.ranks.agree(interrupt.asked, late, progress.waits)
+                asked, late, waits = agreed()
                 due = within == 0 and (epoch % self.cadence.checkpoint_every == 0 or self.finished)
                 if due or asked or late:
                     self.save("last")

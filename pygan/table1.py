@@ -22,9 +22,9 @@ from torch import Tensor
 import pygan.data
 from pygan._files import replace_file
 from pygan._session import find_device
-from pygan._threads import refuse_many_processes
 from pygan.data import as_float
 from pygan.data.tfd import FOLDS
+from pygan.distributed import Ranks, apart, join
 from pygan.evaluate import ParzenEstimate, ParzenWindow
 from pygan.evaluate.references import CAVEAT, centroids, training_samples
 from pygan.folder import RunFolder
@@ -177,15 +177,18 @@ def table1(
     Called again with the same `out`, it goes on where it was interrupted, and does nothing twice. If nothing can be
     measured, nothing is written.
 
+    Several processes, as torchrun starts them, share out the runs: each trains whole runs by itself. The main process
+    writes the table, and all of them return it.
+
     Args:
         out: folder of the runs, and of table1.md and table1.json. A short version has a folder of its own inside, and
             so has a table of `runs`, called "given".
         data: "mnist", "tfd". TFD, which needs a user's file, is trained in its two phases.
         recipes: for MNIST.
         seeds: a run for each.
-        budget: minutes for all trainings together, in equal shares; the time that earlier calls have trained counts. A
-            run of which one epoch would take longer than its share is left out, and so are the k-means centroids.
-            None: the recipes' own length.
+        budget: minutes for all trainings of a process together, in equal shares; the time that earlier calls have
+            trained counts. A run of which one epoch would take longer than its share is left out, and so are the
+            k-means centroids. None: the recipes' own length.
         runs: run folders on MNIST or TFD (on TFD of the second phase). If there are any, nothing is trained.
         device: "auto" or any torch device.
         root: the folder of data sets; see `pygan.data.load`.
@@ -194,10 +197,9 @@ def table1(
 
     Raises:
         ValueError: other data, a run on other data or one that is not finished, anything that is given twice, a budget
-            for runs, and what `pygan.train` raises.
-        RuntimeError: torchrun has started several processes: let each train seeds of its own (docs/distributed.md).
+            for runs, several processes that are called differently, and what `pygan.train` raises.
+        RuntimeError: as `pygan.train`.
     """
-    refuse_many_processes("table1")
     for name in data:
         if name not in _DATA:
             raise ValueError(f"table1: data must be of {', '.join(map(repr, _DATA))}, got {name!r}")
@@ -211,14 +213,21 @@ def table1(
         raise ValueError("table1: budget is for trainings, and with runs nothing is trained; give one of the two")
     inside = "given" if runs else "" if budget is None else f"{budget:g}min"
     folder = Path(out).expanduser() / inside
-    work = _Work(folder, find_device(device), root, progress, budget, settings)
-    scores = _of_runs(work, runs) if runs else _of_trainings(work, data, recipes, seeds)
-    for name in dict.fromkeys(of for _, of in scores) if runs else data:
-        if name not in work.missing:
-            scores |= {(model, name): [score] for model, score in work.references(name).items()}
+    device = find_device(device)
+    ranks = join(device)
+    wanted = {"data": list(data), "recipes": list(recipes), "seeds": list(seeds), "runs": [str(path) for path in runs]}
+    ranks.refuse_differences("table1", {"out": str(out), "budget": budget, **wanted})
+    work = _Work(folder, ranks.own(device), root, progress and ranks.is_main, budget, settings)
+    scores = _of_runs(work, ranks, runs) if runs else _of_trainings(work, ranks, data, recipes, seeds)
+    missing = {name: why for each in reversed(ranks.collect(work.missing)) for name, why in each.items()}
+    work.missing = {name: missing[name] for name in data if name in missing}
+    names = list(dict.fromkeys(of for _, of in scores)) if runs else [name for name in data if name not in missing]
+    references = ranks.from_main(lambda: {name: work.references(name) for name in names})
+    for name, of in references.items():
+        scores |= {(model, name): [Score(**score)] for model, score in of.items()}
     rows = tuple(Row(model, name, tuple(each)) for (model, name), each in scores.items())
     table = Table(rows, work.missing, budget)
-    if rows:
+    if rows and ranks.is_main:
         work.keep("table1.md", table.markdown())
         work.keep("table1.json", table.json())
     return table
@@ -233,27 +242,44 @@ def _refuse_twice(what: str, given: Sequence[Any]) -> None:
 _Scores = dict[tuple[str, str], list["Score"]]  # of each model and data set, one for each seed
 
 
-def _of_runs(work: "_Work", runs: Sequence[str | Path]) -> _Scores:
+def _of_runs(work: "_Work", ranks: Ranks, paths: Sequence[str | Path]) -> _Scores:
     """Judge finished runs."""
-    scores: _Scores = {}
-    for path in runs:
+    runs: list[tuple[Run, str, list[str | Path]]] = []
+    for path in paths:
         run = load(path)
         name = run.data.get("sources", {}).get("data")
         if name not in _DATA:
             raise ValueError(f"table1: runs must be on {' or '.join(map(repr, _DATA))}, got {path} on {name!r}")
-        scores.setdefault((_model(run.recipe.name), name), []).append(work.score(run, name, [path]))
+        runs.append((run, name, [path]))
+    mine = [work.score(*one) for one in runs[ranks.rank :: ranks.count]]
+    scores: _Scores = {}
+    for (run, name, _), score in zip(runs, _of_all(ranks, mine, len(runs)), strict=True):
+        assert score is not None
+        scores.setdefault((_model(run.recipe.name), name), []).append(score)
     return scores
 
 
-def _of_trainings(work: "_Work", data: Sequence[str], recipes: Sequence[str], seeds: Sequence[int]) -> _Scores:
+def _of_trainings(
+    work: "_Work", ranks: Ranks, data: Sequence[str], recipes: Sequence[str], seeds: Sequence[int]
+) -> _Scores:
     """Train and judge."""
-    scores: _Scores = {}
     of = {"mnist": recipes, "tfd": ["tfd2014"]}
     wanted = [(name, recipe, seed) for name in data for recipe in of[name] for seed in seeds]
-    for done, (name, recipe, seed) in enumerate(wanted):
-        score = work.train(name, recipe, seed, len(wanted) - done)
+    mine = wanted[ranks.rank :: ranks.count]
+    with apart():
+        trained = [work.train(*one, len(mine) - done) for done, one in enumerate(mine)]
+    scores: _Scores = {}
+    for (name, recipe, _), score in zip(wanted, _of_all(ranks, trained, len(wanted)), strict=True):
         if score is not None:
             scores.setdefault((_model(recipe), name), []).append(score)
+    return scores
+
+
+def _of_all(ranks: Ranks, mine: Sequence[Score | None], n: int) -> list[Score | None]:
+    """The scores of n runs, of which each process has judged every `count`-th, in the order of the runs."""
+    scores: list[Score | None] = [None] * n
+    for rank, part in enumerate(ranks.collect([None if score is None else asdict(score) for score in mine])):
+        scores[rank :: ranks.count] = [None if score is None else Score(**score) for score in part]
     return scores
 
 
@@ -323,8 +349,8 @@ class _Work:
         with Task(f"table1: {_DATA[data]}, {run.recipe.name}, seed {run.seed}", show=self.progress):
             return self._judge(run.sample(run.recipe.evaluation_samples, seed=run.seed), data, about)
 
-    def references(self, data: str) -> dict[str, Score]:
-        """What training images score in place of samples and, in a full version, k-means centroids."""
+    def references(self, data: str) -> dict[str, dict[str, Any]]:
+        """The `Score` of training images in place of samples and, in a full version, of k-means centroids."""
         rows: dict[str, Callable[[Tensor], Tensor]] = {"training images in place of samples": training_samples}
         if self.left is None:
             rows["k-means centroids of them"] = centroids
@@ -335,7 +361,7 @@ class _Work:
                 with Task(f"table1: {_DATA[data]}, {name}", show=self.progress):
                     images = as_float(pygan.data.load(data, root=self.root).train.images)
                     self.keep(kept.name, json.dumps(asdict(self._judge(make(images), data))))
-            scores[name] = Score(**json.loads(kept.read_text()))
+            scores[name] = json.loads(kept.read_text())
         return scores
 
     def keep(self, name: str, text: str) -> None:

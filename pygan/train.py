@@ -149,7 +149,8 @@ def train(
         threads = choose_threads(threads, begun, fits_one_core(used, splits, classes, players))
         described = fingerprint.describe(splits, **sources) | {"classes": classes}
         config = make_config(seed, threads, used, described, players)
-        ranks.refuse_differences({"seed": seed, **config["players"], **config["recipe"], **described["checksums"]})
+        same = {"seed": seed, **config["players"], **config["recipe"], **described["checksums"]}
+        ranks.refuse_differences("train", same)
         if before is not None:
             refuse_changes(folder.path, before, config)
         with own_threads(threads), own_randomness(seed, device, used.deterministic):

@@ -156,7 +156,7 @@ def _batch_norm(
 ) -> Tensor:
     if not training or mode.ranks is None:
         return func(x, running_mean, running_var, weight, bias, training, momentum, eps)
-    mean, variance = _statistics(x.detach(), mode.ranks)
+    mean, variance = _statistics(x.detach(), mode.share, mode.ranks)
     count = x.numel() / x.shape[1] * mode.share.total / mode.share.size
     with torch.no_grad():
         if running_mean is not None:
@@ -166,16 +166,14 @@ def _batch_norm(
     return _BatchNorm.apply(x, weight, bias, mean, variance, count, eps, mode.ranks)
 
 
-def _statistics(x: Tensor, ranks: "_Group") -> tuple[Tensor, Tensor]:
+def _statistics(x: Tensor, share: "Share", ranks: "_Group") -> tuple[Tensor, Tensor]:
     """Mean and biased variance of each channel over the rows of all processes."""
     x = x if x.dtype == torch.float64 else x.float()
-    mean, variance = torch.batch_norm_update_stats(x, None, None, 0.0)
-    n = mean.new_full((1,), x.numel() / x.shape[1])
-    parts = ranks.gather(torch.cat([mean, variance, n]), ranks.data)
-    counts, count = parts[:, -1:], parts[:, -1].sum()
-    means, variances = parts[:, :-1].chunk(2, dim=1)
-    mean = (counts * means).sum(0) / count
-    variance = (counts * (variances + (means - mean).square())).sum(0) / count
+    parts = ranks.gather(torch.cat(torch.batch_norm_update_stats(x, None, None, 0.0)), ranks.data)
+    means, variances = parts.chunk(2, dim=1)
+    weights = parts.new_tensor(share.sizes).unsqueeze(1) / share.total
+    mean = (weights * means).sum(0)
+    variance = (weights * (variances + (means - mean).square())).sum(0)
     return mean, variance
 
 

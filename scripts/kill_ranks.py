@@ -47,6 +47,7 @@ def process(rank: int, store: str, out: str) -> None:
     """One of the processes; exit code 3 if it was told that another one has ended."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=COUNT)
+    Path(f"{store}.has{rank}").touch()
     try:
         pygan.train(images(), out=out, **SETTINGS)
     except ProcessLostError as error:
@@ -55,12 +56,15 @@ def process(rank: int, store: str, out: str) -> None:
 
 
 def start(folder: Path, out: Path) -> list[torch.multiprocessing.Process]:
-    """Start the processes of a run."""
+    """Start the processes of a run; return when they have found each other, which is not ours to test."""
     store = tempfile.mktemp(dir=folder)
     context = torch.multiprocessing.get_context("forkserver")
     started = [context.Process(target=process, args=(rank, store, str(out))) for rank in range(COUNT)]
     for one in started:
         one.start()
+    while not all(Path(f"{store}.has{rank}").exists() for rank in range(COUNT)):
+        assert all(one.exitcode is None for one in started), "a process has ended before the run"
+        time.sleep(0.01)
     return started
 
 

@@ -1,10 +1,12 @@
 """Runs for the tests of several processes: what each process does, and how processes are started."""
 
 import json
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import tiny
 import torch
@@ -12,7 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import pygan
-from pygan.distributed import join
+from pygan.data import NAMED, Batch, Source
+from pygan.distributed import apart, join
 from pygan.health import HealthWarning
 
 SHORT: dict[str, Any] = {"progress": False, "evaluation_samples": 50, "evaluate_every": 100, "samples_every": 100}
@@ -93,6 +96,8 @@ def everything(folder: Path, runs: Sequence[tuple[str, int]]) -> None:
         refusals(folder)
         followed(folder / "followed")
         counted(folder)
+    if count in (1, 2):
+        tabulated(folder)
 
 
 def refusals(folder: Path) -> None:
@@ -157,8 +162,48 @@ def counted(folder: Path) -> None:
             "updates": run.history[-1]["update"],
             "parameters": {role: sum(p.numel() for p in player.parameters()) for role, player in players.items()},
             "channels": {role: sum(norm.num_features for norm in of) for role, of in norms.items()},
-            "norms": {role: len(of) for role, of in norms.items()},
         }
         out.with_suffix(f".{dist.get_rank()}.json").write_text(json.dumps(seen))
     for undo in restore:
         undo()
+
+
+def tabulated(folder: Path) -> None:
+    """Make Table 1 of a tiny "mnist", with three seeds, and again of the finished runs; note what a process returns."""
+    ranks, out = join(torch.device("cpu")), folder / "table1"
+    pixels = torch.randint(256, (80, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    source = Source("mnist", Batch(pixels[:40]), "made up", Batch(pixels[40:60]), Batch(pixels[60:]))
+    common: dict[str, Any] = {
+        "progress": False,
+        "generator_hidden": (8, 8),
+        "discriminator_hidden": (6, 6),
+        "pieces": 2,
+    }
+    common |= {"epochs": 2, "batch_size": 10, "evaluation_samples": 50, "threads": 1, "report": False}
+    seeds = []
+
+    def train(*args: Any, seed: int, **keywords: Any) -> pygan.Run:
+        seeds.append(seed)
+        return pygan.train(*args, seed=seed, **keywords)
+
+    def begin() -> None:
+        with apart():
+            pygan.train("mnist", "code2014", out / "mnist-code2014-seed1", seed=1, **{**common, "epochs": 1})
+
+    with (
+        warnings.catch_warnings(),
+        patch.dict(NAMED, mnist=lambda root: source),
+        patch.object(sys.modules["pygan.table1"], "train", train),
+    ):
+        warnings.simplefilter("ignore", HealthWarning)
+        if ranks.count > 1:
+            ranks.from_main(begin)
+        trained = pygan.table1(out, ["mnist"], seeds=(0, 1, 2), **common)
+        given = pygan.table1(out, runs=sorted(out.glob("mnist-*")), progress=False)
+        told = ""
+        try:
+            pygan.table1(out, ["mnist"], seeds=(ranks.rank,), **common)
+        except ValueError as error:
+            told = str(error)
+    seen = {"seeds": seeds, "trained": json.loads(trained.json()), "given": json.loads(given.json()), "told": told}
+    (folder / f"table1-{ranks.rank}.json").write_text(json.dumps(seen))

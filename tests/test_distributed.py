@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -98,9 +101,9 @@ def test_the_bytes_that_processes_exchange(trained, name):
     gradients = 4 * (k * size["D"] + size["G"])
     forward = backward = 0
     if name == "dcgan":
-        channels, norms = seen["channels"], seen["norms"]
-        forward = 4 * (3 * (2 * channels["D"] + norms["D"]) + 2 * (2 * channels["G"] + norms["G"]))
-        backward = 4 * 2 * (3 * channels["D"] + channels["G"])
+        channels = seen["channels"]
+        forward = 8 * (3 * channels["D"] + 2 * channels["G"])
+        backward = 8 * (3 * channels["D"] + channels["G"])
         assert channels["D"] > 0
     assert updates > 0
     assert given["all_reduce torch.float32"] == updates * (gradients + backward)
@@ -109,7 +112,26 @@ def test_the_bytes_that_processes_exchange(trained, name):
     assert given["all_reduce torch.float64"] == updates * 4 * 8
 
 
-SCRIPT = """
+def test_table_1_of_several_processes_is_that_of_one(trained):
+    alone, main, other = (json.loads((trained / name).read_text()) for name in ("1/table1-0.json", *TABLES))
+    assert (alone.pop("seeds"), main.pop("seeds"), other.pop("seeds")) == ([0, 1, 2, 0], [0, 2], [1])
+    assert main == other
+    same = "table1: seeds must be the same in all processes, but it is"
+    assert (alone.pop("told"), main.pop("told")) == ("", f"{same} [0] in rank 0 and [1] in rank 1")
+    for name in ("trained", "given"):
+        for table in (alone[name], main[name]):
+            for run in (score["run"] for row in table["rows"] for score in row["scores"] if score["run"]):
+                del run["path"], run["seconds"]
+        assert alone[name] == main[name]
+        assert len(main[name]["rows"][0]["scores"]) == 3
+    ours = (trained / count / "table1" / "mnist-code2014-seed1" / "generator.safetensors" for count in ("1", "2"))
+    assert len({path.read_bytes() for path in ours}) == 1
+    assert json.loads((trained / "2" / "table1" / "table1.json").read_text())["rows"]
+    assert (trained / "2" / "table1" / "given" / "table1.md").exists()
+
+
+TABLES = ("2/table1-0.json", "2/table1-1.json")
+KILLED = """
 import os, signal, sys
 from pygan.cli import main
 from pygan.train import _Play
@@ -118,19 +140,36 @@ restarts, update = int(os.environ["TORCHELASTIC_RESTART_COUNT"]), _Play.update
 
 def dying(self, number):
     update(self, number)
-    if (restarts, os.environ["RANK"], number) == (0, "1", 7):
+    if os.environ["RANK"] == "1" and (restarts, number) in ((0, 7), (1, 12)):
         os.kill(os.getpid(), signal.SIGKILL)
 
 _Play.update = dying
 sys.exit(main(sys.argv[1:]))
 """
+INTERRUPTED = """
+import os, pathlib, signal, sys, time
+from pygan.cli import main
+from pygan.train import _Play
+
+update = _Play.update
+
+def waiting(self, number):
+    update(self, number)
+    if number == 7:
+        pathlib.Path(sys.argv[0] + os.environ["RANK"]).touch()
+        while not signal.getsignal(signal.SIGINT).__self__.asked:
+            time.sleep(0.01)
+
+_Play.update = waiting
+sys.exit(main(sys.argv[1:]))
+"""
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def test_torchrun_restarts_a_run_whose_processes_are_killed(tmp_path):
-    images, out, script = tmp_path / "images.npy", tmp_path / "run", tmp_path / "script.py"
-    numpy.save(images, ranks.PICTURES.numpy())
-    script.write_text(SCRIPT)
+def command(folder: Path, out: str, *more: str) -> list[str]:
+    """The words of a training of 20 updates."""
     settings = {
+        "out": folder / out,
         "epochs": 4,
         "recipe": "code2014",
         "generator-hidden": "16,16",
@@ -138,19 +177,82 @@ def test_torchrun_restarts_a_run_whose_processes_are_killed(tmp_path):
         "evaluation-samples": 50,
         "checkpoint-every": 1,
     }
-    options = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    words = ["train", str(images), "--out", str(out), "--resume", *options]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
-    torchrun += ["--standalone", "--monitor-interval", "0.1"]
+    numpy.save(folder / "images.npy", ranks.PICTURES.numpy())
+    return ["train", str(folder / "images.npy"), *(f"--{name}={value}" for name, value in settings.items()), *more]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """That training in one process."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert main(command(folder, "run", "--quiet")) == 0
+    return folder / "run"
+
+
+def start(folder: Path, script: str, *options: str) -> subprocess.Popen:
+    """Start that training in two processes by torchrun."""
+    (folder / "script.py").write_text(script)
+    words = [
+        *TORCHRUN,
+        "--monitor-interval=0.1",
+        *options,
+        str(folder / "script.py"),
+        *command(folder, "run", "--resume"),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*torchrun, str(script), *words], capture_output=True, text=True, env=environment)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(words, text=True, env=environment, start_new_session=True, **pipes)
+
+
+def test_torchrun_restarts_a_run_whose_processes_are_killed_twice(tmp_path, undisturbed):
+    torchrun = start(tmp_path, KILLED, "--max-restarts=2")
+    said, errors = torchrun.communicate()
+    assert torchrun.returncode == 0, errors
+    assert said.count("nats on the test split") == 1
+    assert errors.count("another process of this run has ended") <= 2
+    assert RunFolder(tmp_path / "run").read_result()["epochs"] == 4
+    assert max(differences(undisturbed, tmp_path / "run").values()) < 1e-5
+
+
+def test_ctrl_c_ends_all_processes_with_one_message(tmp_path, undisturbed):
+    torchrun = start(tmp_path, INTERRUPTED)
+    while torchrun.poll() is None and not all((tmp_path / f"script.py{rank}").exists() for rank in range(2)):
+        time.sleep(0.05)
+    os.killpg(torchrun.pid, signal.SIGINT)  # as a terminal does
+    _, errors = torchrun.communicate()
+    assert torchrun.returncode != 0
+    (message,) = [line for line in errors.splitlines() if line.startswith(("pygan: interrupted", "pygan: error"))]
+    assert message.startswith(f"pygan: interrupted after 1.8 of 4 epochs, saved in {tmp_path / 'run'}; resume with: ")
+    assert RunFolder(tmp_path / "run").read_checkpoint("last")[1]["update"] == 9
+    assert main(command(tmp_path, "run", "--resume", "--quiet")) == 0
+    assert max(differences(undisturbed, tmp_path / "run").values()) < 1e-5
+
+
+WITHOUT = """
+import sys
+
+FEATURES = ("_c10d_init", "_rpc_init", "_dist_autograd_init")
+
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch.distributed":
+            for feature in [name for name in vars(sys.modules["torch._C"]) if name in FEATURES]:
+                delattr(sys.modules["torch._C"], feature)
+
+sys.meta_path.insert(0, Without())
+import torch
+assert not torch.distributed.is_available()
+import pygan
+from pygan.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_torch_without_distributed_trains_in_one_process(tmp_path, undisturbed):
+    words = [sys.executable, "-c", WITHOUT, *command(tmp_path, "run")]
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("nats on the test split") == 1
-    assert done.stderr.count("another process of this run has ended") <= 1
-    assert RunFolder(out).read_result()["epochs"] == 4
-    alone = tmp_path / "alone"
-    assert main([*words[:3], str(alone), *words[4:], "--quiet"]) == 0
-    assert max(differences(alone, out).values()) < 1e-5
+    assert max(differences(undisturbed, tmp_path / "run").values()) < 1e-5
 
 
 # ---- in one process -------------------------------------------------------------------------------------------------
@@ -258,6 +360,16 @@ def test_other_tensors_are_left_alone():
             assert torch.equal(torch.rand(shape), expected)
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux has this policy")
+def test_threads_of_gloo_do_not_interrupt_others():
+    policies: list[int] = []
+    with distributed._background_threads():
+        thread = threading.Thread(target=lambda: policies.append(os.sched_getscheduler(0)))
+        thread.start()
+    thread.join()
+    assert (policies, os.sched_getscheduler(0)) == ([os.SCHED_BATCH], os.SCHED_OTHER)
+
+
 def test_one_process_does_nothing():
     share, x = ALONE.share(5), torch.rand(5, 2)
     assert type(share) is Share
@@ -266,4 +378,4 @@ def test_one_process_does_nothing():
     assert share.mean([x])[0] is x
     assert share.pieces(0, x)[0][1][0] is x
     assert join(CPU) is ALONE
-    assert ALONE.agree(True, False) == (True, False)
+    assert ALONE.agree(lambda: (True, False))() == (True, False)

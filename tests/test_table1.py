@@ -205,10 +205,3 @@ def test_a_mistyped_setting_leaves_no_folder(tmp_path, mnist):
     with pytest.raises(TypeError, match="unknown setting 'typo'"):
         pygan.table1(tmp_path / "runs" / "table1", ["mnist"], typo=1)
     assert not (tmp_path / "runs").exists()
-
-
-def test_several_processes_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RuntimeError, match=r"table1: only pygan\.train uses several processes, .* WORLD_SIZE=2"):
-        pygan.table1(tmp_path / "table", ["mnist"])
-    assert list(tmp_path.iterdir()) == []
