@@ -25,7 +25,8 @@ from pygan.folder import RunFolder
 COUNT = 3
 SETTINGS = {
     "recipe": "code2014",
-    "epochs": 3000,
+    "epochs": 2000,
+    "patience": 0,  # or it would end before the last kill
     "batch_size": 20,
     "generator_hidden": (64, 64),
     "discriminator_hidden": (32, 32),
@@ -68,6 +69,13 @@ def start(folder: Path, out: Path) -> list[torch.multiprocessing.Process]:
     return started
 
 
+def wait_for_checkpoint(out: Path, process: torch.multiprocessing.Process) -> None:
+    """Wait until a run has written a checkpoint, or this process of it has ended."""
+    path, now = out / "checkpoints" / "last.safetensors", time.time()
+    while process.is_alive() and not (path.exists() and path.stat().st_mtime > now):
+        time.sleep(0.01)
+
+
 def state(run: Path) -> dict[str, Tensor]:
     """The tensors of the last checkpoint."""
     return load_file(run / "checkpoints" / "last.safetensors")
@@ -86,7 +94,9 @@ def main(kills: int) -> None:
         while True:
             run = start(folder, folder / "disturbed")
             victim, begun = draw.randrange(COUNT), time.monotonic()
-            run[victim].join(draw.uniform(0.5, 6) if done < kills else None)
+            if done % 2 and done < kills:  # every other time in the middle of training, else perhaps while it starts
+                wait_for_checkpoint(folder / "disturbed", run[victim])
+            run[victim].join(draw.uniform(0.1, 2) if done < kills else None)
             if run[victim].exitcode is not None and done >= kills:
                 break
             if run[victim].exitcode is not None:
