@@ -3,7 +3,8 @@
     python scripts/kill_ranks.py [KILLS]
 
 Each time the run is started again with resume=True. Its last checkpoint is then compared with that of a run that
-nobody disturbed, bit for bit, and with that of a run in one process.
+nobody disturbed, bit for bit. (That several processes train as one does is tested in tests/test_distributed.py, over
+some 50 updates. After the 8000 of this run, rounding alone makes a difference of .001 and more.)
 """
 
 import random
@@ -87,10 +88,9 @@ def main(kills: int) -> None:
     draw, update, done = random.Random(0), 0, 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pygan.train(images(), out=folder / "alone", **SETTINGS)
-        for one in (undisturbed := start(folder, folder / "undisturbed")):
+        for one in (run := start(folder, folder / "undisturbed")):
             one.join()
-        assert [one.exitcode for one in undisturbed] == [0] * COUNT
+        assert [one.exitcode for one in run] == [0] * COUNT
         while True:
             run = start(folder, folder / "disturbed")
             victim, begun = draw.randrange(COUNT), time.monotonic()
@@ -124,11 +124,10 @@ def main(kills: int) -> None:
                 raise SystemExit(f"updates were lost: {before} before, {update} now")
         for one in run:
             one.join()
-        one, three, disturbed = (state(folder / name) for name in ("alone", "undisturbed", "disturbed"))
-        same = all(torch.equal(three[name], disturbed[name]) for name in three)
-        far = max(float((one[name].double() - three[name].double()).abs().max()) for name in one)
-        print(f"bit for bit as undisturbed: {same}; from one process by at most {far:.1e}")
-        if not same or far > 1e-5:
+        undisturbed, disturbed = (state(folder / name) for name in ("undisturbed", "disturbed"))
+        same = all(torch.equal(tensor, disturbed[name]) for name, tensor in undisturbed.items())
+        print(f"bit for bit as undisturbed: {same}")
+        if not same:
             raise SystemExit(1)
 
 
