@@ -34,8 +34,8 @@ from pygan.inference import encoder_layers
 from pygan.learning import Keeping, LearnerSettings, LearnerWithParts, autocast, learn, settings_from
 from pygan.noise import draw_noise
 from pygan.ops._checks import check_shape, check_tensor
-from pygan.optim import AdamSettings, trainable
-from pygan.settings import AT_LEAST_ONE, AT_LEAST_TWO, POSITIVE, SIZES, setting
+from pygan.optim import AdamSettings, MovingAverage, trainable
+from pygan.settings import AT_LEAST_ONE, AT_LEAST_TWO, BELOW_ONE, POSITIVE, SIZES, setting
 
 __all__ = ["Bigan", "BiganSettings", "train"]
 
@@ -52,6 +52,7 @@ class BiganSettings(LearnerSettings):
     noise_size: int = setting(50, "numbers in one noise vector, each from U(-1, 1)", AT_LEAST_ONE)
     hidden: tuple[int, ...] = setting((512, 512), "units of the hidden layers of each of the three nets", SIZES)
     precision: Literal["float32", "bf16"] = setting("float32", "of the matrix products in training")
+    averaging: float = setting(0.999, "decay an update of the averages of generator and encoder", BELOW_ONE)
 
 
 @dataclass(eq=False)
@@ -59,8 +60,8 @@ class Bigan:
     """A generator and its learned inverse.
 
     Attributes:
-        generator: maps noise [n, noise_size] to images.
-        encoder: maps images to noise.
+        generator: maps noise [n, noise_size] to images; its weights are averages over the last updates.
+        encoder: maps images to noise; averages too.
         shape: (C, H, W) of the images.
         noise_size: numbers in one noise vector.
         history: one dictionary for each epoch: "d_loss", and "ge_loss" of generator and encoder, in nats.
@@ -133,7 +134,7 @@ def train(
         device, seed, progress, root, threads: as in `pygan.train`.
         resume: continue from the last checkpoint in the folder, with the same arguments; a finished one is returned.
         **settings: fields of `BiganSettings`: epochs (100), batch_size (128), learning_rate, noise_size (50), hidden,
-            precision.
+            precision, averaging.
 
     Raises:
         TypeError, ValueError: an unknown or impossible setting, a folder that holds something else.
@@ -150,7 +151,9 @@ def train(
         return _Learner(splits, chosen, seed, on)
 
     learner, fit = learn("bigan", f"{splits.name}-bigan", make, chosen, fingerprint.describe(splits), keeping)
-    generator, encoder = learner.generator.eval(), learner.encoder.eval()
+    pair = learner.average.module.eval()
+    assert isinstance(pair, nn.ModuleList)
+    generator, encoder = pair
     return Bigan(generator, encoder, splits.shape, chosen.noise_size, fit.history, fit.folder.path)
 
 
@@ -167,8 +170,10 @@ class _Learner(LearnerWithParts):
         pair = nn.ModuleList([self.generator, self.encoder])
         self.players = (self.discriminator, pair)
         self.optimizers = [AdamSettings().make(player) for player in self.players]
+        self.average = MovingAverage(pair, settings.averaging)
         names = ("discriminator", "generator_and_encoder", "discriminator_optimizer", "generator_and_encoder_optimizer")
         parts: dict[str, Part] = dict(zip(names, (*self.players, *self.optimizers), strict=True))
+        parts["average"] = self.average
         cadence = Cadence(epochs=settings.epochs, updates_per_epoch=self.batches.per_epoch)
         super().__init__(parts, ("d_loss", "ge_loss"), cadence)
 
@@ -186,6 +191,7 @@ class _Learner(LearnerWithParts):
         rate = self.settings.rate(number, self.batches.per_epoch)
         for optimizer, of in zip(self.optimizers, gradients, strict=True):
             optimizer.step(of, rate, 0.0)
+        self.average.update(self.players[1])
         self.rows.append(torch.stack(losses).detach().double())
 
 

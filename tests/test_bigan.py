@@ -62,6 +62,15 @@ def test_a_training_resumes_bit_for_bit(model, tmp_path):
         assert all(map(torch.equal, ours.values(), theirs.values()))
 
 
+def test_the_nets_are_averages_that_do_not_change_the_training(model, tmp_path):
+    last = bigan.train(images(), out=tmp_path, averaging=0.0, **TINY)
+    losses = [[{name: epoch[name] for name in ("d_loss", "ge_loss")} for epoch in of.history] for of in (last, model)]
+    assert losses[0] == losses[1]
+    for net in ("generator", "encoder"):
+        ours, theirs = (getattr(of, net).state_dict() for of in (last, model))
+        assert not all(map(torch.equal, ours.values(), theirs.values()))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -44,6 +44,9 @@ def test_the_model_card_says_how_to_use_the_generator(run, tmp_path, monkeypatch
         run = train(data, out=tmp_path / "run", progress=False, conditional=True, **settings)
     card = (run.path / "README.md").read_text()
     assert f"| {run.log_likelihood().mean:.2f} +- " in card
+    seen = len(run.splits.valid)
+    assert seen < 1000, "it says how many images chose sigma, not how many the protocol allows"
+    assert f"sigma from the validation split's first {seen} images" in card
     monkeypatch.chdir(run.path)
     names = {}
     exec(card.split("```python")[1].split("```")[0], names)

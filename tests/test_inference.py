@@ -94,6 +94,7 @@ def test_reconstruction_pairs_images_and_noise(run, tmp_path):
     for given, z, message in (
         (images, noise[:1], r"noise must have shape \[3, "),
         (images[:1], noise, r"noise must have shape \[1, "),
+        (images, noise[:, 1:], rf"noise must have shape \[3, {run.game.noise_size}\], got \[3, "),
         (images[:0], noise[:0], "images must have shape"),
         (images * torch.nan, noise, r"images must lie in \[0, 1\]"),
         (images[0], noise, "images must have shape"),
@@ -102,6 +103,17 @@ def test_reconstruction_pairs_images_and_noise(run, tmp_path):
             encoder.reconstruction_error(given, z)
     with pytest.raises(ValueError, match="steps must be at least 0, got -1"):
         encoder.refine(images, steps=-1)
+
+
+def test_the_reconstruction_error_is_a_mean_of_doubles_and_checks_images_once(run, tmp_path, monkeypatch):
+    """Looking at all pixels twice costs as much as the encoder; a float32 mean of many squares is off in the digits."""
+    encoder = inference.train(run, out=tmp_path, **SHORT)
+    images, checked = run.sample(40, seed=0), []
+    monkeypatch.setattr(inference, "check_images", lambda op, *_: checked.append(op))
+    error = encoder.reconstruction_error(images)
+    assert checked == ["reconstruction_error"]
+    squares = (encoder.reconstruct(clamp_noise("uniform", encoder.encode(images))) - images).square()
+    assert error == squares.double().mean().item() != squares.mean().item()
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "normal", "unit_uniform"])

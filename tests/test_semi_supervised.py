@@ -61,6 +61,24 @@ def test_the_update_follows_the_losses(tmp_path):
     torch.testing.assert_close(seen["g"], list(torch.autograd.grad(g_loss, trained[1])))
 
 
+def test_both_rates_stay_for_half_of_the_updates_and_fall_to_zero():
+    """2 epochs of 3 updates: the generator's rate falls with the discriminator's, in proportion."""
+    splits = pygan.data.load(images())
+    settings = SemiSupervisedSettings(
+        epochs=2, hidden=(8,), generator_hidden=(8,), batch_size=20, learning_rate=0.1, generator_learning_rate=0.4
+    )
+    learner = semi_supervised._Learner(splits, torch.arange(8), settings, 0, torch.device("cpu"))
+    assert learner.batches.per_epoch == 3
+    seen: list[float] = []
+    for optimizer in learner.optimizers:
+        optimizer.step = lambda _, rate, *__: seen.append(rate)
+    for number in range(6):
+        learner.update(number)
+    shares = [1, 1, 1, 1, 2 / 3, 1 / 3]
+    assert seen[0::2] == pytest.approx([0.1 * share for share in shares])
+    assert seen[1::2] == pytest.approx([0.4 * share for share in shares])
+
+
 def test_layers_are_normalised():
     layer = NormalisedLinear(5, 3)
     with torch.no_grad():
