@@ -6,8 +6,9 @@
     z = encoder.refine(images, steps=100)      # gradient steps on z, from there
     encoder.reconstruction_error(images, z)    # mean of (G(z) - x)^2
 
-The generator is fixed, and the net learns from nothing but its samples: it sees G(z) and is to give z. That is the
-sleep phase of wake-sleep, and what Donahue et al. 2017 (arXiv 1605.09782) call the latent regressor.
+The generator is fixed. The net sees its samples G(z) and is to give z, which is the sleep phase of wake-sleep and what
+Donahue et al. 2017 (arXiv 1605.09782) call the latent regressor. It also sees the training images, whose predicted
+noise is to give them back through the generator, as in an autoencoder with a fixed decoder (`reconstruction`).
 """
 
 from collections.abc import Sequence
@@ -20,8 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import grad
 
+from pygan.batches import Batches
 from pygan.checkpoint import digest, state_of
-from pygan.data import as_float
+from pygan.data import Batch, as_float
 from pygan.evaluate._pixels import check_images
 from pygan.fit import Cadence
 from pygan.game import Game, evaluating
@@ -42,12 +44,18 @@ _AT_ONCE = 1000  # images in one pass
 class InferenceSettings(LearnerSettings):
     """The settings of `train`."""
 
-    epochs: int = setting(40, "times updates_per_epoch; nothing is drawn from a data set", AT_LEAST_ONE)
+    epochs: int = setting(40, "times updates_per_epoch, whatever the size of the data set", AT_LEAST_ONE)
     updates_per_epoch: int = setting(500, "updates that are called an epoch", AT_LEAST_ONE)
     batch_size: int = setting(100, "samples in one update", AT_LEAST_TWO)
     hidden: tuple[int, ...] = setting((1024, 1024), "units of the hidden layers", SIZES)
     input_noise: float = setting(
-        0.6, "standard deviation of the normal noise on the samples that it learns from", NOT_NEGATIVE
+        0.6, "standard deviation of the normal noise on the samples and images that it learns from", NOT_NEGATIVE
+    )
+    reconstruction: float = setting(
+        5.0,
+        "weight of the mean squared difference between training images, in the run's pixel scale, and what the "
+        "generator makes of their noise; 0: samples alone",
+        NOT_NEGATIVE,
     )
     precision: Literal["float32", "bf16"] = setting("float32", "of the encoder's matrix products in training")
 
@@ -185,20 +193,23 @@ def train(
 ) -> Encoder:
     """Train an encoder for the generator of a run, which stays as it is.
 
-    The loss is the mean squared difference between z and what is predicted from G(z).
+    The loss is the mean squared difference between z and what is predicted from G(z), `z_error` in the history, and
+    `reconstruction` times that between training images x and G of what is predicted from x, `pixel_error`.
 
     Args:
-        run: a finished run, not conditional. Its generator is moved to the device.
+        run: a finished run, not conditional; its data are read, unless `reconstruction` is 0. Its generator is moved to
+            the device.
         out: the folder; None makes runs/<data>-inference, and so on.
         device, seed, progress, threads: as in `pygan.train`.
         resume: continue from the last checkpoint in the folder, with the same arguments; a finished one is returned.
         **settings: fields of `InferenceSettings`: epochs (40), updates_per_epoch (500), batch_size, learning_rate,
-            hidden, input_noise (.6), precision.
+            hidden, input_noise (.6), reconstruction (5), precision.
 
     Raises:
         TypeError, ValueError: an unknown or impossible setting, a conditional run, a folder that holds something else
             or an encoder for another generator.
-        RuntimeError, pygan.health.NonFiniteError, KeyboardInterrupt: as in `pygan.train`.
+        RuntimeError: as `pygan.train`, and if the run's data were only in memory (see `Run.splits`).
+        pygan.health.NonFiniteError, KeyboardInterrupt: as in `pygan.train`.
     """
     keeping = Keeping(out=out, device=device, seed=seed, resume=resume, progress=progress, threads=threads)
     chosen = settings_from(InferenceSettings, settings)
@@ -208,9 +219,10 @@ def train(
         raise ValueError("train: run must not be conditional: its samples depend on labels too")
     weights = {name: tensor.cpu().contiguous() for name, tensor in state_of({"generator": run.generator}).items()}
     facts = {"generator": digest(weights, "")}
+    images = run.splits.train if chosen.reconstruction > 0 else None
 
     def make(on: torch.device) -> _Learner:
-        return _Learner(run.game, chosen, on)
+        return _Learner(run.game, images, chosen, keeping.seed, on)
 
     learner, fit = learn("inference", f"{run.data['name']}-inference", make, chosen, facts, keeping)
     encoder = learner.encoder.eval()
@@ -221,22 +233,43 @@ def train(
 class _Learner(LearnerWithParts):
     """An encoder on its way."""
 
-    def __init__(self, game: Game, settings: InferenceSettings, device: torch.device) -> None:
+    def __init__(
+        self, game: Game, images: Batch | None, settings: InferenceSettings, seed: int, device: torch.device
+    ) -> None:
         self.game, self.settings, self.device = game, settings, device
         game.generator.to(device)
         self.encoder = Encoder(game, settings.hidden).to(device)
         self.optimizer: Adam = AdamSettings(adam_beta1=0.9).make(self.encoder)
+        self.batches: Batches | None = None
+        if images is not None:
+            self.batches = Batches(images, min(settings.batch_size, len(images)), seed, device, game.scale)
+        statistics = ("z_error",) if images is None else ("z_error", "pixel_error")
         cadence = Cadence(epochs=settings.epochs, updates_per_epoch=settings.updates_per_epoch)
-        super().__init__({"encoder": self.encoder, "optimizer": self.optimizer}, ("z_error",), cadence)
+        super().__init__({"encoder": self.encoder, "optimizer": self.optimizer}, statistics, cadence)
 
     def update(self, number: int) -> None:
+        with evaluating(self.game.generator):
+            errors = [self._z_error()]
+            loss = errors[0]
+            if self.batches is not None:
+                self.batches.position = number
+                errors.append(self._pixel_error(self.batches().images))
+                loss = loss + self.settings.reconstruction * errors[1]
+            gradients = grad(loss, list(trainable(self.encoder).values()))
+        self.optimizer.step(gradients, self.settings.rate(number, self.settings.updates_per_epoch), 0.0)
+        self.rows.append(torch.stack(errors).detach().double())
+
+    def _z_error(self) -> Tensor:
         noise = self.game.draw_noise(self.settings.batch_size, device=self.device)
-        with torch.no_grad(), evaluating(self.game.generator):
+        with torch.no_grad():
             values = self.game.generate(noise)
         with autocast(self.settings.precision, self.device):
-            values = torch.add(values, torch.randn_like(values), alpha=self.settings.input_noise)
-            predicted = self.encoder.predict(values).float()
-        loss = (predicted - noise).square().mean()
-        rate = self.settings.rate(number, self.settings.updates_per_epoch)
-        self.optimizer.step(grad(loss, list(trainable(self.encoder).values())), rate, 0.0)
-        self.rows.append(loss.detach().double().reshape(1))
+            return (self._predict(values) - noise).square().mean()
+
+    def _pixel_error(self, values: Tensor) -> Tensor:
+        with autocast(self.settings.precision, self.device):
+            return (self.game.generate(self._predict(values)) - values).square().mean()
+
+    def _predict(self, values: Tensor) -> Tensor:
+        noisy = torch.add(values, torch.randn_like(values), alpha=self.settings.input_noise)
+        return self.encoder.predict(noisy).float()

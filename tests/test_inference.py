@@ -12,6 +12,7 @@ from pygan.noise import clamp_noise, draw_noise
 
 SHORT = {
     "input_noise": 0.0,
+    "reconstruction": 0.0,
     "epochs": 2,
     "updates_per_epoch": 10,
     "batch_size": 16,
@@ -64,11 +65,13 @@ def test_refinement_comes_nearer(run, tmp_path):
     assert ((encoder.reconstruct(wild) - images).square().flatten(1).mean(1) <= errors[0] + 1e-6).all()
 
 
-def test_an_encoder_resumes_bit_for_bit(run, tmp_path):
-    whole = inference.train(run, out=tmp_path / "whole", **SHORT)
+@pytest.mark.parametrize("reconstruction", [0.0, 5.0])
+def test_an_encoder_resumes_bit_for_bit(run, tmp_path, reconstruction):
+    settings = {**SHORT, "reconstruction": reconstruction}
+    whole = inference.train(run, out=tmp_path / "whole", **settings)
     with tiny.killed_after(inference._Learner, 14):
-        inference.train(run, out=tmp_path / "cut", **SHORT)
-    again = inference.train(run, out=tmp_path / "cut", resume=True, **SHORT)
+        inference.train(run, out=tmp_path / "cut", **settings)
+    again = inference.train(run, out=tmp_path / "cut", resume=True, **settings)
     assert all(map(torch.equal, again.parameters(), whole.parameters()))
 
 
@@ -139,7 +142,7 @@ def test_the_samples_that_it_learns_from_are_noisy(run, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(inference.Encoder, "predict", lambda self, values: seen.append(values) or self.layers(values))
     settings = inference.InferenceSettings(input_noise=0.6, hidden=(16,), batch_size=400)
-    learner = inference._Learner(run.game, settings, torch.device("cpu"))
+    learner = inference._Learner(run.game, None, settings, 0, torch.device("cpu"))
     torch.manual_seed(0)
     learner.update(0)
     torch.manual_seed(0)
@@ -147,3 +150,20 @@ def test_the_samples_that_it_learns_from_are_noisy(run, tmp_path, monkeypatch):
     assert (seen[0] - clean).std().item() == pytest.approx(0.6, rel=0.05)
     with pytest.raises(ValueError, match="batch_size must be at least 2"):
         inference.train(run, out=tmp_path / "one", batch_size=1)
+
+
+def test_images_of_the_data_are_reconstructed(run, tmp_path):
+    """The generator stays as it is, and its mode too; what counts is the difference on images, not on samples."""
+    images, before = run.splits.train.images, [parameter.clone() for parameter in run.generator.parameters()]
+    longer = {**SHORT, "epochs": 5, "updates_per_epoch": 40, "hidden": (32,)}
+    without = inference.train(run, out=tmp_path / "without", **longer)
+    encoder = inference.train(run, out=tmp_path / "with", **{**longer, "reconstruction": 5.0})
+    assert encoder.history[-1]["pixel_error"] < encoder.history[0]["pixel_error"]
+    assert "pixel_error" not in without.history[-1]
+    assert encoder.reconstruction_error(images) < 0.9 * without.reconstruction_error(images)
+    assert all(map(torch.equal, before, run.generator.parameters()))
+    assert all(parameter.grad is None for parameter in run.generator.parameters())
+    forgotten = dataclasses.replace(run, known_splits=None)
+    with pytest.raises(RuntimeError, match="in memory"):
+        inference.train(forgotten, out=tmp_path / "forgotten", **{**longer, "reconstruction": 5.0})
+    assert not (tmp_path / "forgotten").exists()
