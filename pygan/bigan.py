@@ -75,6 +75,10 @@ class Bigan:
     history: list[dict[str, Any]]
     path: Path
 
+    def __repr__(self) -> str:
+        channels, height, width = self.shape
+        return f"Bigan({str(self.path)!r}: {channels}x{height}x{width}, {len(self.history)} epochs)"
+
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Return the noise [n, noise_size] of images [n, C, H, W], uint8 or float32 in [0, 1], on the CPU."""

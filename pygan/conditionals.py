@@ -87,6 +87,10 @@ class Conditionals:
     history: list[dict[str, Any]]
     path: Path
 
+    def __repr__(self) -> str:
+        channels, height, width = self.shape
+        return f"Conditionals({str(self.path)!r}: {channels}x{height}x{width}, {len(self.history)} epochs)"
+
     @torch.no_grad()
     def fill(self, images: Tensor, known: Tensor, n: int = 1, seed: int | None = None) -> Tensor:
         """Return n completions of each image, [len(images), n, C, H, W], float32 in [0, 1], on the CPU.

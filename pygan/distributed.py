@@ -14,7 +14,7 @@ import gc
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -409,15 +409,19 @@ def _background_threads() -> Iterator[None]:
 
     While one thread of gloo sends, the one that receives polls in a loop for the lock that the first one holds. On a
     CPU without idle cores it takes the sender's place, and both get nothing done until the next tick, up to 4 ms later.
+    Where the kernel or a sandbox refuses, nothing is changed.
     """
-    ours = hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER
-    if ours:
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    changed = False
+    with suppress(AttributeError, OSError):  # not Linux; refused
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+            changed = True
     try:
         yield
     finally:
-        if ours:
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        if changed:
+            with suppress(OSError):
+                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def is_one_of_several() -> bool:

@@ -180,6 +180,8 @@ class Fit:
                     if self.cadence.keep_every and epoch % self.cadence.keep_every == 0:
                         self.save(f"{epoch:04}")
                 asked, late, waits = agreed()
+                if self.finished:  # what was asked during the last update too
+                    asked, late, waits = self.ranks.agree(flags)()
                 due = within == 0 and (epoch % self.cadence.checkpoint_every == 0 or self.finished)
                 if due or asked or late:
                     self.save("last")

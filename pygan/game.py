@@ -167,9 +167,10 @@ def make_game(
     if generator is None:
         mean_image = _mean_image(splits, scale)
         generator = recipe.model.make_generator(splits.shape, recipe.noise_size, classes, mean_image)
-        generator = recipe.model.place(generator, device)
     if discriminator is None:
-        discriminator = recipe.model.place(recipe.model.make_discriminator(splits.shape, classes), device)
+        discriminator = recipe.model.make_discriminator(splits.shape, classes)
+    if players["generator"] is players["discriminator"] is None:  # a user's module may rely on the usual order
+        generator, discriminator = (recipe.model.place(player, device) for player in (generator, discriminator))
     generator, discriminator = generator.to(device).train(), discriminator.to(device).train()
     rules = recipe.objective, recipe.noise, recipe.noise_size
     game = Game(generator, discriminator, splits.shape, *rules, scale, classes)

@@ -161,6 +161,7 @@ def learn(
         threads = choose_threads(keeping.threads, before)
         config = {"task": task, "seed": keeping.seed, "threads": threads, "settings": settings.flat(), "data": data}
         if before is not None:
+            _refuse_older(folder.path, before, settings)
             _refuse_changes(folder.path, {**before, "settings": type(settings)(**before["settings"]).flat()}, config)
         with own_threads(threads), own_randomness(keeping.seed, device, deterministic=False):
             learner = make(device)
@@ -187,6 +188,15 @@ def _refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any
         for name in before[table] | now[table]:
             _refuse_change(path, name, before[table].get(name), now[table].get(name))
     _refuse_change(path, "seed", before["seed"], now["seed"])
+
+
+def _refuse_older(path: Path, before: Mapping[str, Any], settings: LearnerSettings) -> None:
+    for name in settings.flat():
+        if name not in before["settings"]:
+            raise ValueError(
+                f"train: {path} was begun by an earlier version of pygan, which had no setting {name!r}; "
+                "choose another out="
+            )
 
 
 def _refuse_change(path: Path, name: str, old: Any, new: Any) -> None:

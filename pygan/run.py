@@ -444,9 +444,11 @@ def load(
         if given is None and config["players"][role] != OWN_PLAYER:
             raise ValueError(f"load: {path} was trained with {config['players'][role]}; pass one as {role}=")
     if generator is None:
-        generator = recipe.model.place(recipe.model.make_generator(shape, recipe.noise_size, classes), cpu)
+        generator = recipe.model.make_generator(shape, recipe.noise_size, classes)
     if discriminator is None:
-        discriminator = recipe.model.place(recipe.model.make_discriminator(shape, classes), cpu)
+        discriminator = recipe.model.make_discriminator(shape, classes)
+    if set(config["players"].values()) == {OWN_PLAYER}:
+        generator, discriminator = (recipe.model.place(player, cpu) for player in (generator, discriminator))
     state = folder.read_checkpoint(checkpoint)
     if state is None:
         raise FileNotFoundError(f"load: {folder.path} has no checkpoint {checkpoint!r} yet")

@@ -216,7 +216,8 @@ def table1(
     device = find_device(device)
     ranks = join(device)
     wanted = {"data": list(data), "recipes": list(recipes), "seeds": list(seeds), "runs": [str(path) for path in runs]}
-    ranks.refuse_differences("table1", {"out": str(out), "budget": budget, **wanted})
+    others = {name: str(value) for name, value in settings.items()}
+    ranks.refuse_differences("table1", {"out": str(out), "budget": budget, **wanted, **others})
     work = _Work(folder, ranks.own(device), root, progress and ranks.is_main, budget, settings)
     scores = _of_runs(work, ranks, runs) if runs else _of_trainings(work, ranks, data, recipes, seeds)
     missing = {name: why for each in reversed(ranks.collect(work.missing)) for name, why in each.items()}

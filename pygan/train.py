@@ -155,6 +155,7 @@ def train(
             refuse_changes(folder.path, before, config)
         with own_threads(threads), own_randomness(seed, device, used.deterministic):
             game = make_game(used, splits, classes, players, device)
+            ranks.refuse_differences("train", _layouts(game))
             for player in (game.generator, game.discriminator):
                 ranks.spread([*player.parameters(), *player.buffers()])
             config["data"]["scale"] = {"name": game.scale.name, **game.scale.state()}
@@ -187,6 +188,16 @@ def train(
     if progress and is_live():
         say(summary(RunFolder(folder.path)))
     return best
+
+
+def _layouts(game: Game) -> dict[str, list[int]]:
+    """The order in memory of each parameter. Gradients are exchanged in it."""
+    players = {"generator": game.generator, "discriminator": game.discriminator}
+    return {
+        f"the strides of {role}.{name}": list(parameter.stride())
+        for role, player in players.items()
+        for name, parameter in player.named_parameters()
+    }
 
 
 def _folder(ranks: Ranks, choose: Callable[[], RunFolder]) -> RunFolder:

@@ -156,6 +156,11 @@ def _batch_norm(
 ) -> Tensor:
     if not training or mode.ranks is None:
         return func(x, running_mean, running_var, weight, bias, training, momentum, eps)
+    if len(x) % mode.share.size != 0:
+        raise ValueError(
+            f"train: in several processes batch norm must get all of a process's {mode.share.size} rows, or a multiple "
+            f'of them, got {len(x)}; batch_norm="local" takes the statistics of each process by itself'
+        )
     mean, variance = _statistics(x.detach(), mode.share, mode.ranks)
     count = x.numel() / x.shape[1] * mode.share.total / mode.share.size
     with torch.no_grad():

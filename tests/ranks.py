@@ -35,6 +35,22 @@ class Mixed(nn.Sequential):
         return super().forward(noise + 0.1 * torch.randn_like(noise) + torch.rand(len(noise), 1))
 
 
+class Some(Mixed):
+    """Batch norm sees a part of the rows."""
+
+    def forward(self, noise: Tensor) -> Tensor:
+        hidden = self[0](noise)
+        hidden = torch.cat([self[1](hidden[:3]), hidden[3:]])
+        return self[5](self[4](hidden))
+
+
+def transposed(module: nn.Sequential, really: bool) -> nn.Sequential:
+    """The module, its first weight column by column in memory if `really`."""
+    if really:
+        module[0].weight = nn.Parameter(module[0].weight.detach().t().contiguous().t())
+    return module
+
+
 def train(name: str, out: Path, **changes: Any) -> pygan.Run:
     """One of the runs that are compared; each makes 52 updates or more."""
     recipe: dict[str, Any] = {**tiny.SETTINGS, **SHORT, "recipe": name, "epochs": 13}
@@ -108,9 +124,11 @@ def refusals(folder: Path) -> None:
         "settings": {"batch_size": 10 + rank},
         "seeds": {"seed": rank},
         "data": {"valid": tiny.images(10, seed=rank), "test": tiny.images(10, seed=9)},
+        "layout": {"generator": transposed(Mixed(), rank == 1)},
+        "rows": {"generator": Some()},
     }.items():
         try:
-            train("code2014", folder / name, **changes)
+            train("own" if "generator" in changes else "code2014", folder / name, **changes)
         except ValueError as error:
             told[name] = str(error)
     (folder / f"told-{rank}.json").write_text(json.dumps(told))

@@ -43,6 +43,10 @@ def test_the_update_follows_the_losses():
     torch.testing.assert_close(seen["ge"], list(torch.autograd.grad(ge_loss, wanted[1])))
 
 
+def test_it_says_what_it_is(model):
+    assert repr(model) == f"Bigan({str(model.path)!r}: 1x4x4, 2 epochs)"
+
+
 def test_it_maps_both_ways(model):
     noise = model.encode(images())
     assert noise.shape == (80, 3)
@@ -60,6 +64,14 @@ def test_a_training_resumes_bit_for_bit(model, tmp_path):
     for net in ("generator", "encoder"):
         ours, theirs = (getattr(of, net).state_dict() for of in (again, model))
         assert all(map(torch.equal, ours.values(), theirs.values()))
+
+
+def test_a_folder_of_a_version_without_a_setting_is_refused_with_a_reason(tmp_path):
+    bigan.train(images(), out=tmp_path, **TINY)
+    config = tmp_path / "config.toml"
+    config.write_text("".join(line for line in config.read_text().splitlines(True) if "averaging" not in line))
+    with pytest.raises(ValueError, match="begun by an earlier version of pygan, which had no setting 'averaging'"):
+        bigan.train(images(), out=tmp_path, resume=True, **TINY)
 
 
 def test_the_nets_are_averages_that_do_not_change_the_training(model, tmp_path):

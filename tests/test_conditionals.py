@@ -41,6 +41,11 @@ def test_known_pixels_stay(model, kind):
     assert torch.equal(model.fill(other, known, n=5, seed=1), filled)
 
 
+def test_it_says_what_it_is(model):
+    _, height, width = model.shape
+    assert repr(model) == f"Conditionals({str(model.path)!r}: 1x{height}x{width}, {len(model.history)} epochs)"
+
+
 def test_masks_may_have_several_shapes(model):
     given = torch.randint(256, (3, 1, 4, 4), dtype=torch.uint8)
     known = torch.rand(4, 4) < 0.5

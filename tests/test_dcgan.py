@@ -206,3 +206,21 @@ def test_on_a_cpu_channels_are_last_in_memory_but_not_in_what_users_get(tmp_path
         assert each.generate(each.noise(2)).is_contiguous()
     assert all(tensor.is_contiguous() for tensor in tensors.values())
     assert torch.equal(gan.sample(4, seed=0), load(tmp_path / "run").sample(4, seed=0))
+
+
+class Viewing(nn.Sequential):
+    """A user's discriminator that relies on the usual order in memory."""
+
+    def __init__(self):
+        super().__init__(nn.Linear(3 * 16 * 16, 1))
+
+    def forward(self, x):
+        return super().forward(x.view(len(x), -1)).squeeze(1)
+
+
+def test_the_players_of_users_get_images_in_the_usual_order(tmp_path):
+    data = torch.randint(256, (40, 3, 16, 16), dtype=torch.uint8)
+    gan = run(tmp_path / "run", data, epochs=1, discriminator=Viewing())
+    loaded = load(tmp_path / "run", discriminator=Viewing())
+    assert loaded.generator.hidden[0][0].weight.is_contiguous()
+    assert torch.equal(gan.sample(4, seed=0), loaded.sample(4, seed=0))

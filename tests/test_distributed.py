@@ -80,6 +80,9 @@ def test_processes_that_cannot_train_together_are_told_why(trained):
     assert told[0].pop("settings") == f"train: batch_size {same} 10 in rank 0 and 11 in rank 1"
     assert told[0].pop("seeds") == f"train: seed {same} 0 in rank 0 and 1 in rank 1"
     assert told[0].pop("data").startswith(f"train: valid {same} ")
+    strides = "train: the strides of generator.0.weight"
+    assert told[0].pop("layout") == f"{strides} {same} [4, 1] in rank 0 and [1, 8] in rank 1"
+    assert told[0].pop("rows").startswith("train: in several processes batch norm must get all of a process's 8 rows")
     assert told[0] == {}
     assert not (trained / "2" / "settings").exists()
 
@@ -392,3 +395,12 @@ def test_one_process_does_nothing():
     assert share.pieces(0, x)[0][1][0] is x
     assert join(CPU) is ALONE
     assert ALONE.agree(lambda: (True, False))() == (True, False)
+
+
+def test_a_scheduler_that_refuses_is_left_alone(monkeypatch):
+    def refused(*_):
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refused, raising=False)
+    with distributed._background_threads():
+        pass

@@ -18,10 +18,11 @@ import tiny
 import torch
 from torch import nn
 
+from pygan.distributed import Ranks
 from pygan.folder import RunFolder
 from pygan.health import NonFiniteError, spread
 from pygan.run import load
-from pygan.train import train
+from pygan.train import _Play, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -106,6 +107,26 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(tmp_path):
             assert_same(everything(path), straight)
             finished += 1
             shutil.rmtree(path)
+
+
+def test_ctrl_c_in_the_last_update_counts_where_flags_are_exchanged_before_it(tmp_path, monkeypatch):
+    """As several processes do, which compare flags while an update is computed."""
+
+    def early(_, flags):
+        taken = flags()
+        return lambda: taken
+
+    def interrupted(self, number):
+        update(self, number)
+        if number + 1 == epochs * per_epoch:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    epochs, per_epoch = 2, len(tiny.run(tmp_path / "other", epochs=1).splits.train) // tiny.SETTINGS["batch_size"]
+    update = _Play.update
+    monkeypatch.setattr(Ranks, "agree", early)
+    monkeypatch.setattr(_Play, "update", interrupted)
+    with pytest.raises(KeyboardInterrupt, match=r"interrupted after 2\.0 of 2 epochs"):
+        tiny.run(tmp_path / "run", epochs=epochs)
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys):
