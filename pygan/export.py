@@ -66,7 +66,7 @@ class Pictures(nn.Module):
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """See the class."""
         images = self.generator(noise) if labels is None else self.generator(noise, labels)
-        return self.scale.invert(images.reshape(-1, *self.shape))
+        return self.scale.invert(images.reshape(-1, *self.shape)).contiguous()
 
 
 def export(run: "Run", path: str | Path) -> Path:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from pygan.export import load_generator
 from pygan.folder import RunFolder
 from pygan.game import evaluating
 from pygan.models.dcgan import DCGAN, DCGANDiscriminator, DCGANGenerator
@@ -204,6 +205,9 @@ def test_on_a_cpu_channels_are_last_in_memory_but_not_in_what_users_get(tmp_path
         assert not any(weight.is_contiguous() for weight in weights)
         assert each.sample(2).is_contiguous()
         assert each.generate(each.noise(2)).is_contiguous()
+    exported = load_generator(tmp_path / "run" / "generator.safetensors")(gan.noise(4, seed=0))
+    assert exported.is_contiguous()
+    assert torch.equal(exported, gan.sample(4, seed=0))
     assert all(tensor.is_contiguous() for tensor in tensors.values())
     assert torch.equal(gan.sample(4, seed=0), load(tmp_path / "run").sample(4, seed=0))
 
