@@ -70,11 +70,11 @@ def check_threads(threads: Any) -> int | None:
     return threads
 
 
-def refuse_many_processes(what: str) -> None:
-    """Raise RuntimeError in one of several processes that torchrun has started; `what` is not shared among them."""
+def refuse_many_processes() -> None:
+    """Raise RuntimeError in one of several processes that torchrun has started; for what is not shared among them."""
     count = os.environ.get("WORLD_SIZE", "1")
     if count.isdecimal() and int(count) > 1:
         raise RuntimeError(
-            f"{what}: only pygan.train and pygan.table1 use several processes, but this is one of WORLD_SIZE={count}, "
+            f"train: only pygan.train and pygan.table1 use several processes, but this is one of WORLD_SIZE={count}, "
             "as torchrun starts them. Each would do the same. Start it without torchrun, or unset WORLD_SIZE"
         )

@@ -31,7 +31,7 @@ from pygan.evaluate._pixels import check_images
 from pygan.fit import Cadence
 from pygan.game import evaluating
 from pygan.inference import encoder_layers
-from pygan.learning import Keeping, LearnerSettings, LearnerWithParts, autocast, learn, settings_from
+from pygan.learning import Keeping, LearnerSettings, LearnerWithParts, autocast, in_words, learn, settings_from
 from pygan.noise import draw_noise
 from pygan.ops._checks import check_shape, check_tensor
 from pygan.optim import AdamSettings, MovingAverage, trainable
@@ -76,8 +76,7 @@ class Bigan:
     path: Path
 
     def __repr__(self) -> str:
-        channels, height, width = self.shape
-        return f"Bigan({str(self.path)!r}: {channels}x{height}x{width}, {len(self.history)} epochs)"
+        return in_words(self, self.path, self.shape, self.history)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:

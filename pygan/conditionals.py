@@ -27,7 +27,7 @@ from pygan.data import Data, Splits, as_float, fingerprint
 from pygan.data.scaling import Unit
 from pygan.evaluate._pixels import check_images
 from pygan.fit import Cadence
-from pygan.learning import Keeping, LearnerSettings, LearnerWithParts, autocast, learn, settings_from
+from pygan.learning import Keeping, LearnerSettings, LearnerWithParts, autocast, in_words, learn, settings_from
 from pygan.models.maxout_mlp import Discriminator, Generator
 from pygan.noise import draw_noise
 from pygan.ops._checks import check_shape, check_tensor
@@ -88,8 +88,7 @@ class Conditionals:
     path: Path
 
     def __repr__(self) -> str:
-        channels, height, width = self.shape
-        return f"Conditionals({str(self.path)!r}: {channels}x{height}x{width}, {len(self.history)} epochs)"
+        return in_words(self, self.path, self.shape, self.history)
 
     @torch.no_grad()
     def fill(self, images: Tensor, known: Tensor, n: int = 1, seed: int | None = None) -> Tensor:

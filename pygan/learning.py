@@ -22,7 +22,7 @@ from pygan.folder import RunFolder, check_tables, choose_folder
 from pygan.settings import AT_LEAST_ONE, POSITIVE, Settings, check_seed, setting
 from pygan.step import StatisticsRows
 
-__all__ = ["Keeping", "LearnerSettings", "LearnerWithParts", "autocast", "learn", "settings_from"]
+__all__ = ["Keeping", "LearnerSettings", "LearnerWithParts", "autocast", "in_words", "learn", "settings_from"]
 
 _CONFIG = {"task": str, "seed": int, "settings": dict, "data": dict}
 
@@ -100,7 +100,7 @@ class Keeping:
     found_device: torch.device = field(init=False)
 
     def __post_init__(self) -> None:
-        refuse_many_processes("train")
+        refuse_many_processes()
         check_threads(self.threads)
         object.__setattr__(self, "seed", check_seed("train: seed", self.seed))
         object.__setattr__(self, "found_device", find_device(self.device))
@@ -113,6 +113,11 @@ class Keeping:
 def autocast(precision: Literal["float32", "bf16"], device: torch.device) -> torch.autocast:
     """Return the context of a forward pass: matrix products in bfloat16, or all in float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
+
+
+def in_words(model: object, path: Path, shape: Sequence[int], history: Sequence[Any]) -> str:
+    """Return the representation of what was trained: its class, folder, images (C, H, W) and number of epochs."""
+    return f"{type(model).__name__}({str(path)!r}: {'x'.join(map(str, shape))}, {len(history)} epochs)"
 
 
 S = TypeVar("S", bound=LearnerSettings)

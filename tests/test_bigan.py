@@ -66,6 +66,15 @@ def test_a_training_resumes_bit_for_bit(model, tmp_path):
         assert all(map(torch.equal, ours.values(), theirs.values()))
 
 
+def test_one_of_several_processes_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(
+        RuntimeError, match=r"only pygan\.train and pygan\.table1 use several .* WORLD_SIZE=2, as torchrun"
+    ):
+        bigan.train(images(), out=tmp_path / "run", **TINY)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_of_a_version_without_a_setting_is_refused_with_a_reason(tmp_path):
     bigan.train(images(), out=tmp_path, **TINY)
     config = tmp_path / "config.toml"

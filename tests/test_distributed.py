@@ -119,8 +119,10 @@ def test_table_1_of_several_processes_is_that_of_one(trained):
     alone, main, other = (json.loads((trained / name).read_text()) for name in ("1/table1-0.json", *TABLES))
     assert (alone.pop("seeds"), main.pop("seeds"), other.pop("seeds")) == ([0, 1, 2, 0], [0, 2], [1])
     assert main == other
-    same = "table1: seeds must be the same in all processes, but it is"
-    assert (alone.pop("told"), main.pop("told")) == ("", f"{same} [0] in rank 0 and [1] in rank 1")
+    same = "must be the same in all processes, but it is"
+    seeds = f"table1: seeds {same} [0] in rank 0 and [1] in rank 1"
+    sizes = f"table1: batch_size {same} '10' in rank 0 and '11' in rank 1"
+    assert (alone.pop("told"), main.pop("told")) == ([], [seeds, sizes])
     for name in ("trained", "given"):
         for table in (alone[name], main[name]):
             for run in (score["run"] for row in table["rows"] for score in row["scores"] if score["run"]):
