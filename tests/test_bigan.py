@@ -68,9 +68,7 @@ def test_a_training_resumes_bit_for_bit(model, tmp_path):
 
 def test_one_of_several_processes_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(
-        RuntimeError, match=r"only pygan\.train and pygan\.table1 use several .* WORLD_SIZE=2, as torchrun"
-    ):
+    with pytest.raises(RuntimeError, match=r"only pygan\.train and pygan\.table1 use several processes"):
         bigan.train(images(), out=tmp_path / "run", **TINY)
     assert not (tmp_path / "run").exists()
 
