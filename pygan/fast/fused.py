@@ -26,7 +26,9 @@ from pygan.algorithm import ALGORITHMS, alternating, simultaneous
 from pygan.distributed import Share
 from pygan.fast.products import Layer, Library, Products, faster_library
 from pygan.game import Game
+from pygan.models.fully_connected import Activation
 from pygan.models.maxout_mlp import Discriminator, Generator
+from pygan.models.relu_sigmoid_mlp import DeepenedGenerator, ReluSigmoidGenerator
 from pygan.nn import Maxout
 from pygan.objectives import NonSaturating, Saturating
 from pygan.ops.dropout import draw_seed, drop_into
@@ -39,28 +41,33 @@ if TYPE_CHECKING:
 __all__ = ["FusedStep", "can_fuse", "choose_products"]
 
 
-_KNOWN_PARTS = (Generator, Discriminator, Maxout, nn.Linear, nn.ModuleList)
+_GENERATORS = Generator | ReluSigmoidGenerator | DeepenedGenerator
+_KNOWN_PARTS = (
+    *(Generator, ReluSigmoidGenerator, DeepenedGenerator, nn.Sequential, nn.ReLU, nn.Sigmoid),
+    *(Discriminator, Maxout, nn.Linear, nn.ModuleList),
+)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def can_fuse(game: Game, recipe: "Recipe", device: torch.device) -> bool:
     """Whether this step knows everything that the game and its recipe name; what it does not know, it does not guess.
 
-    Both players must be exactly the paper's, with no part hooked, frozen or replaced. The optimiser is asked through
+    Both players must be exactly those of 2014, with no part hooked, frozen or replaced. The optimiser is asked through
     its interface only, so that any will do.
     """
     generator, discriminator = game.generator, game.discriminator
-    if type(generator) is not Generator or type(discriminator) is not Discriminator:
+    if not isinstance(generator, _GENERATORS) or not isinstance(discriminator, Discriminator):
         return False
     parts = [*generator.modules(), *discriminator.modules()]
+    if not all(type(part) in _KNOWN_PARTS for part in parts):
+        return False
     parameters = [*generator.parameters(), *discriminator.parameters()]
-    layers = [*generator.hidden, generator.output, *discriminator.hidden, discriminator.output]
+    layers = [*(layer for layer, _ in generator.layers()), *discriminator.hidden, discriminator.output]
     return (
         type(game.objective) in (NonSaturating, Saturating)
         and ALGORITHMS.get(recipe.updates) in (alternating, simultaneous)
         and game.classes == 0
         and (device.type == "cpu" or (device.type == "cuda" and build_info()["cuda"] is not None))
-        and all(type(part) in _KNOWN_PARTS for part in parts)
         and all(part.impl != "reference" for part in parts if isinstance(part, Maxout))
         and [id(p) for p in parameters] == [id(p) for layer in layers for p in (layer.weight, layer.bias)]
         and not any(getattr(part, hooks) for part in parts for hooks in _HOOKS)
@@ -82,10 +89,10 @@ def choose_products(
     asked = recipe.products
     if before is not None:  # runs of version 0.1 went by the processor's vendor
         asked = before.get("products", "onednn" if bf16 or _core.amd_family() > 0 else "torch")
-    assert isinstance(game.generator, Generator)
+    assert isinstance(game.generator, _GENERATORS)
     assert isinstance(game.discriminator, Discriminator)
-    n, generated = recipe.batch_size, [*game.generator.hidden, game.generator.output]
-    layers = [Layer(n, *_sizes(layer), backward=True) for layer in generated]
+    n = recipe.batch_size
+    layers = [Layer(n, *_sizes(layer), backward=True) for layer, _ in game.generator.layers()]
     layers += [Layer(2 * n, *_sizes(layer), backward=False) for layer in game.discriminator.hidden]
     return faster_library(asked, tuple(layers), torch.bfloat16 if bf16 else torch.float32)
 
@@ -108,14 +115,14 @@ class FusedStep(BaseStep):
                 "FusedStep: does not know this game, its players, objective, algorithm or device; "
                 "make_step chooses a step that does"
             )
-        assert isinstance(game.generator, Generator)
+        assert isinstance(game.generator, _GENERATORS)
         assert isinstance(game.discriminator, Discriminator)
         assert isinstance(game.objective, NonSaturating | Saturating)
         optimizers = (recipe.optimizer.make(game.generator), recipe.optimizer.make(game.discriminator))
         super().__init__(game, recipe, optimizers, device, share)
         half_precision = recipe.precision == "bf16"
         products = Products(choose_products(game, recipe, device))
-        self._painter = _Painter(self.g_optimizer, half_precision, products, self.share)
+        self._painter = _Painter(self.g_optimizer, half_precision, products, self.share, game.generator)
         self._judge = _Judge(self.d_optimizer, half_precision, products, self.share, game.discriminator)
         self._objective = game.objective
         self._update = self._alternating if ALGORITHMS[recipe.updates] is alternating else self._simultaneous
@@ -221,33 +228,56 @@ class _Layers:
 
 
 class _Painting(NamedTuple):
-    """One pass of the generator: the input of each layer, and the images [n, pixels]."""
+    """One pass of the generator: the noise, and the output of each layer; the last are the images [n, pixels]."""
 
-    inputs: list[Tensor]
-    images: Tensor
+    noise: Tensor
+    outputs: list[Tensor]
+
+    @property
+    def images(self) -> Tensor:
+        return self.outputs[-1]
 
 
 class _Painter(_Layers):
-    """The generator: ReLU layers and a sigmoid layer."""
+    """The generator: linear layers, each with its activation."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        half_precision: bool,
+        products: Products,
+        share: Share,
+        generator: _GENERATORS,
+    ) -> None:
+        super().__init__(optimizer, half_precision, products, share)
+        self._activations = [activation for _, activation in generator.layers()]
 
     def forward(self, noise: Tensor) -> _Painting:
         """Noise [n, noise_size] -> images [n, pixels]."""
-        *hidden, output = self.layers()
-        inputs = [noise.to(output[0].dtype)]
-        for weight, bias in hidden:
-            inputs.append(self._products.affine(inputs[-1], weight, bias, "relu"))
-        return _Painting(inputs, self._products.affine(inputs[-1], *output, "sigmoid"))
+        x = noise = noise.to(self._operands[0].dtype)
+        outputs = []
+        for (weight, bias), activation in zip(self.layers(), self._activations, strict=True):
+            x = self._products.affine(x, weight, bias, activation)
+            outputs.append(x)
+        return _Painting(noise, outputs)
 
     def gradients(self, painted: _Painting, grad: Tensor) -> list[Tensor]:
         """Gradient with respect to the images [n, pixels] -> gradients with respect to the parameters, in order."""
-        grad = torch.ops.aten.sigmoid_backward(grad, painted.images)
         gradients: list[Tensor] = []
+        inputs = [painted.noise, *painted.outputs]
         for depth, (weight, _) in reversed(list(enumerate(self.layers()))):
-            x = painted.inputs[depth]
-            gradients[:0] = [self._products.outer(grad, x), grad.sum(0)]
+            grad = _before(self._activations[depth], grad, painted.outputs[depth])
+            gradients[:0] = [self._products.outer(grad, inputs[depth]), grad.sum(0)]
             if depth > 0:
-                grad = torch.ops.aten.threshold_backward(self._products.times(grad, weight), x, 0)
+                grad = self._products.times(grad, weight)
         return gradients
+
+
+def _before(activation: Activation, grad: Tensor, output: Tensor) -> Tensor:
+    """The gradient with respect to an activation's output -> that with respect to its input."""
+    if activation == "relu":
+        return torch.ops.aten.threshold_backward(grad, output, 0)
+    return torch.ops.aten.sigmoid_backward(grad, output) if activation == "sigmoid" else grad
 
 
 class _Mask(NamedTuple):

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from pygan.models.fully_connected import Activation
 from pygan.ops._products import HAS_ONEDNN
 
 __all__ = ["Layer", "Library", "Products", "faster_library"]
 
 Library = Literal["torch", "onednn"]
-Activation = Literal["none", "relu", "sigmoid"]
 
 _ROUNDS = 8
 _MARGIN = 1.1  # by which oneDNN must be faster: a choice between equals would differ from process to process

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,19 @@ from torch import Tensor, nn
 from pygan.models.base import Model
 from pygan.settings import KEPT, POSITIVE, setting
 
-__all__ = ["PIECES", "FullyConnected", "ScaledFullyConnected", "start_at_mean", "start_uniform"]
+__all__ = [
+    "PIECES",
+    "Activated",
+    "Activation",
+    "FullyConnected",
+    "ScaledFullyConnected",
+    "start_at_mean",
+    "start_uniform",
+]
+
+Activation = Literal["none", "relu", "sigmoid"]
+Activated = tuple[nn.Module, Activation]
+"""A linear layer, and what follows it."""
 
 PIECES = ("in 1..256", lambda value: 1 <= value <= 256)
 _MNIST_NUMBERS = 784  # in an image of the data set that the 2014 rates were chosen for

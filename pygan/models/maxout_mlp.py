@@ -7,7 +7,13 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from pygan.models.fully_connected import FullyConnected, ScaledFullyConnected, start_at_mean, start_uniform
+from pygan.models.fully_connected import (
+    Activated,
+    FullyConnected,
+    ScaledFullyConnected,
+    start_at_mean,
+    start_uniform,
+)
 from pygan.nn import Maxout
 from pygan.ops import dropout
 from pygan.settings import SIZES, setting
@@ -49,6 +55,10 @@ class Generator(nn.Module):
         for layer in self.hidden:
             x = layer(x).relu()
         return self.output(x).sigmoid().unflatten(1, self.shape)
+
+    def layers(self) -> list[Activated]:
+        """Return the layers that `forward` applies, in order."""
+        return [*((layer, "relu") for layer in self.hidden), (self.output, "sigmoid")]
 
 
 class Discriminator(nn.Module):

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pygan.models.fully_connected import FullyConnected, start_at_mean, start_uniform
+from pygan.models.fully_connected import Activated, Activation, FullyConnected, start_at_mean, start_uniform
 from pygan.models.maxout_mlp import Discriminator, maxout_discriminator
 from pygan.settings import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, SIZES, setting
 
@@ -30,6 +30,15 @@ def relu_sigmoid(inputs: int, hidden: Sequence[int], init_range: float, sigmoid_
     start_uniform(layers, init_range)
     nn.init.constant_(second.bias, sigmoid_bias)
     return layers
+
+
+_ACTIVATIONS: dict[type[nn.Module], Activation] = {nn.ReLU: "relu", nn.Sigmoid: "sigmoid"}
+
+
+def _activated(layers: nn.Sequential) -> list[Activated]:
+    """Return the layers of a `relu_sigmoid`, each with the activation that it has now."""
+    parts = list(layers)
+    return [(layer, _ACTIVATIONS[type(after)]) for layer, after in zip(parts[::2], parts[1::2], strict=True)]
 
 
 class ReluSigmoidGenerator(nn.Module):
@@ -75,6 +84,10 @@ class ReluSigmoidGenerator(nn.Module):
         x = self.output(self.hidden(noise))
         return (x.sigmoid() if self.squashed else x).unflatten(1, self.shape)
 
+    def layers(self) -> list[Activated]:
+        """Return the layers that `forward` applies, in order."""
+        return [*_activated(self.hidden), (self.output, "sigmoid" if self.squashed else "none")]
+
 
 class DeepenedGenerator(nn.Module):
     """A ReLU and a sigmoid layer before another generator, whose noise they take the place of.
@@ -84,13 +97,17 @@ class DeepenedGenerator(nn.Module):
         generator: that of the first phase; it goes on training.
     """
 
-    def __init__(self, front: nn.Module, generator: nn.Module) -> None:
+    def __init__(self, front: nn.Sequential, generator: ReluSigmoidGenerator) -> None:
         super().__init__()
         self.front, self.generator = front, generator
 
     def forward(self, noise: Tensor) -> Tensor:
         """Noise [n, noise_size] -> images [n, C, H, W]."""
         return self.generator(self.front(noise))
+
+    def layers(self) -> list[Activated]:
+        """Return the layers that `forward` applies, in order."""
+        return [*_activated(self.front), *self.generator.layers()]
 
 
 @dataclass(frozen=True, kw_only=True)
