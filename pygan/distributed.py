@@ -493,5 +493,6 @@ def _reporting_losses() -> Iterator[None]:
         reason = str(error).partition("\n")[0]
         raise ProcessLostError(
             "train: another process of this run has ended or cannot be reached, so this one ends too. Start all of "
-            f"them again with resume=True: the run goes on from its last checkpoint ({reason})"
+            "them again, train with resume=True: it goes on from the last checkpoint, and table1 does so by itself "
+            f"({reason})"
         ) from error

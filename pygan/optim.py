@@ -179,9 +179,9 @@ class _OfTorch(_State):
 
     def step(self, gradients: Sequence[Tensor], lr: float | Tensor, momentum: float | Tensor) -> None:
         for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
-            parameter.grad = gradient.to(parameter.dtype)
-            if gradient.stride() != parameter.stride():  # torch's fused update goes through memory in one order for all
-                parameter.grad = torch.empty_like(parameter).copy_(gradient)
+            # in the parameter's order in memory, which torch's fused update takes for granted
+            like = gradient.stride() == parameter.stride()
+            parameter.grad = gradient.to(parameter.dtype) if like else torch.empty_like(parameter).copy_(gradient)
         self.optimizer.param_groups[0]["lr"] = lr if self.optimizer.defaults["capturable"] else float(lr)
         self.optimizer.step()
         self.optimizer.zero_grad()
