@@ -1,9 +1,9 @@
 """Generative Adversarial Nets (Goodfellow et al. 2014) on fused C++/CUDA kernels."""
 
-from pygan._threads import passive_waiting
+from pygan._threads import short_spinning
 
 # torch comes first: it brings the OpenMP runtime that the native core then shares.
-with passive_waiting():
+with short_spinning():
     import torch  # noqa: F401
 
 # Inside a clone, its source folder shadows the installed package, which holds the compiled core: look there too.

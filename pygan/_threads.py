@@ -1,7 +1,8 @@
 """Threads and processes: how many a run uses, and how threads wait for each other.
 
 By default, threads of the OpenMP runtime spin for milliseconds while they wait. Beside another busy process they then
-use up the time that the thread they wait for needs, and two threads take ten times as long as one.
+use up the time that the thread they wait for needs, and two threads take ten times as long as one. Threads that sleep
+at once are slow to wake: a step has some fifty parallel regions with microseconds between them.
 """
 
 import os
@@ -10,32 +11,34 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["check_threads", "choose_threads", "own_threads", "passive_waiting", "refuse_many_processes"]
+__all__ = ["check_threads", "choose_threads", "own_threads", "refuse_many_processes", "short_spinning"]
 
-_CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # by which the user says how threads wait
+
+_SHORT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1500"}  # tens of microseconds, then sleep
 
 
 @contextmanager
-def passive_waiting() -> Iterator[None]:
-    """Let the threads of an OpenMP runtime that is loaded inside sleep while they wait.
+def short_spinning() -> Iterator[None]:
+    """Let the threads of an OpenMP runtime that is loaded inside spin for a moment while they wait, and then sleep.
 
     The runtime reads the environment once, when it is loaded; afterwards the environment is restored. Nothing changes
     if torch was imported earlier, because its runtime is loaded then, or if the user's environment has such a setting.
     """
-    if "torch" in sys.modules or any(name in os.environ for name in _CHOICES):
+    if "torch" in sys.modules or any(name in os.environ for name in _SHORT):
         yield
         return
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.update(_SHORT)
     try:
         yield
     finally:
-        os.environ.pop("OMP_WAIT_POLICY", None)
+        for name in _SHORT:
+            os.environ.pop(name, None)
 
 
 @contextmanager
 def own_threads(threads: int) -> Iterator[None]:
     """Let torch and the kernels use this number of CPU threads inside; afterwards the number is restored."""
-    import torch  # here, because `passive_waiting` comes before it
+    import torch  # here, because `short_spinning` comes before it
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

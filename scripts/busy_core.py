@@ -3,8 +3,9 @@
     python scripts/busy_core.py [--rounds 5] [--epochs 40]
 
 Each round times `pygan train digits` in new processes, one after another: with one thread (the default for nets of
-this size) and with two, alone and beside a process that keeps a core busy; and with two threads that spin while they
-wait, as OpenMP's do by default, instead of sleeping. The seconds are those of training, as result.json has them.
+this size) and with two, alone and beside a process that keeps a core busy; and with two threads that sleep at once
+when they wait, and that spin for long, as OpenMP's do by default. The seconds are those of training, as result.json
+has them.
 """
 
 import argparse
@@ -20,8 +21,9 @@ CASES = {  # threads, beside a busy core, environment
     "1 thread, alone": (1, False, {}),
     "1 thread, a core is busy": (1, True, {}),
     "2 threads, alone": (2, False, {}),
-    "2 threads, alone, spinning": (2, False, {"GOMP_SPINCOUNT": "300000"}),  # OpenMP's own default
     "2 threads, a core is busy": (2, True, {}),
+    "2 threads, alone, sleeping": (2, False, {"GOMP_SPINCOUNT": "0"}),
+    "2 threads, alone, spinning": (2, False, {"GOMP_SPINCOUNT": "300000"}),  # OpenMP's own default
 }
 
 
