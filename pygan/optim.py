@@ -144,7 +144,9 @@ class MomentumSettings(OptimizerSettings):
     momentum_final: float = setting(0.7, "momentum from epoch momentum_epochs on; linear in between", BELOW_ONE)
     momentum_epochs: int = setting(250, "the epoch in which momentum_final is reached", AT_LEAST_ONE)
     max_column_norm: float = setting(
-        0.0, "largest L2 norm of the weights of one unit, in both players; 0 = no bound", NOT_NEGATIVE
+        0.0,
+        "largest L2 norm of the weights of one unit of a linear, maxout or convolution layer; 0 = no bound",
+        NOT_NEGATIVE,
     )
 
     def make(self, module: nn.Module) -> Momentum:
@@ -300,9 +302,9 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _columns(module: nn.Module) -> list[Tensor]:
-    """The trainable weights of each layer as a view [units, inputs]."""
+    """The trainable weights of each layer, [units, ...]: views, whatever their order in memory."""
     weights = [
-        part.weight.flatten(0, 1) if isinstance(part, Maxout) else part.weight.flatten(1)
+        part.weight.view(-1, part.in_features) if isinstance(part, Maxout) else part.weight
         for part in module.modules()
         if isinstance(part, nn.Linear | nn.Conv2d | Maxout) and part.weight.requires_grad
     ]

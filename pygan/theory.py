@@ -321,8 +321,9 @@ def _jsd(p: Tensor, q: Tensor) -> Tensor:
 
 def _share(p: Tensor, q: Tensor) -> Tensor:
     """p / (p + q), and 1/2 where both are 0."""
-    both = p + q
-    return torch.where(both > 0, p / both, 0.5)
+    larger = torch.maximum(p, q)  # the sum of two densities may exceed the largest number
+    p, q = p / larger, q / larger
+    return torch.where(larger > 0, p / (p + q), 0.5)
 
 
 def _masses(op: str, x: Tensor | None, **densities: Tensor) -> list[Tensor]:

@@ -146,6 +146,7 @@ def test_frechet_between_gaussians_in_closed_form():
     assert frechet_distance(x, y) == pytest.approx(2**2 + (2 - 1) ** 2 + (3 - 5) ** 2)
     assert frechet_distance(x, x + 3) == pytest.approx(2 * 3**2)
     assert frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(x[:, :1], y[:, :1]) == pytest.approx(2**2 + (2 - 1) ** 2)
 
 
 def test_frechet_by_the_product_of_covariances():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pygan.evaluate import CAVEAT, PAPER_SIGMAS, ParzenEstimate, ParzenWindow, reference_rows
+from pygan.evaluate import CAVEAT, PAPER_SIGMAS, ParzenEstimate, ParzenWindow, chunks, reference_rows
 
 
 def mixture_log_density(x, samples, sigma):
@@ -271,6 +271,25 @@ def test_draws_spread_is_that_of_fresh_draws(one_thread):
         spreads.append(estimate.draws_spread)
         means.append(estimate.mean)
     assert np.mean(spreads) == pytest.approx(np.std(means, ddof=1), rel=0.35)
+
+
+@pytest.mark.parametrize("count", [30, 50, 51, 99, 120])
+def test_samples_that_are_all_alike_have_no_spread(count):
+    """Whatever the sizes of the groups that are drawn anew."""
+    window = ParzenWindow(torch.full((count, 4), 0.5)).fit(torch.rand(20, 4), [0.2, 0.4])
+    estimate = window.score(torch.rand(20, 4), resamples=20)
+    assert estimate.draws_spread == pytest.approx(0, abs=1e-6)
+
+
+def test_resampling_reads_a_file_in_pieces(monkeypatch, tmp_path, draw):
+    samples, valid, test = draw(120, 3).numpy(), draw(40, 3), draw(30, 3)
+    np.save(tmp_path / "samples.npy", samples)
+    whole = ParzenWindow(samples).fit(valid, [0.05, 0.1, 0.2]).score(test, resamples=5)
+    monkeypatch.setattr(chunks, "_CHUNK_BYTES", 500)
+    mapped = np.load(tmp_path / "samples.npy", mmap_mode="r")
+    pieces = ParzenWindow(mapped).fit(valid, [0.05, 0.1, 0.2]).score(test, resamples=5)
+    assert pieces.mean == pytest.approx(whole.mean)
+    assert pieces.draws_spread == pytest.approx(whole.draws_spread)
 
 
 def test_choosing_sigma_anew_is_reported_after_a_fit(draw):

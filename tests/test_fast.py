@@ -1,6 +1,9 @@
 import copy
 import gc
+import os
 import statistics
+import subprocess
+import sys
 import tomllib
 from contextlib import contextmanager
 from functools import cache
@@ -19,6 +22,7 @@ from pygan.data.scaling import Unit
 from pygan.fast import choose_products, fused, graph, make_step, products
 from pygan.fast.fused import FusedStep
 from pygan.models import Generator
+from pygan.nn import Maxout
 from pygan.optim import OPTIMIZERS, MovingAverage, Rates
 from pygan.recipes import Recipe
 from pygan.step import PlainStep
@@ -572,7 +576,25 @@ def parameter_hook(generator, discriminator):
     discriminator.output.weight.register_hook(lambda gradient: 2 * gradient)
 
 
-CHANGES = [freeze, hook, to_double, subclass, replace_layer, drop_bias, drop_two_biases, add_layer]
+def nested_layer(generator, discriminator):
+    generator.hidden[1] = torch.nn.Sequential(torch.nn.Linear(20, 9, bias=False), torch.nn.Linear(9, 24))
+
+
+def nested_logit(generator, discriminator):
+    discriminator.output = torch.nn.Sequential(discriminator.output)
+
+
+def maxout_logit(generator, discriminator):
+    discriminator.output = Maxout(12, 1, 2)
+
+
+def no_maxout(generator, discriminator):
+    discriminator.hidden = torch.nn.ModuleList()
+    discriminator.output = torch.nn.Linear(63, 1)
+
+
+CHANGES = [nested_layer, nested_logit, maxout_logit, no_maxout]
+CHANGES += [freeze, hook, to_double, subclass, replace_layer, drop_bias, drop_two_biases, add_layer]
 CHANGES += [pre_hook, backward_hook, backward_pre_hook, parameter_hook, reference]
 
 
@@ -582,6 +604,56 @@ def test_players_of_ones_own_take_the_plain_step(change):
     assert type(make_step(game, recipe(), CPU)) is FusedStep
     change(game.generator, game.discriminator)
     assert type(make_step(game, recipe(), CPU)) is PlainStep
+
+
+def longer(generator):
+    generator.hidden.append(torch.nn.Linear(24, 24))
+
+
+def swapped(generator):
+    generator.hidden[1], generator.hidden[2] = generator.hidden[2], generator.hidden[1]
+
+
+def nested(generator):
+    generator.hidden[3] = torch.nn.Sequential(torch.nn.Sigmoid())
+
+
+@pytest.mark.parametrize("change", [longer, swapped, nested])
+def test_another_order_of_relu_and_sigmoid_takes_the_plain_step(change):
+    chosen = recipe(**RELU_SIGMOID)
+    game = new_game(chosen)
+    assert type(make_step(game, chosen, CPU)) is FusedStep
+    change(game.generator)
+    assert type(make_step(game, chosen, CPU)) is PlainStep
+
+
+@pytest.mark.parametrize("change", ["rate", "mode"])
+def test_dropout_that_somebody_changes(change):
+    results = []
+    for choice in ("plain", "auto"):
+        chosen = recipe(step=choice)
+        game = new_game(chosen)
+        step = play(make_step(game, chosen, CPU), chosen)
+        if change == "mode":
+            game.discriminator.eval()
+        else:
+            for part in game.discriminator.modules():
+                part.dropout = 0.1
+        play(step, chosen)
+        results.append(torch.cat([w.flatten() for w in weights(game).values()]))
+    torch.testing.assert_close(*results)
+
+
+def test_bf16_on_a_cpu_without_avx512():
+    """oneDNN has no bfloat16 products there. Its own switch makes this CPU such a one."""
+    script = (
+        "import sys, torch; sys.path.insert(0, sys.argv[1]); import test_fast as t\n"
+        "for library in ('auto', 'onednn', 'torch'):\n"
+        "    chosen = t.recipe(precision='bf16', products=library)\n"
+        "    t.play(t.make_step(t.new_game(chosen), chosen, t.CPU), chosen)\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", script, str(Path(__file__).parent)]
+    subprocess.run(command, env={**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}, check=True)
 
 
 def test_bf16_without_hardware_warns(monkeypatch):

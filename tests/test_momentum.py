@@ -98,6 +98,7 @@ ONE = torch.ones(2)
         (([ONE], [], [ONE], ONE), ValueError, "velocities must hold 1 tensors, as parameters does, got 0"),
         (([ONE], [ONE], [torch.ones(3)], ONE), ValueError, r"gradients\[0\] must be contiguous with shape \[2\]"),
         (([ONE], [ONE.double()], [ONE], ONE), TypeError, r"velocities\[0\] must be torch.float32, got torch.float64"),
+        (([ONE], [ONE], [None], ONE), TypeError, r"gradients\[0\] must be a tensor, got NoneType"),
         (([ONE], [ONE], [ONE], ONE, [ONE]), TypeError, r"copies\[0\] must be torch.bfloat16"),
         (([torch.ones(4)[::2]], [ONE], [ONE], ONE), ValueError, r"parameters\[0\] must be contiguous .* strides \[2\]"),
     ],

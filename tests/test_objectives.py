@@ -10,7 +10,7 @@ from torch.nn.functional import softplus
 
 from pygan.algorithm import ALGORITHMS
 from pygan.data import Batch
-from pygan.objectives import NonSaturating, Saturating
+from pygan.objectives import OBJECTIVES, NonSaturating, Saturating
 from pygan.recipes import Recipe
 from pygan.step import PlainStep
 
@@ -33,6 +33,18 @@ def make_step(**settings: object) -> PlainStep:
     generator = nn.Sequential(nn.Linear(2, 9), nn.Sigmoid())
     game = tiny.game(recipe, SHAPE, generator, Linear())
     return PlainStep(ALGORITHMS[recipe.updates], game, recipe, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("updates", ALGORITHMS)
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_each_objective_plays_in_each_precision(objective: str, precision: str, updates: str) -> None:
+    recipe = Recipe().with_settings(
+        model="mlp", objective=objective, precision=precision, updates=updates, batch_size=4, step="plain"
+    )
+    step = PlainStep(ALGORITHMS[updates], tiny.game(recipe, SHAPE), recipe, torch.device("cpu"))
+    step(lambda: Batch(torch.rand(4, *SHAPE)), recipe.rates(0, 1))
+    assert step.statistics().isfinite().all()
 
 
 @pytest.mark.parametrize(("scale", "factor"), [("sum", 1.0), ("half", 0.5)])

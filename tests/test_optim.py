@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from pygan.nn import Maxout
 from pygan.optim import OPTIMIZERS, Adam, Momentum, MomentumSettings, MovingAverage, RMSprop
 
 
@@ -127,6 +128,16 @@ def test_each_update_rule_keeps_to_the_interface(name: str) -> None:
 def test_the_momentum_of_an_epoch() -> None:
     settings = MomentumSettings(momentum=0.2, momentum_final=0.6, momentum_epochs=5)
     assert [settings.momentum_at(epoch) for epoch in (0, 1, 4, 9)] == pytest.approx([0.2, 0.3, 0.6, 0.6])
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_bound_on_column_norms_holds_in_every_layout(memory_format: torch.memory_format) -> None:
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(2, 3), Maxout(4, 3, 2)).to(memory_format=memory_format)
+    optimizer = Momentum(layers, 0.1)
+    for gradient in (0.0, 1.0):
+        optimizer.step([torch.full_like(p, gradient) for p in layers.parameters()], 0.1, 0.5)
+        for weight in (layers[0].weight.flatten(1), layers[1].weight, layers[2].weight.flatten(0, 1)):
+            torch.testing.assert_close(weight.norm(dim=1), torch.full((len(weight),), 0.1))
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pygan import _core
 from pygan.ops import _cache, _products, parzen, parzen_logsumexp, reference
+from pygan.ops._library import address, dtype_code, place
 
 PAPER_SIGMAS = np.logspace(-1, 0, 10).tolist()
 SHAPES = [(1, 1, 1), (3, 5, 2), (33, 70, 20), (7, 1, 784), (130, 700, 65), (2, 3000, 3)]
@@ -574,6 +575,28 @@ def test_thread_count_does_not_change_the_bits(monkeypatch: pytest.MonkeyPatch) 
     torch.set_num_threads(before)
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
+
+
+@pytest.mark.usefixtures("simd_level")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_thread_count_does_not_change_the_norms(dtype: torch.dtype) -> None:
+    """They are sums over a row, of any length."""
+    scale = torch.tensor(0.5, dtype=torch.float64)
+    for d in range(1, 60):
+        rows, centre = torch.randn(70, d, dtype=dtype), torch.randn(d, dtype=dtype)
+        results = []
+        for threads in (1, 2):
+            moved, norms = torch.empty_like(rows), torch.empty(70, dtype=torch.float64)
+            operands = (address(tensor) for tensor in (rows, centre, scale))
+            outputs = address(moved), address(norms)
+            _core.parzen_centre(*operands, 70, d, *outputs, dtype_code(rows), *place(rows)[:2], threads)
+            results.append(norms)
+        assert torch.equal(*results), d
+
+
+def test_tiny_sigmas_that_double_precision_holds() -> None:
+    x = torch.rand(3, 2)
+    assert parzen_logsumexp(x, x, [1e-310])[0].tolist() == pytest.approx([0.0] * 3)
 
 
 def test_compiles_without_graph_break() -> None:

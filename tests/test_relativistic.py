@@ -23,7 +23,7 @@ def test_images_are_compared_in_pairs() -> None:
     real, fakes = torch.randn(5), torch.randn(5)
     game = Relativistic()
     assert game.discriminator_loss(real, fakes) != game.discriminator_loss(real, fakes.flip(0))
-    with pytest.raises(ValueError, match=r"^relativistic: real_logits and fake_logits must .* got \[1\] and \[5\]"):
+    with pytest.raises(ValueError, match=r"^relativistic: real_logits and fake_logits must .* got \[5\] and \[1\]"):
         game.discriminator_loss(real, fakes[:1])
     with pytest.raises(ValueError, match="generator_loss needs real_logits"):
         game.generator_loss(fakes)

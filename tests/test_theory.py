@@ -76,6 +76,7 @@ def random_probabilities(n=7):
 def test_the_optimal_discriminator_is_the_share_of_the_data():
     p_data, p_g = torch.tensor([[0.0, 1, 3], [2, 0, 1e-30]]), torch.tensor([[1.0, 1, 1], [0, 0, 1e-30]])
     assert theory.optimal_discriminator(p_data, p_g).tolist() == [[0, 0.5, 0.75], [1, 0.5, 0.5]]
+    assert theory.optimal_discriminator(torch.tensor([3e38]), torch.tensor([3e38])).item() == 0.5
 
 
 def test_no_discriminator_is_better_than_the_optimal_one():

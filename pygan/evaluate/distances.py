@@ -31,10 +31,14 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
         ValueError: wrong shapes or two devices.
     """
     x, y = _checked("frechet_distance", x, y)
-    root = _square_root(x.T.cov())
-    cross = torch.linalg.eigvalsh(root @ y.T.cov() @ root).clamp_min_(0).sqrt().sum()
+    root = _square_root(_covariance(x))
+    cross = torch.linalg.eigvalsh(root @ _covariance(y) @ root).clamp_min_(0).sqrt().sum()
     variances = x.var(0).sum() + y.var(0).sum()
     return float((x.mean(0) - y.mean(0)).square().sum() + variances - 2 * cross)
+
+
+def _covariance(x: Tensor) -> Tensor:
+    return x.T.cov().reshape(x.shape[1], x.shape[1])  # of one column it would be a scalar
 
 
 def kernel_distance(x: Tensor, y: Tensor) -> float:

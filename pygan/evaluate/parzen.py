@@ -2,8 +2,9 @@
 
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -250,27 +251,36 @@ class ParzenWindow:
         sigmas = torch.tensor(grid, dtype=torch.float64)
         of_test = self._group_sums(test, sigmas)
         of_valid = None if self._fitted is None else self._group_sums(self._fitted[0], sigmas)
+        sizes = torch.tensor([len(group) for group in self._groups()])
         generator = random_generator("ParzenWindow.score: seed", seed)
         fixed, chosen = [], []
         for _ in range(resamples):
             groups = torch.randint(len(of_test), (len(of_test),), generator=generator)
-            means = self._normalised(of_test[groups].logsumexp(0), sigmas, self.n_samples).mean(1)
+            drawn = int(sizes[groups].sum())
+            means = self._normalised(of_test[groups].logsumexp(0), sigmas, drawn).mean(1)
             fixed.append(means[-1])
             if of_valid is not None:
                 points = torch.randint(of_valid.shape[2], (of_valid.shape[2],), generator=generator)
-                valid = self._normalised(of_valid[groups].logsumexp(0)[:-1, points], sigmas[:-1], self.n_samples)
+                valid = self._normalised(of_valid[groups].logsumexp(0)[:-1, points], sigmas[:-1], drawn)
                 chosen.append(means[valid.mean(1).argmax()])
         return float(torch.stack(fixed).std()), float(torch.stack(chosen).std()) if chosen else None
 
     def _group_sums(self, points: Chunks, sigmas: Tensor) -> Tensor:
         """Log sums over each of at most _GROUPS groups of samples, [groups, S, n], float64, on the CPU."""
-        (samples,) = Chunks("samples", self._samples.rows)
         chunks = list(points)
         groups = [
             torch.cat([_log_sum(chunk, group, sigmas).double().cpu() for chunk in chunks], 1)
-            for group in samples.tensor_split(min(_GROUPS, len(samples)))
+            for group in self._groups()
         ]
         return torch.stack(groups)
+
+    def _groups(self) -> Iterator[Tensor]:
+        """At most _GROUPS parts of the samples, of sizes that differ by one at most."""
+        rows, parts = self._samples.rows, min(_GROUPS, self.n_samples)
+        assert isinstance(rows, Tensor | np.ndarray)
+        borders = [self.n_samples * part // parts for part in range(parts + 1)]
+        for begin, end in pairwise(borders):
+            yield torch.cat(list(Chunks("samples", rows[begin:end])))
 
 
 def _grid(sigmas: float | Sequence[float] | Tensor) -> tuple[float, ...]:

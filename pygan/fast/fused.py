@@ -61,10 +61,18 @@ def can_fuse(game: Game, recipe: "Recipe", device: torch.device) -> bool:
     parts = [*generator.modules(), *discriminator.modules()]
     if not all(type(part) in _KNOWN_PARTS for part in parts):
         return False
+    try:
+        painting = [layer for layer, _ in generator.layers()]
+    except (KeyError, TypeError, ValueError):  # other parts than those that it was made of
+        return False
+    judging = list(discriminator.hidden)
+    layers = [*painting, *judging, discriminator.output]
+    kinds = [nn.Linear] * len(painting) + [Maxout] * len(judging) + [nn.Linear]
     parameters = [*generator.parameters(), *discriminator.parameters()]
-    layers = [*(layer for layer, _ in generator.layers()), *discriminator.hidden, discriminator.output]
     return (
-        type(game.objective) in (NonSaturating, Saturating)
+        len(judging) > 0
+        and [type(layer) for layer in layers] == kinds
+        and type(game.objective) in (NonSaturating, Saturating)
         and ALGORITHMS.get(recipe.updates) in (alternating, simultaneous)
         and game.classes == 0
         and (device.type == "cpu" or (device.type == "cuda" and build_info()["cuda"] is not None))
@@ -324,8 +332,7 @@ class _Judge(_Layers):
         discriminator: Discriminator,
     ) -> None:
         super().__init__(optimizer, half_precision, products, share)
-        self._dropouts = [part.dropout for part in discriminator.modules() if isinstance(part, Maxout)]
-        self._dropouts.append(discriminator.dropout)
+        self._droppers = [*discriminator.hidden, discriminator]  # somebody may change their rates and modes
 
     def forward(self, *parts: Tensor) -> _Judging:
         """Judge images [n, pixels], given in one or more parts, one after the other."""
@@ -399,5 +406,6 @@ class _Judge(_Layers):
         gradients[-2] += tangent.sum(0)
 
     def _draw(self, depth: int) -> _Mask:
-        rate = self._dropouts[depth]
+        dropper = self._droppers[depth]
+        rate = dropper.dropout if dropper.training else 0.0
         return _Mask(1 - rate, draw_seed(self._operands[0].device) if rate > 0 else None, self._share)

@@ -63,9 +63,20 @@ def faster_library(asked: Literal["auto", "torch", "onednn"], layers: tuple[Laye
     It is measured once a process for the same layers, dtype and number of threads. A torch without oneDNN has only its
     own functions.
     """
-    if not HAS_ONEDNN:
+    if not HAS_ONEDNN or not _onednn_takes(dtype):
         return "torch"
     return _measured(layers, dtype, torch.get_num_threads()) if asked == "auto" else asked
+
+
+@cache
+def _onednn_takes(dtype: torch.dtype) -> bool:
+    """Whether oneDNN multiplies such numbers on this CPU: bfloat16 ones only where it has AVX-512 or better."""
+    one = torch.ones(1, 1, dtype=dtype)
+    try:
+        Products("onednn").affine(one, one, None)
+    except RuntimeError:
+        return False
+    return True
 
 
 @cache

@@ -38,7 +38,7 @@ class Relativistic(Objective):
         return self.r1 > 0 or self.r2 > 0
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        return softplus(_difference(fake_logits, real_logits)).mean()
+        return softplus(-_difference(real_logits, fake_logits)).mean()
 
     def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         if real_logits is None:

@@ -103,7 +103,7 @@ class WassersteinPenalty(_Critic):
 
     def penalty(self, judged: Judged, judge: Callable[[Tensor], Tensor]) -> Tensor:
         """Equation 3 of the paper; pairs of one real and one generated image, each mixed in its own proportion."""
-        real, fakes = judged.real.detach(), judged.fakes.detach()
+        real, fakes = judged.real.detach(), judged.fakes.detach().to(judged.real.dtype)
         share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
         between = torch.lerp(fakes, real, share).requires_grad_()
         norms = vector_norm(slopes(judge(between), between), dim=1)  # Its derivative at 0 is 0, not NaN.

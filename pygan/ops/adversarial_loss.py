@@ -20,7 +20,6 @@ from pygan.ops._library import (
     is_recorded,
     may_be_differentiated,
     place,
-    plain,
     save,
     under_autocast,
     use_native,
@@ -256,8 +255,6 @@ class _GeneratorLoss(Function):
 def _scaled(grad: Tensor, logits: Tensor, gradient: Tensor, curvature: int) -> Tensor:
     if is_recorded():
         return _ScaledGradient.apply(grad, logits, gradient, curvature)
-    if plain(grad) and grad.device.type == "cpu" and grad.item() == 1:  # loss.backward(); on CUDA this would wait
-        return gradient
     return grad * gradient
 
 

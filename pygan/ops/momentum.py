@@ -53,7 +53,7 @@ def momentum_update(
     half = (torch.bfloat16,) if rates.dtype == torch.float32 else ()
     lists = parameters, velocities, gradients, copies
     ordinary = plain(rates, *itertools.chain(*lists))
-    if not ordinary:
+    if not ordinary or not all(isinstance(tensor, Tensor) for tensor in itertools.chain(*lists)):
         for name, tensors in zip(("parameters", "velocities", "gradients", "copies"), lists, strict=True):
             for i, tensor in enumerate(tensors):
                 check_tensor(op, f"{name}[{i}]", tensor)

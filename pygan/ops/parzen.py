@@ -63,8 +63,8 @@ def parzen_logsumexp(
 
     Raises:
         TypeError: not tensors, not floating point, or of different dtypes.
-        ValueError: wrong shapes, different devices, an unknown `impl`; a sigma that is not positive and finite (on
-            CUDA, where looking would wait for the device, such a sigma gives NaN).
+        ValueError: wrong shapes, different devices, an unknown `impl`; a sigma that is not positive and finite (not by
+            the reference, which does not look, nor on CUDA, where looking would wait for the device and it gives NaN).
     """
     op = "parzen_logsumexp"
     check_tensor(op, "x", x)
@@ -201,7 +201,7 @@ def _scale(sigmas: Tensor) -> Tensor:
     There 2 sigma^2 < 1, so that a squared distance overflows only where its exponent does.
     """
     largest = sigmas.masked_fill(~_good(sigmas), 0).amax()
-    return torch.frexp(largest).mantissa / largest / 2
+    return (torch.frexp(largest).mantissa / largest / 2).clamp(max=2.0**1022)
 
 
 def _rates(sigmas: Tensor, scale: Tensor) -> Tensor:
