@@ -22,7 +22,8 @@ __all__ = ["Layer", "Library", "Products", "faster_library"]
 
 Library = Literal["torch", "onednn"]
 
-_ROUNDS = 8
+_ROUNDS, _FEWEST = 8, 3
+_ENOUGH = 0.5  # seconds, after which no further round begins
 _MARGIN = 1.1  # by which oneDNN must be faster: a choice between equals would differ from process to process
 
 
@@ -93,7 +94,10 @@ def _least_seconds(layers: Sequence[Layer], dtype: torch.dtype) -> dict[Library,
     """
     operands = [_operands(layer, dtype) for layer in layers]
     least: dict[Library, float] = dict.fromkeys(get_args(Library), math.inf)
-    for _ in range(_ROUNDS):
+    begin = time.perf_counter()
+    for number in range(_ROUNDS):
+        if number >= _FEWEST and time.perf_counter() - begin > _ENOUGH:
+            break
         for library in least:
             start = time.perf_counter()
             _multiply_all(Products(library), layers, operands)

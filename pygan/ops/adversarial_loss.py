@@ -3,6 +3,7 @@
 With logit x, D = sigmoid(x), and so -log D = softplus(-x) and -log(1 - D) = softplus(x); no probability is ever formed.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -20,6 +21,7 @@ from pygan.ops._library import (
     is_recorded,
     may_be_differentiated,
     place,
+    plain,
     save,
     under_autocast,
     use_native,
@@ -28,6 +30,9 @@ from pygan.ops._library import (
 __all__ = ["Objective", "discriminator_loss", "generator_loss"]
 
 Objective = Literal["non_saturating", "saturating", "minimax"]
+
+# Whether the backward pass that runs keeps the graph; torch has no public name for it.
+_keeps_graph: Callable[[], bool] = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, *, impl: Impl = "auto") -> Tensor:
@@ -255,6 +260,8 @@ class _GeneratorLoss(Function):
 def _scaled(grad: Tensor, logits: Tensor, gradient: Tensor, curvature: int) -> Tensor:
     if is_recorded():
         return _ScaledGradient.apply(grad, logits, gradient, curvature)
+    if plain(grad) and grad.device.type == "cpu" and grad.item() == 1 and not _keeps_graph():
+        return gradient  # loss.backward(); on CUDA, looking would wait. A kept graph must not see what becomes of it.
     return grad * gradient
 
 
