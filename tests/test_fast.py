@@ -298,6 +298,10 @@ def test_every_product_is_measured(monkeypatch):
     layers = [products.Layer(2, 3, 4, backward=True), products.Layer(2, 4, 5, backward=False)]
     assert products._least_seconds(layers, torch.float32).keys() == set(LIBRARIES)
     assert called == ["affine", "times", "outer", "affine"] * len(LIBRARIES) * products._ROUNDS
+    called.clear()
+    monkeypatch.setattr(products, "_ENOUGH", 0)
+    products._least_seconds(layers, torch.float32)
+    assert called == ["affine", "times", "outer", "affine"] * len(LIBRARIES) * products._FEWEST
 
 
 def test_a_resumed_run_keeps_its_library_whatever_is_measured_now(tmp_path, measured):
