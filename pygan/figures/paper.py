@@ -194,7 +194,8 @@ def draw_interpolation(runs: Sequence[Run], seed: int = 0) -> Figure:
         start, end = run.noise(2 * _PAIRS, seed).unflatten(0, (2, _PAIRS))
         steps = torch.linspace(0, 1, _STEPS)[:, None]
         noise = torch.cat([torch.lerp(*pair, steps) for pair in zip(start, end, strict=True)])
-        return run.generate(noise).cpu(), _STEPS
+        labels = torch.arange(_PAIRS).repeat_interleave(_STEPS) % run.game.classes if run.game.classes else None
+        return run.generate(noise, labels).cpu(), _STEPS
 
     return _panels(runs, cells)
 
@@ -210,7 +211,7 @@ def _panels(runs: Sequence[Run], cells: Callable[[Run], tuple[Tensor, int]]) -> 
     figure = new_figure((_PANEL * columns, height * rows))
     for run, picture, axes in zip(runs, drawn, figure.subplots(rows, columns, squeeze=False).flat, strict=False):
         axes.imshow(picture.squeeze(2) if picture.shape[2] == 1 else picture, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(f"{run.splits.name}, {run.recipe.name}")
+        axes.set_title(f"{run.data['name']}, {run.recipe.name}")
     for axes in figure.axes:
         axes.set_axis_off()
     return figure
