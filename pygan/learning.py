@@ -191,8 +191,9 @@ def _read_config(folder: RunFolder, task: str) -> dict[str, Any]:
 def _refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise ValueError, naming what differs, unless a run begun with `before` can go on with `now`."""
     for table in ("settings", "data"):
-        for name in (before[table] | now[table]).keys() - {"checksums"}:
-            _refuse_change(path, name, before[table].get(name), now[table].get(name))
+        for name in before[table] | now[table]:
+            if name != "checksums":
+                _refuse_change(path, name, before[table].get(name), now[table].get(name))
     _refuse_change(path, "seed", before["seed"], now["seed"])
     checksums = (config["data"].get("checksums", {}) for config in (before, now))
     if changed := fingerprint.changed(*checksums):

@@ -416,4 +416,4 @@ def _require_labels(batch: Batch, split: str) -> None:
 
 
 def _error(net: ClassDiscriminator, batch: Batch) -> float:
-    return float((_predict(net, batch.images).cpu() != batch.labels).double().mean())
+    return float((_predict(net, batch.images).cpu() != _labels(batch)).double().mean())
