@@ -1,6 +1,8 @@
 """pygan.figures.paper and `pygan figure`: what is drawn of which runs."""
 
 import importlib
+import os
+import signal
 import sys
 
 import numpy as np
@@ -13,6 +15,7 @@ from pygan import cli, pictures
 from pygan.commands import figure
 from pygan.data import as_float
 from pygan.evaluate import nearest
+from pygan.train import _Play
 
 matplotlib = pytest.importorskip("matplotlib")
 canvas = importlib.import_module("pygan.figures.canvas")
@@ -95,6 +98,16 @@ def test_the_command_writes_png_and_svg(run, tmp_path, capsys):
         ]
     assert (tmp_path / "new" / "f2.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (tmp_path / "new" / "f3.svg").read_bytes()
+
+
+@pytest.mark.parametrize("number", ["1", "3"])
+def test_ctrl_c_gives_no_advice_to_resume_a_folder_that_is_removed(monkeypatch, capsys, number):
+    def interrupted(self, update):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(_Play, "update", interrupted)
+    assert cli.main(["figure", number]) == 130
+    assert capsys.readouterr().err == "pygan: interrupted\n"
 
 
 def test_what_is_refused(run):
