@@ -235,6 +235,7 @@ class Fit:
                 if self.ranks.from_main(lambda: ask() is False):
                     self.stopped = "on_epoch ended it"
         except BaseException:
+            self._keep(len(self.history))
             self.save("last")
             raise
         self.ranks.spread(tensor for part in self.learner.parts().values() for tensor in plain_state(part).values())

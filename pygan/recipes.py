@@ -427,7 +427,8 @@ def find_recipe(
         recipe: a name; a `Recipe`, which is taken as it is; or None, for that of `before` or else the data's default.
         settings: fields to change.
         splits: the data.
-        before: what a run that is resumed was begun with; its number of epochs stays unless `settings` has one.
+        before: what a run that is resumed was begun with; its epochs, and of a named recipe its cadences, stay unless
+            `settings` has others.
         conditional: whether the game is, which has defaults of its own.
 
     Raises:
