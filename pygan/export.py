@@ -6,6 +6,8 @@ run.export("generator.onnx")            # the same for ONNX (needs the packages 
 generator = pygan.export.load_generator("generator.safetensors")
 """
 
+import copy
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pygan._files import damaged, replace_file, require_regular
+from pygan._session import own_defaults
 from pygan.checkpoint import plain_state, take_over
 from pygan.data.scaling import SCALES, Scale
 from pygan.recipes import Recipe
@@ -80,6 +83,7 @@ def export(run: "Run", path: str | Path) -> Path:
     return path
 
 
+@own_defaults(torch.device("cpu"))
 def load_generator(path: str | Path, generator: nn.Module | None = None) -> Pictures:
     """Return the generator of a file that `Run.export` wrote as .safetensors, in eval mode on the CPU.
 
@@ -161,19 +165,23 @@ def _torch_export(run: "Run", path: Path) -> None:
     n = torch.export.Dim("n", min=1)
     with torch.no_grad():
         program = torch.export.export(module, inputs, dynamic_shapes=tuple({0: n} for _ in inputs))
-    torch.export.save(program, path)
+    content = io.BytesIO()  # torch's own writer aborts the process on a full disk
+    torch.export.save(program, content)
+    replace_file(path, content.getvalue())
 
 
 def _onnx(run: "Run", path: Path) -> None:
     module, inputs = _exportable(run)
     n = torch.export.Dim("n", min=1)
     with torch.no_grad():
-        torch.onnx.export(module, inputs, path, dynamo=True, dynamic_shapes=tuple({0: n} for _ in inputs))
+        program = torch.onnx.export(module, inputs, dynamo=True, dynamic_shapes=tuple({0: n} for _ in inputs))
+    assert program is not None
+    replace_file(path, program.model_proto.SerializeToString())
 
 
 def _exportable(run: "Run") -> tuple[Pictures, tuple[Tensor, ...]]:
     """The generator in eval mode, and inputs for two images."""
-    module = Pictures(run.generator, run.game.scale, run.shape).eval()
+    module = Pictures(copy.deepcopy(run.generator), run.game.scale, run.shape).eval()  # training may go on
     device = next((parameter.device for parameter in run.generator.parameters()), torch.device("cpu"))
     inputs = [run.noise(2, 0).to(device)]
     if run.game.classes:

@@ -177,8 +177,6 @@ class Fit:
                     self._end_epoch(epoch)
                     if self.history[-1].get("log_likelihood") is not None:
                         progress.report(*self._line(self.history[-1]))
-                    if self.cadence.keep_every and epoch % self.cadence.keep_every == 0:
-                        self.save(f"{epoch:04}")
                 asked, late, waits = agreed()
                 if self.finished:  # what was asked during the last update too
                     asked, late, waits = self.ranks.agree(flags)()
@@ -206,6 +204,7 @@ class Fit:
         if self.cadence.patience and epoch - self._best_epoch(epoch) >= self.cadence.patience:
             self.stopped = f"no better log-likelihood for {self.cadence.patience} epochs"
         self._ask_user()
+        self._keep(epoch)
         if self.stopped is not None and self.best is None:  # A run that ends is judged at least once.
             entry |= self.learner.end_epoch(epoch, True)
             self._keep_best(entry)
@@ -218,6 +217,10 @@ class Fit:
         if self.best is None or rank > self.best:
             self.best = rank
             self.save("best")  # all of the run: one that is killed before it saves "last" goes on from here
+
+    def _keep(self, epoch: int) -> None:
+        if self.cadence.keep_every and epoch % self.cadence.keep_every == 0:
+            self.save(f"{epoch:04}")
 
     def _best_epoch(self, otherwise: int) -> int:
         """The first of the best epochs, if any was judged."""
@@ -232,6 +235,7 @@ class Fit:
                 if self.ranks.from_main(lambda: ask() is False):
                     self.stopped = "on_epoch ended it"
         except BaseException:
+            self._keep(len(self.history))
             self.save("last")
             raise
         self.ranks.spread(tensor for part in self.learner.parts().values() for tensor in plain_state(part).values())
@@ -309,8 +313,11 @@ class Fit:
 
     def open_logs(self) -> None:
         """Open the logs at the end of the history; what was logged after the newest checkpoint is removed."""
-        if self._last_is_old:
+        if self._last_is_old:  # a kill came after "best": what follows it at the end of an epoch is made up for
+            self._ask_user()
+            self._keep(len(self.history))
             self.save("last")
+            self._last_is_old = False
         if self.board is not None:
             self.board.open(self.folder.path, len(self.history))
         self.folder.write_log([{**e, "seconds": s} for e, s in zip(self.history, self.times, strict=True)])

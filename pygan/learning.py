@@ -17,6 +17,7 @@ from pygan._nearest import nearest
 from pygan._session import find_device, own_defaults, own_randomness
 from pygan._threads import check_threads, choose_threads, own_threads, refuse_many_processes
 from pygan.checkpoint import Part
+from pygan.data import fingerprint
 from pygan.fit import Cadence, Fit
 from pygan.folder import RunFolder, check_tables, choose_folder
 from pygan.settings import AT_LEAST_ONE, POSITIVE, Settings, check_seed, setting
@@ -191,8 +192,12 @@ def _refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any
     """Raise ValueError, naming what differs, unless a run begun with `before` can go on with `now`."""
     for table in ("settings", "data"):
         for name in before[table] | now[table]:
-            _refuse_change(path, name, before[table].get(name), now[table].get(name))
+            if name != "checksums":
+                _refuse_change(path, name, before[table].get(name), now[table].get(name))
     _refuse_change(path, "seed", before["seed"], now["seed"])
+    checksums = (config["data"].get("checksums", {}) for config in (before, now))
+    if changed := fingerprint.changed(*checksums):
+        raise ValueError(f"train: data must be the same as at the start of the run in {path}: {changed}")
 
 
 def _refuse_older(path: Path, before: Mapping[str, Any], settings: LearnerSettings) -> None:

@@ -47,7 +47,7 @@ def draw_noise(
 
     They are drawn from `random`, or from torch's default generator of the device.
     """
-    noise = torch.empty(n, size, device=device)
+    noise = torch.empty(n, size, dtype=torch.float32, device="cpu" if device is None else device)
     NOISES[distribution](noise, random)
     return noise
 

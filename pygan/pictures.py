@@ -81,7 +81,7 @@ def save_png(path: str | Path, images: Tensor, columns: int | None = None, enlar
 
 def png_path(path: str | Path) -> Path:
     """Return the path of a PNG file; ValueError if its name ends otherwise, since the content would belie it."""
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.suffix.lower() != ".png":
         raise ValueError(f"path: must end in .png, the format of pictures, got {path.name!r}")
     return path

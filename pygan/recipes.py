@@ -405,6 +405,7 @@ _DEFAULTS = {
     "tfd": "tfd2014",
 }  # Of other data: see `default_recipe`.
 _MNIST_NUMBERS = 784  # in an image; of larger ones, fully connected nets learn little more than the mean from few
+_STRETCHED = ("epochs", "evaluate_every", "samples_every", "checkpoint_every")  # where images are few
 _CONDITIONAL_DEFAULTS = {"mnist": "conditional2014"}  # Of other data: "dcgan".
 
 
@@ -426,7 +427,8 @@ def find_recipe(
         recipe: a name; a `Recipe`, which is taken as it is; or None, for that of `before` or else the data's default.
         settings: fields to change.
         splits: the data.
-        before: what a run that is resumed was begun with; its number of epochs stays unless `settings` has one.
+        before: what a run that is resumed was begun with; its epochs, and of a named recipe its cadences, stay unless
+            `settings` has others.
         conditional: whether the game is, which has defaults of its own.
 
     Raises:
@@ -445,8 +447,9 @@ def find_recipe(
         raise TypeError(
             f"recipe must be a name ({', '.join(RECIPES)}), a pygan.Recipe or None, got {type(recipe).__name__}{hint}"
         )
-    if before is not None:
-        settings = {"epochs": before.epochs, **settings}
+    if before is not None:  # how far it was stretched stays as it was
+        kept = ("epochs",) if isinstance(recipe, Recipe) else _STRETCHED
+        settings = {**{name: getattr(before, name) for name in kept}, **settings}
     found = found.with_settings(**settings)
     if before is None and not isinstance(recipe, Recipe) and "epochs" not in settings:
         found = _long_enough(found, images, settings)
@@ -461,7 +464,7 @@ def _long_enough(recipe: Recipe, images: int, given: Mapping[str, Any]) -> Recip
     longer = math.ceil(recipe.least_updates / per_epoch) / recipe.epochs
     if longer <= 1:
         return recipe
-    stretched = {"epochs", "evaluate_every", "samples_every", "checkpoint_every"} - given.keys()
+    stretched = set(_STRETCHED) - given.keys()
     return replace(recipe, **{name: round(longer * getattr(recipe, name)) for name in stretched})
 
 

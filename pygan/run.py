@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import pygan.data
 from pygan import health, pictures
+from pygan._session import own_defaults
 from pygan.checkpoint import Checkpoint, Part, take_over
 from pygan.data import Batch, Splits, as_float, fingerprint
 from pygan.data.scaling import SCALES
@@ -63,6 +64,7 @@ _CONFIG = {  # what config.toml must hold
 _PICTURES = 64  # samples in a picture
 _PICTURES_OF_A_CLASS = 10
 _POINTS = 2000  # in a plot
+_CPU = torch.device("cpu")
 _AT_ONCE = 1000  # images in one pass
 _SHOWN = 36  # samples in a notebook
 _NEAREST_AT_ONCE = 5000  # training images that are compared at a time
@@ -352,7 +354,7 @@ class Run:
 
     def _window(self, n: int, valid: Batch, labels: Any = None) -> ParzenWindow:
         """The window on n samples, its sigma chosen on the first validation images."""
-        samples = _Samples(self, n, self._labels(labels, n, None))
+        samples = _Samples(self, n, self._labels(labels, n, _CPU))
         small = n * math.prod(self.shape) * 4 <= WINDOW_BYTES
         window = ParzenWindow(torch.cat(list(samples)) if small else samples)
         return window.fit(self.density_images(valid[:SIGMA_POINTS]), refine=self.recipe.sigma == "refined")
@@ -368,13 +370,13 @@ class Run:
 
     def _sample(self, n: int, seed: int | None, labels: Any = None) -> Tensor:
         return self.game.sample(
-            whole_number("sample: n", n, 1), self._labels(labels, n, None), random_generator("sample: seed", seed)
+            whole_number("sample: n", n, 1), self._labels(labels, n, _CPU), random_generator("sample: seed", seed)
         )
 
     def _pictures(self, images: Tensor) -> Tensor:
         return self.game.scale.invert(images).contiguous()
 
-    def _labels(self, labels: Any, n: int, device: torch.device | None) -> Tensor | None:
+    def _labels(self, labels: Any, n: int, device: torch.device) -> Tensor | None:
         """Labels [n] as the game wants them; ValueError names what is wrong with the user's."""
         if not self.game.classes:
             if labels is not None:
@@ -396,7 +398,7 @@ class Run:
                 "use pygan.ParzenWindow(run.sample(10_000)).fit(valid).score(test)"
             )
         splits = pygan.data.load(**self.data["sources"], seed=self.seed)
-        if changed := fingerprint.changed(self.data["checksums"], fingerprint.checksums(splits)):
+        if changed := fingerprint.changed(self.data["checksums"], fingerprint.checksums(splits, self.game.classes > 0)):
             raise ValueError(
                 f"run: {self.data['sources']['data']} has changed since {self.path} was trained on it: {changed}"
             )
@@ -415,6 +417,7 @@ class _Samples:
         return (run.game.scale.invert(piece) if run.game.scale.exact else piece for piece in pieces)
 
 
+@own_defaults(_CPU)
 def load(
     path: str | Path,
     checkpoint: str = "best",
@@ -439,7 +442,7 @@ def load(
     folder = RunFolder(path)
     config = read_config(folder)
     recipe, data = config["recipe"], config["data"]
-    shape, classes, cpu = tuple(data["shape"]), data["classes"], torch.device("cpu")
+    shape, classes = tuple(data["shape"]), data["classes"]
     for role, given in zip(_PLAYERS, (generator, discriminator), strict=True):
         if given is None and config["players"][role] != OWN_PLAYER:
             raise ValueError(f"load: {path} was trained with {config['players'][role]}; pass one as {role}=")
@@ -448,7 +451,7 @@ def load(
     if discriminator is None:
         discriminator = recipe.model.make_discriminator(shape, classes)
     if set(config["players"].values()) == {OWN_PLAYER}:
-        generator, discriminator = (recipe.model.place(player, cpu) for player in (generator, discriminator))
+        generator, discriminator = (recipe.model.place(player, _CPU) for player in (generator, discriminator))
     state = folder.read_checkpoint(checkpoint)
     if state is None:
         raise FileNotFoundError(f"load: {folder.path} has no checkpoint {checkpoint!r} yet")

@@ -66,7 +66,7 @@ _AVERAGING = 0.9999  # of the discriminator's weights; the average classifies
 class SemiSupervisedSettings(LearnerSettings):
     """The settings of `train`; the defaults are those of Salimans et al. 2016 for MNIST, but for the length."""
 
-    learning_rate: float = setting(3e-3, "Adam's; it falls linearly to 0 over the last half of the updates")
+    learning_rate: float = setting(3e-3, "Adam's; it falls linearly to 0 over the last half of the updates", POSITIVE)
     batch_size: int = setting(100, "images without labels in one update", AT_LEAST_TWO)
     generator_learning_rate: float = setting(0.015, "the same for the generator", POSITIVE)
     hidden: tuple[int, ...] = setting((1000, 500, 250, 250, 250), "units of the discriminator's ReLU layers", SIZES)
@@ -260,7 +260,9 @@ def train(
         splits = pygan.data.load(data, root=root, seed=0)  # always the same test images, whatever the draw of labels
     labels_per_class = whole_number("train: labels_per_class", labels_per_class, 1)
     labelled = _draw_labels(splits, labels_per_class, seed)
-    facts = fingerprint.describe(splits) | {"labels_per_class": labels_per_class}
+    _require_labels(splits.valid, "valid")
+    _require_labels(splits.test, "test")
+    facts = fingerprint.describe(splits, labelled=True) | {"labels_per_class": labels_per_class}
     task, name = "semi_supervised", f"{splits.name}-semi_supervised"
 
     def make(on: torch.device) -> _Learner:
@@ -408,7 +410,10 @@ def _predict(net: ClassDiscriminator, images: Tensor) -> Tensor:
         return torch.cat([net(as_float(piece.to(device))).argmax(1) for piece in images.split(_AT_ONCE)])
 
 
-def _error(net: ClassDiscriminator, batch: Batch) -> float:
+def _require_labels(batch: Batch, split: str) -> None:
     if batch.labels is None:
-        raise ValueError("train: the validation and test splits must have labels, of the classes of the training split")
-    return float((_predict(net, batch.images).cpu() != batch.labels).double().mean())
+        raise ValueError(f"train: the {split} split must have labels, of the classes of the training split")
+
+
+def _error(net: ClassDiscriminator, batch: Batch) -> float:
+    return float((_predict(net, batch.images).cpu() != _labels(batch)).double().mean())

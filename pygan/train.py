@@ -147,7 +147,7 @@ def train(
         refuse_too_large(used, splits, classes, players, device)
         begun = before if ranks.count == 1 else None  # another number of processes needs another number of threads
         threads = choose_threads(threads, begun, fits_one_core(used, splits, classes, players))
-        described = fingerprint.describe(splits, **sources) | {"classes": classes}
+        described = fingerprint.describe(splits, classes > 0, **sources) | {"classes": classes}
         config = make_config(seed, threads, used, described, players)
         same = {"seed": seed, **config["players"], **config["recipe"], **described["checksums"]}
         ranks.refuse_differences("train", same)

@@ -14,6 +14,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
 import pygan
@@ -641,6 +642,18 @@ def test_config_reads_back_what_a_run_wrote(call, tmp_path, trained, monkeypatch
     assert call("train", "--config", trained / "config.toml", "--out", "again", "--quiet")[0] == 0
     assert (tmp_path / "again/config.toml").read_text() == (trained / "config.toml").read_text()
     assert (tmp_path / "again/log.jsonl").exists()
+
+
+def test_config_of_a_run_on_data_in_memory_needs_data(call, tmp_path, monkeypatch):
+    config = tiny.run(tmp_path / "run", epochs=1).path / "config.toml"
+    code, _, err = call("train", "--config", config)
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.endswith(f"the data of the run in {config} were in memory and are not stored with it: give DATA\n")
+    received = {}
+    monkeypatch.setattr(commands.train, "train", lambda **keywords: received.update(keywords) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        call("train", "mnist", "--config", config)
+    assert received["data"] == "mnist"
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from pygan import pictures
 from pygan.evaluate import ParzenWindow
+from pygan.export import load_generator
 from pygan.models import ConditionalMLP
 from pygan.models.conditional_mlp import ConditionalDiscriminator, ConditionalGenerator
 from pygan.recipes import RECIPES
@@ -34,10 +36,15 @@ def dark_and_bright(n: int = 200) -> tuple[Tensor, Tensor]:
     return (torch.randint(100, (n, 1, 8, 8), generator=source) + 156 * labels.view(n, 1, 1, 1)).byte(), labels
 
 
-def run(out, recipe="conditional2014", **settings):
+def run(out, recipe="conditional2014", data=None, **settings):
     short = {"epochs": 1, "batch_size": 20, "noise_size": 4, "evaluation_samples": 60, "evaluate_every": 1}
     return train(
-        dark_and_bright(), recipe, out, progress=False, conditional=True, **{**short, **SMALL[recipe], **settings}
+        dark_and_bright() if data is None else data,
+        recipe,
+        out,
+        progress=False,
+        conditional=True,
+        **{**short, **SMALL[recipe], **settings},
     )
 
 
@@ -162,6 +169,43 @@ def test_a_conditional_run_resumes_and_loads(tmp_path, recipe):
         assert torch.equal(whole.sample(6, seed=1), other.sample(6, seed=1))
         assert torch.equal(whole.judge(whole.sample(6, seed=1), 1), other.judge(whole.sample(6, seed=1), 1))
     assert math.isfinite(loaded.history[-1]["d_loss"])
+
+
+def test_other_labels_are_refused_by_name(tmp_path):
+    images, labels = dark_and_bright()
+    np.savez(tmp_path / "data.npz", images=images.numpy(), labels=labels.numpy())
+    gan = run(tmp_path / "run", data=tmp_path / "data.npz")
+    np.savez(tmp_path / "data.npz", images=images.numpy(), labels=labels.flip(0).numpy())
+    message = "other labels in train, valid, test$"
+    with pytest.raises(ValueError, match=f"data must be the same as at the start of the run in .*: {message}"):
+        run(tmp_path / "run", data=tmp_path / "data.npz", resume=True)
+    with pytest.raises(ValueError, match=f"has changed since .*: {message}"):
+        load(gan.path).log_likelihood()
+
+    config = gan.path / "config.toml"
+    lines = config.read_text().splitlines(keepends=True)
+    older = [line for line in lines if not line.startswith(("train_labels", "valid_labels", "test_labels"))]
+    assert len(older) == len(lines) - 3
+    config.write_text("".join(older))
+    run(tmp_path / "run", data=tmp_path / "data.npz", resume=True)  # version 0.1 kept no checksums of labels
+
+
+@pytest.mark.parametrize("recipe", SMALL)
+def test_the_callers_defaults_do_not_matter(tmp_path, recipe):
+    gan = run(tmp_path / "run", recipe)
+    expected = gan.noise(3, 1), gan.sample(3, 1), gan.sample(3, 1, labels=[1, 1, 0])
+    for place in (torch.device("cpu"), torch.device("meta")):
+        torch.set_default_dtype(torch.float64)
+        try:
+            with place:
+                loaded = load(gan.path)
+                made = loaded.noise(3, 1), loaded.sample(3, 1), loaded.sample(3, 1, labels=[1, 1, 0])
+                generator = load_generator(gan.path / "generator.safetensors")
+        finally:
+            torch.set_default_dtype(torch.float32)
+        torch.testing.assert_close(made, expected, rtol=0, atol=0)
+        exported = generator(expected[0], torch.tensor([0, 1, 0]))
+        torch.testing.assert_close(exported, expected[1], rtol=0, atol=0)
 
 
 def test_what_cannot_be_is_said(tmp_path):

@@ -322,6 +322,13 @@ def test_a_given_folder_takes_the_size_of_train(tmp_path):
     assert splits.valid.images.shape == (4, 3, 5, 6)
 
 
+def test_pictures_are_refused_where_train_has_other_channels(tmp_path):
+    message = "pictures have 1 or 3 channels, gray or colour, and the training images have 5$"
+    for valid, name in ((fill(tmp_path / "a", 4), "000.png"), (Items([picture(0)] * 4), "valid: item 0")):
+        with pytest.raises(ValueError, match=f"{name}: .*{message}"):
+            data.load(torch.zeros(20, 5, 4, 4, dtype=torch.uint8), valid=valid)
+
+
 def test_home_and_relative_paths(tmp_path, monkeypatch):
     fill(tmp_path / "faces", 20)
     monkeypatch.setenv("HOME", str(tmp_path))

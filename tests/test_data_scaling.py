@@ -1,12 +1,13 @@
 """The scales on which the players see pixels: formulas, the way back, state, and a scale of one's own."""
 
 import math
+import weakref
 from dataclasses import dataclass
 
 import pytest
 import torch
 
-from pygan.data import SCALES, Batch, Scale, make_scale
+from pygan.data import SCALES, Batch, Scale, as_float, make_scale, scaling
 from pygan.data.scaling import Gcn
 
 
@@ -47,6 +48,22 @@ def test_standard_values_have_mean_0_and_deviation_1(n):
     torch.testing.assert_close(scale.invert(scale.apply(x)), x)
     assert scale.invert(torch.tensor([-9.0, 9.0])).tolist() == [0, 1]
     assert make_scale("standard", Batch(torch.full((2, 1, 1, 2), 0.5))).apply(torch.full((1, 1, 1, 2), 0.5)).sum() == 0
+
+
+def test_standard_holds_no_more_than_two_chunks_at_a_time(monkeypatch):
+    made, most = [], []
+
+    def counted(images):
+        values = as_float(images).double()
+        made.append(weakref.ref(values))
+        most.append(sum(one() is not None for one in made))
+        return values
+
+    monkeypatch.setattr(scaling, "_CHUNK", 10)
+    monkeypatch.setattr(scaling, "as_float", counted)
+    make_scale("standard", Batch(images()))
+    assert len(made) == 10  # two passes
+    assert max(most) <= 2
 
 
 def test_gcn_is_the_formula_of_2014():

@@ -1,6 +1,8 @@
 """Generators to take away: what is in the file, and that it makes the images that the run makes."""
 
+import errno
 import json
+import os
 
 import pytest
 import tiny
@@ -76,6 +78,39 @@ def test_onnx(run, tmp_path):
     pytest.importorskip("onnxscript", reason="ONNX files need the packages onnx and onnxscript")
     onnx = pytest.importorskip("onnx", reason="ONNX files need the packages onnx and onnxscript")
     onnx.checker.check_model(run.export(tmp_path / "generator.onnx"))
+    assert [file.name for file in tmp_path.iterdir()] == ["generator.onnx"], "one file, weights included"
+
+
+def test_an_export_in_on_epoch_does_not_change_the_run(tmp_path):
+    def train_with(name, on_epoch):
+        torch.manual_seed(0)
+        generator = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Dropout(0.5), torch.nn.Sigmoid())
+        return tiny.run(tmp_path / name, generator=generator, on_epoch=on_epoch)
+
+    def export(run):
+        before = run.generator.training
+        run.export(tmp_path / "generator.pt2")
+        modes.append((before, run.generator.training))
+
+    modes = []
+    assert train_with("exported", export).history == train_with("plain", None).history
+    assert modes == [(True, True)] * 2
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt2", ".onnx"])
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(run, tmp_path, monkeypatch, suffix):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if suffix == ".onnx":
+        pytest.importorskip("onnxscript", reason="ONNX files need the packages onnx and onnxscript")
+    path = tmp_path / f"generator{suffix}"
+    path.write_text("old")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=f"No space left on device: '.*{path.name}'"):
+        run.export(path)
+    assert [(file, file.read_text()) for file in tmp_path.iterdir()] == [(path, "old")]
 
 
 def test_other_suffixes_and_damaged_files_are_refused(run, tmp_path):

@@ -37,6 +37,22 @@ def test_few_images_get_more_epochs_and_as_many_evaluations(tmp_path):
     assert pygan.recipes.find_recipe("digits", {"evaluate_every": 3}, run.splits).evaluate_every == 3
 
 
+def test_a_run_that_was_made_longer_for_few_images_resumes_with_its_own_command(tmp_path):
+    def digits(resume=True, **settings):
+        small = {"generator_hidden": (8, 8), "discriminator_hidden": (6, 6), "pieces": 2, "evaluation_samples": 50}
+        stop = {"on_epoch": lambda run: False, "progress": False}
+        return pygan.train(tiny.images(150), "digits", tmp_path / "run", resume=resume, **small, **stop, **settings)
+
+    stretched = digits(resume=False).recipe
+    assert stretched.evaluate_every > pygan.recipes.RECIPES["digits"].evaluate_every
+    assert digits().recipe == stretched
+    longer = digits(epochs=stretched.epochs + 1)
+    assert longer.recipe.epochs == stretched.epochs + 1
+    assert len(longer.history) == 2
+    with pytest.raises(ValueError, match="evaluate_every was "):
+        digits(evaluate_every=3)
+
+
 def test_mirrored_images_depend_on_seed_and_epoch_alone():
     data = Batch(torch.rand(20, 1, 2, 3), torch.arange(20))
     batches = Batches(data, 10, 3, CPU, Unit(), flip=True)

@@ -1,6 +1,8 @@
 """pygan.figures.paper and `pygan figure`: what is drawn of which runs."""
 
 import importlib
+import os
+import signal
 import sys
 
 import numpy as np
@@ -13,6 +15,7 @@ from pygan import cli, pictures
 from pygan.commands import figure
 from pygan.data import as_float
 from pygan.evaluate import nearest
+from pygan.train import _Play
 
 matplotlib = pytest.importorskip("matplotlib")
 canvas = importlib.import_module("pygan.figures.canvas")
@@ -75,6 +78,18 @@ def test_figure_3_walks_on_straight_lines_from_noise_to_noise(run):
     assert difference.abs().max() <= 1
 
 
+def test_figure_3_keeps_one_class_in_each_row(tmp_path):
+    data = tiny.images(), torch.arange(60) % 3
+    small = {"epochs": 1, "evaluation_samples": 50, "noise_size": 4, "progress": False}
+    run = pygan.train(data, "conditional2014", tmp_path / "run", conditional=True, **small)
+    (axes,) = pygan.figures.paper(3, [run.path], seed=5).axes  # the data were in memory: only their name is known
+    assert axes.get_title() == "tensor, conditional2014"
+    noise, steps = run.noise(8, 5), torch.linspace(0, 1, 10)[:, None]
+    rows = [run.generate(torch.lerp(noise[i], noise[4 + i], steps), label) for i, label in enumerate((0, 1, 2, 0))]
+    difference = picture(axes).int() - pictures.grid(torch.cat(rows), 10).squeeze(2).int()
+    assert difference.abs().max() <= 1
+
+
 def test_the_command_writes_png_and_svg(run, tmp_path, capsys):
     for number in ("2", "3"):
         assert cli.main(["figure", number, "--run", str(run.path), "-o", str(tmp_path / "new" / f"f{number}.png")]) == 0
@@ -83,6 +98,16 @@ def test_the_command_writes_png_and_svg(run, tmp_path, capsys):
         ]
     assert (tmp_path / "new" / "f2.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (tmp_path / "new" / "f3.svg").read_bytes()
+
+
+@pytest.mark.parametrize("number", ["1", "3"])
+def test_ctrl_c_gives_no_advice_to_resume_a_folder_that_is_removed(monkeypatch, capsys, number):
+    def interrupted(self, update):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(_Play, "update", interrupted)
+    assert cli.main(["figure", number]) == 130
+    assert capsys.readouterr().err == "pygan: interrupted\n"
 
 
 def test_what_is_refused(run):

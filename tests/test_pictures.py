@@ -118,6 +118,13 @@ def test_no_link_is_followed(tmp_path):
     assert not (tmp_path / "grid.png").is_symlink()
 
 
+def test_a_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_png("~/grid.png", torch.zeros(1, 1, 8, 8))
+    save_points("~/points.png", torch.rand(5, 1, 1, 2))
+    assert sorted(os.listdir(tmp_path)) == ["grid.png", "points.png"]
+
+
 def test_a_picture_gets_the_usual_permissions(tmp_path):
     (tmp_path / "usual").touch()
     save_png(tmp_path / "grid.png", torch.zeros(1, 1, 8, 8))

@@ -18,6 +18,8 @@ import tiny
 import torch
 from torch import nn
 
+import pygan
+from pygan.data import fingerprint
 from pygan.distributed import Ranks
 from pygan.folder import RunFolder
 from pygan.health import NonFiniteError, spread
@@ -73,11 +75,16 @@ def test_ten_epochs_are_five_and_five(tmp_path, settings):
     assert_same(everything(tmp_path / "halves"), everything(tmp_path / "straight"))
 
 
+def _forkserver():
+    """A context in which each start is a fork, not an import of all that training needs."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["pygan.train", "PIL.Image", "filelock", "safetensors.torch", "tomli_w"])
+    return processes
+
+
 def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(tmp_path):
     """At least 20 kills; the shortest leave no checkpoint or not even a configuration, the longest a finished run."""
-    processes = multiprocessing.get_context("forkserver")
-    # So that each start is a fork, not an import of all that training needs.
-    processes.set_forkserver_preload(["pygan.train", "PIL.Image", "filelock", "safetensors.torch", "tomli_w"])
+    processes = _forkserver()
     settings = {"epochs": 12, "evaluate_every": 3, "averaging": 0.9, "checkpoint_seconds": 0.05, "resume": True}
 
     def start(path):
@@ -374,6 +381,15 @@ def test_runs_of_named_data_find_them_again(tmp_path):
         load(tmp_path / "memory").log_likelihood()
 
 
+def test_the_sources_of_data_are_kept_as_load_takes_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    splits = pygan.data.load(tiny.images())
+    sources = fingerprint.describe(splits, data="digits", valid="digits", test="~/x", image_size=np.int64(8))["sources"]
+    home = os.path.expanduser("~")
+    assert sources == {"data": "digits", "valid": str(tmp_path / "digits"), "test": f"{home}/x", "image_size": 8}
+    assert type(sources["image_size"]) is int
+
+
 def test_load_says_what_is_wrong(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no run"):
         load(tmp_path)
@@ -472,6 +488,42 @@ def test_a_run_killed_beside_its_best_checkpoint_goes_on_from_there(tmp_path, mo
     epochs = 6 - epoch + (when == "before")
     assert len(evaluated) == 2 * epochs, "with other bits, as on another machine, an epoch must not be done again"
     assert_same(everything(tmp_path / "run"), straight)
+
+
+def _train_and_die(path, seen, die_in, **settings):
+    """For a process of its own: it ends within on_epoch of an epoch, as if it were killed."""
+
+    def look(run):
+        with seen.open("a") as file:
+            file.write(f"{len(run.history)}\n")
+        if len(run.history) == die_in:
+            os._exit(1)
+
+    torch.set_num_threads(1)
+    pygan.health.rank = lambda entry: (entry["update"],)  # each epoch is the best so far
+    tiny.run(path, on_epoch=look, **settings)
+
+
+def test_a_run_killed_in_on_epoch_of_its_best_epoch_makes_up_for_it(tmp_path):
+    settings = {"epochs": 6, "evaluate_every": 1, "keep_every": 2, "checkpoint_every": 3, "resume": True}
+    seen = {}
+    for name, ends in {"straight": (0,), "cut": (2, 0)}.items():
+        for die_in in ends:
+            seen[name] = tmp_path / f"{name}-{die_in}.txt"
+            process = _forkserver().Process(
+                target=_train_and_die, args=(tmp_path / name, seen[name], die_in), kwargs=settings
+            )
+            process.start()
+            process.join()
+            assert process.exitcode == (1 if die_in else 0)
+    assert seen["cut"].read_text().split() == ["2", "3", "4", "5", "6"]
+    assert_same(everything(tmp_path / "cut"), everything(tmp_path / "straight"))
+    for epoch in ("0002", "0004", "0006"):
+        (tensors, progress), (others, other_progress) = (
+            RunFolder(tmp_path / name).read_checkpoint(epoch) for name in ("cut", "straight")
+        )
+        assert without_times(progress) == without_times(other_progress)
+        assert [key for key in tensors if not torch.equal(tensors[key], others[key])] == []
 
 
 def test_a_checkpoint_is_complete_or_refused(tmp_path):

@@ -145,6 +145,8 @@ def test_draws_have_a_spread(tmp_path):
         ({"labels_per_class": 1.5}, "labels_per_class must be int, got 1.5"),
         ({"labels_per_class": [1, 2]}, "labels_per_class must be int"),
         ({"batch_size": 1}, "batch_size must be at least 2"),
+        ({"learning_rate": 0.0}, "learning_rate must be greater than 0"),
+        ({"learning_rate": -1.0}, "learning_rate must be greater than 0"),
         ({"data": (images()[0], torch.zeros(80, dtype=torch.int64))}, "data must have at least 2 classes, got 1"),
         ({"data": images()[0]}, "data must have labels"),
     ],
@@ -163,6 +165,31 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
         pygan.load(tmp_path)
     with pytest.raises(ValueError, match=r"holds what pygan.semi_supervised has trained, and no game"):
         pygan.train(images(), out=tmp_path, resume=True)
+
+
+def test_other_labels_are_refused_by_name(tmp_path):
+    pixels, labels = images()
+    same = "data must be the same as at the start of the run in .*:"
+    short = {**TINY, "epochs": 1, "supervised_only": True, "out": tmp_path}
+    semi_supervised.train((pixels, labels), 1, **short)
+    with pytest.raises(ValueError, match=rf"{same} other labels in train, valid, test$"):
+        semi_supervised.train((pixels, 1 - labels), 1, resume=True, **short)
+    with pytest.raises(ValueError, match=rf"{same} other images in train, valid, test$"):
+        semi_supervised.train((255 - pixels, labels), 1, resume=True, **short)
+    config = tmp_path / "config.toml"
+    lines = config.read_text().splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if "_labels = " not in line))
+    semi_supervised.train((pixels, labels), 1, resume=True, **short)  # version 0.1 kept no checksums of labels
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_split_without_labels_is_refused_before_training(tmp_path, split):
+    for folder in ("train/a", "train/b", f"{split}/a", f"{split}/c"):
+        for number, image in enumerate(images(6)[0]):
+            pygan.pictures.save_png(tmp_path / "data" / folder / f"{number}.png", image[None], enlarge=False)
+    with pytest.raises(ValueError, match=f"the {split} split must have labels, of the classes of the training split"):
+        semi_supervised.train(tmp_path / "data", 1, out=tmp_path / "run", **TINY)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_rate_falls_at_the_end():

@@ -351,9 +351,10 @@ def test_an_error_in_on_epoch_loses_nothing(tmp_path):
             raise RuntimeError("mine")
 
     with pytest.raises(RuntimeError, match="mine"):
-        tiny.run(tmp_path / "run", epochs=5, checkpoint_every=100, on_epoch=fail)
+        tiny.run(tmp_path / "run", epochs=5, checkpoint_every=100, keep_every=3, on_epoch=fail)
+    assert len(pygan.load(tmp_path / "run", "0003").history) == 3
     assert len(pygan.load(tmp_path / "run", "last").history) == 3
-    resumed = tiny.run(tmp_path / "run", epochs=5, checkpoint_every=100, resume=True)
+    resumed = tiny.run(tmp_path / "run", epochs=5, checkpoint_every=100, keep_every=3, resume=True)
     assert same(resumed, tiny.run(tmp_path / "straight", epochs=5, checkpoint_every=100))
 
 

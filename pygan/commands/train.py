@@ -147,7 +147,12 @@ def _arguments(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, A
         if options.recipe is not None:
             raise ValueError("--config contains a recipe: give either --config or --recipe")
         chosen |= _read_config(options.config)
-    return {**chosen, **{name: given[name] for name in _OF_CONFIG if name in given}}, settings
+    chosen |= {name: given[name] for name in _OF_CONFIG if name in given}
+    if chosen["data"] is None:
+        raise ValueError(
+            f"--config: the data of the run in {options.config} were in memory and are not stored with it: give DATA"
+        )
+    return chosen, settings
 
 
 def _read_config(file: Path) -> dict[str, Any]:
@@ -163,8 +168,9 @@ def _read_config(file: Path) -> dict[str, Any]:
         if players:
             raise ValueError(f"its run used a {next(iter(players))} that the user supplied; train it from Python")
         data = config.get("data", {})
+        sources = data.get("sources", {"data": None} if data else {})  # None: they were in memory
         return {
-            **data.get("sources", {}),
+            **sources,
             "recipe": recipe_of(config["recipe"], config.get("format", FORMAT)),
             "seed": value_of_type("seed", config.get("seed", 0), int),
             "conditional": data.get("classes", 0) > 0,

@@ -58,6 +58,8 @@ def fitted(image: Image.Image, channels: int, size: tuple[int, int]) -> np.ndarr
     """Return a Pillow image as `read` does."""
     from PIL import ImageOps
 
+    if channels not in (1, 3):
+        raise ValueError(f"pictures have 1 or 3 channels, gray or colour, and the training images have {channels}")
     upright = plain(image, channels)
     upright = upright if upright.size == size else ImageOps.fit(upright, size)
     return np.asarray(upright).reshape(size[1], size[0], channels)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ __all__ = ["changed", "checksums", "describe", "refuse_leak"]
 _SPLITS = ("train", "valid", "test")
 
 
-def describe(splits: Splits, **sources: Any) -> dict[str, Any]:
+def describe(splits: Splits, labelled: bool = False, **sources: Any) -> dict[str, Any]:
     """Return the data as config.toml has them: enough to know them again, and to load them if they came from files.
 
     Args:
         splits: the data.
+        labelled: whether the labels are learned from, so that they must stay the same too.
         **sources: arguments of `pygan.data.load` that led to them.
     """
     described: dict[str, Any] = {
@@ -29,29 +31,35 @@ def describe(splits: Splits, **sources: Any) -> dict[str, Any]:
         "valid": len(splits.valid),
         "test": len(splits.test),
         "protocol": splits.protocol,
-        "checksums": checksums(splits),
+        "checksums": checksums(splits, labelled),
     }
     given = {name: source for name, source in sources.items() if source is not None}
-    if all(isinstance(source, str | Path | int) for source in given.values()):
-        described["sources"] = {name: _absolute(source) for name, source in given.items()}
+    if all(isinstance(source, str | Path | Integral) for source in given.values()):
+        described["sources"] = {name: _absolute(name, source) for name, source in given.items()}
     return described
 
 
-def _absolute(source: str | Path | int) -> str | int:
+def _absolute(name: str, source: str | Path | Integral) -> str | int:
     """A path without regard to the current folder, so that the run can be evaluated from another one."""
-    if isinstance(source, int) or source in pygan.data.NAMED:
-        return source if isinstance(source, int) else str(source)
+    if isinstance(source, Integral):
+        return int(source)
+    if name == "data" and source in pygan.data.NAMED:
+        return str(source)
     return str(Path(source).expanduser().absolute())
 
 
-def checksums(splits: Splits) -> dict[str, str]:
-    """Return the sha256 of each split: its dtype, its shape and its numbers."""
+def checksums(splits: Splits, labelled: bool = False) -> dict[str, str]:
+    """Return the sha256 of each split: its dtype, its shape and its numbers; of its labels too, if they matter."""
     checksums = {}
     for name in _SPLITS:
         images = getattr(splits, name).images.contiguous()
         digest = hashlib.sha256(f"{images.dtype} {tuple(images.shape)} ".encode())
         digest.update(images.numpy().data)
         checksums[name] = digest.hexdigest()
+        if labelled:
+            labels = getattr(splits, name).labels
+            content = b"none" if labels is None else labels.numpy().tobytes()
+            checksums[f"{name}_labels"] = hashlib.sha256(repr(splits.classes).encode() + content).hexdigest()
     return checksums
 
 
@@ -61,8 +69,11 @@ def _sha256(image: Tensor) -> bytes:
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """Say which splits differ, in words; empty if none does."""
-    names = [name for name in _SPLITS if before[name] != now[name]]
-    return f"other images in {', '.join(names)}" if names else ""
+    for what, end in (("images", ""), ("labels", "_labels")):  # runs of version 0.1 have no checksums of labels
+        names = [name for name in _SPLITS if before.get(name + end, now.get(name + end)) != now.get(name + end)]
+        if names:
+            return f"other {what} in {', '.join(names)}"
+    return ""
 
 
 def refuse_leak(splits: Splits) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Self
 
@@ -116,9 +117,12 @@ class Standard(Scale):
         """Measure the mean and the standard deviation of all values of the training images."""
         if len(train) == 0:
             raise ValueError("standard: needs at least one training image, got none")
-        chunks = [as_float(images).double() for images in train.images.split(_CHUNK)]
-        mean = sum(chunk.sum().item() for chunk in chunks) / train.images.numel()
-        square = sum((chunk - mean).square().sum().item() for chunk in chunks) / train.images.numel()
+
+        def chunks() -> Iterator[Tensor]:
+            return (as_float(images).double() for images in train.images.split(_CHUNK))
+
+        mean = sum(chunk.sum().item() for chunk in chunks()) / train.images.numel()
+        square = sum((chunk - mean).square().sum().item() for chunk in chunks()) / train.images.numel()
         return cls(mean, math.sqrt(square) or 1.0)
 
     def apply(self, images: Tensor) -> Tensor:

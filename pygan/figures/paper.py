@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from pygan.data import as_float
 from pygan.data.densities import gaussian
 from pygan.evaluate import ParzenWindow
 from pygan.figures.game import COLOURS, Stage, draw_game
+from pygan.fit import Interrupted
 from pygan.ops import discriminator_loss
 from pygan.run import Run, load
 from pygan.settings import check_seed
@@ -85,8 +87,18 @@ def paper(number: int, runs: Sequence[str | Path | Run] = (), *, seed: int = 0, 
     draw = draw_samples if number == 2 else draw_interpolation
     if runs:
         return draw([run if isinstance(run, Run) else load(run) for run in runs], seed)
+    with _temporary_folder() as folder:
+        return draw([train("digits", out=folder / "digits", seed=seed, device=device, **_SILENT)], seed)
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder to train in. Ctrl-C is a plain KeyboardInterrupt, without advice to resume what is removed."""
     with tempfile.TemporaryDirectory() as folder:
-        return draw([train("digits", out=Path(folder) / "digits", seed=seed, device=device, **_SILENT)], seed)
+        try:
+            yield Path(folder)
+        except Interrupted:
+            raise KeyboardInterrupt from None
 
 
 def play_on_the_line(seed: int = 0, device: str = "auto") -> list[Stage]:
@@ -106,11 +118,11 @@ def play_on_the_line(seed: int = 0, device: str = "auto") -> list[Stage]:
             alone = replace(run, game=replace(run.game, discriminator=_trained_alone(run)))
             stages.append(_stage(f"(b) D alone, {_ALONE} more", alone))
 
-    with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
+    with torch.random.fork_rng(), _temporary_folder() as folder:
         torch.manual_seed(seed)
         players = {"generator": _LineGenerator(), "discriminator": nn.Sequential(nn.Flatten(), _network())}
         settings = {**_LINE, **players, "epochs": _EPOCHS[-1], "seed": seed, "device": device, **_SILENT}
-        train("gaussian", out=Path(folder) / "line", on_epoch=look, **settings)
+        train("gaussian", out=folder / "line", on_epoch=look, **settings)
     return stages
 
 
@@ -194,7 +206,8 @@ def draw_interpolation(runs: Sequence[Run], seed: int = 0) -> Figure:
         start, end = run.noise(2 * _PAIRS, seed).unflatten(0, (2, _PAIRS))
         steps = torch.linspace(0, 1, _STEPS)[:, None]
         noise = torch.cat([torch.lerp(*pair, steps) for pair in zip(start, end, strict=True)])
-        return run.generate(noise).cpu(), _STEPS
+        labels = torch.arange(_PAIRS).repeat_interleave(_STEPS) % run.game.classes if run.game.classes else None
+        return run.generate(noise, labels).cpu(), _STEPS
 
     return _panels(runs, cells)
 
@@ -210,7 +223,7 @@ def _panels(runs: Sequence[Run], cells: Callable[[Run], tuple[Tensor, int]]) -> 
     figure = new_figure((_PANEL * columns, height * rows))
     for run, picture, axes in zip(runs, drawn, figure.subplots(rows, columns, squeeze=False).flat, strict=False):
         axes.imshow(picture.squeeze(2) if picture.shape[2] == 1 else picture, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(f"{run.splits.name}, {run.recipe.name}")
+        axes.set_title(f"{run.data['name']}, {run.recipe.name}")
     for axes in figure.axes:
         axes.set_axis_off()
     return figure
