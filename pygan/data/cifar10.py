@@ -77,7 +77,7 @@ def _fetch(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as beside, tarfile.open(archive) as tar:
         for member in tar:
             name = PurePosixPath(member.name).name
-            if name in _SHA256:
-                tar.extract(member.replace(name=name), beside, filter="data")
+            if name in _SHA256 and (content := tar.extractfile(member)) is not None:
+                (Path(beside) / name).write_bytes(content.read())
                 os.replace(Path(beside) / name, folder / name)
     archive.unlink(missing_ok=True)  # another process may have unpacked it too
