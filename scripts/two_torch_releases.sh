@@ -9,7 +9,7 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
 python3 -m venv "$out/build"
-"$out/build/bin/pip" wheel --quiet --no-deps --wheel-dir "$out" "$root" -C build-dir="$out/cmake"
+"$out/build/bin/pip" wheel --quiet --no-deps --wheel-dir "$out" "$root" --config-settings=build-dir="$out/cmake"
 wheel=$(ls "$out"/pygan-*.whl)
 sha256sum "$wheel"
 
