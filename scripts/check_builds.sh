@@ -13,7 +13,8 @@ echo "--- CPU only, in an environment that is empty but for pip"
 python3 -m venv "$out/venv"
 start=$SECONDS
 "$out/venv/bin/pip" wheel --quiet --no-deps --wheel-dir "$out" "$root" \
-    --config-settings=build-dir="$out/cpu" --config-settings=cmake.define.PYGAN_CUDA=OFF --config-settings=cmake.define.PYGAN_WERROR=ON
+    --config-settings=build-dir="$out/cpu" \
+    --config-settings=cmake.define.PYGAN_CUDA=OFF --config-settings=cmake.define.PYGAN_WERROR=ON
 took=$((SECONDS - start))
 "$out/venv/bin/pip" install --quiet --no-deps "$out"/pygan-*.whl
 site=$(echo "$out"/venv/lib/python*/site-packages)

@@ -1,7 +1,6 @@
 import copy
 import gc
 import os
-import statistics
 import subprocess
 import sys
 import tomllib
@@ -144,20 +143,17 @@ def test_same_numbers_at_extreme_logits(updates, bias):
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
-@pytest.mark.parametrize("settings", [{}, RELU_SIGMOID], ids=["ReLU", "ReLU and sigmoid"])
+# With one piece, no winner depends on rounding, which would move all parameters behind it by several times as much.
+@pytest.mark.parametrize("settings", [{}, {**RELU_SIGMOID, "pieces": 1}], ids=["ReLU", "ReLU and sigmoid"])
 def test_bf16_is_as_close_to_float32_as_autocast(updates, library, settings):
     settings = {**settings, "updates": updates, "batch_size": 50}
     exact, _ = both(recipe(**settings))
     autocast, fused = both(recipe(**settings, precision="bf16", products=library))
-    ratios = {}
     for name, expected in exact.weights.items():
-        luck = (0.01 if expected.numel() == 1 else 1e-6) * expected.norm()  # by which autocast may happen to be right
-        errors = [(step.weights[name] - expected).norm() + luck for step in (fused, autocast)]
-        ratios[name] = float(errors[0] / errors[1])
+        error = (fused.weights[name] - expected).norm()
+        luck = 0.01 if expected.numel() == 1 else 1e-6  # by which autocast may happen to be right
+        assert error <= 2 * (autocast.weights[name] - expected).norm() + luck * expected.norm(), name
         assert fused.weights[name].dtype == torch.float32
-    # A single winning piece that rounding exchanges moves all parameters behind it by several times as much.
-    assert statistics.median(ratios.values()) < 2.5, ratios
-    assert max(ratios.values()) < 10, ratios
     torch.testing.assert_close(fused.statistics(), exact.statistics(), rtol=0.05, atol=0.05)
 
 

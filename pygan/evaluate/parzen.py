@@ -2,7 +2,7 @@
 
 import math
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
@@ -251,7 +251,7 @@ class ParzenWindow:
         sigmas = torch.tensor(grid, dtype=torch.float64)
         of_test = self._group_sums(test, sigmas)
         of_valid = None if self._fitted is None else self._group_sums(self._fitted[0], sigmas)
-        sizes = torch.tensor([len(group) for group in self._groups()])
+        sizes = torch.tensor(self._borders()).diff()
         generator = random_generator("ParzenWindow.score: seed", seed)
         fixed, chosen = [], []
         for _ in range(resamples):
@@ -267,20 +267,18 @@ class ParzenWindow:
 
     def _group_sums(self, points: Chunks, sigmas: Tensor) -> Tensor:
         """Log sums over each of at most _GROUPS groups of samples, [groups, S, n], float64, on the CPU."""
-        chunks = list(points)
-        groups = [
-            torch.cat([_log_sum(chunk, group, sigmas).double().cpu() for chunk in chunks], 1)
-            for group in self._groups()
-        ]
+        chunks, rows = list(points), self._samples.rows
+        assert isinstance(rows, Tensor | np.ndarray)
+        groups = []
+        for begin, end in pairwise(self._borders()):
+            group = torch.cat(list(Chunks("samples", rows[begin:end])))
+            groups.append(torch.cat([_log_sum(chunk, group, sigmas).double().cpu() for chunk in chunks], 1))
         return torch.stack(groups)
 
-    def _groups(self) -> Iterator[Tensor]:
-        """At most _GROUPS parts of the samples, of sizes that differ by one at most."""
-        rows, parts = self._samples.rows, min(_GROUPS, self.n_samples)
-        assert isinstance(rows, Tensor | np.ndarray)
-        borders = [self.n_samples * part // parts for part in range(parts + 1)]
-        for begin, end in pairwise(borders):
-            yield torch.cat(list(Chunks("samples", rows[begin:end])))
+    def _borders(self) -> list[int]:
+        """Where the groups of samples begin, and the end of the last; their sizes differ by one at most."""
+        parts = min(_GROUPS, self.n_samples)
+        return [self.n_samples * part // parts for part in range(parts + 1)]
 
 
 def _grid(sigmas: float | Sequence[float] | Tensor) -> tuple[float, ...]:
