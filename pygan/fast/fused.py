@@ -14,7 +14,7 @@ worth is in docs/training_step.md.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ __all__ = ["FusedStep", "can_fuse", "choose_products"]
 
 _GENERATORS = Generator | ReluSigmoidGenerator | DeepenedGenerator
 _KNOWN_PARTS = (
-    *(Generator, ReluSigmoidGenerator, DeepenedGenerator, nn.Sequential, nn.ReLU, nn.Sigmoid),
+    *(*get_args(_GENERATORS), nn.Sequential, nn.ReLU, nn.Sigmoid),
     *(Discriminator, Maxout, nn.Linear, nn.ModuleList),
 )
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -236,14 +236,13 @@ class _Layers:
 
 
 class _Painting(NamedTuple):
-    """One pass of the generator: the noise, and the output of each layer; the last are the images [n, pixels]."""
+    """One pass of the generator: the noise, then the output of each layer; the last are the images [n, pixels]."""
 
-    noise: Tensor
-    outputs: list[Tensor]
+    values: list[Tensor]
 
     @property
     def images(self) -> Tensor:
-        return self.outputs[-1]
+        return self.values[-1]
 
 
 class _Painter(_Layers):
@@ -262,20 +261,18 @@ class _Painter(_Layers):
 
     def forward(self, noise: Tensor) -> _Painting:
         """Noise [n, noise_size] -> images [n, pixels]."""
-        x = noise = noise.to(self._operands[0].dtype)
-        outputs = []
+        values = [noise.to(self._operands[0].dtype)]
         for (weight, bias), activation in zip(self.layers(), self._activations, strict=True):
-            x = self._products.affine(x, weight, bias, activation)
-            outputs.append(x)
-        return _Painting(noise, outputs)
+            values.append(self._products.affine(values[-1], weight, bias, activation))
+        return _Painting(values)
 
     def gradients(self, painted: _Painting, grad: Tensor) -> list[Tensor]:
         """Gradient with respect to the images [n, pixels] -> gradients with respect to the parameters, in order."""
         gradients: list[Tensor] = []
-        inputs = [painted.noise, *painted.outputs]
         for depth, (weight, _) in reversed(list(enumerate(self.layers()))):
-            grad = _before(self._activations[depth], grad, painted.outputs[depth])
-            gradients[:0] = [self._products.outer(grad, inputs[depth]), grad.sum(0)]
+            x, y = painted.values[depth : depth + 2]
+            grad = _before(self._activations[depth], grad, y)
+            gradients[:0] = [self._products.outer(grad, x), grad.sum(0)]
             if depth > 0:
                 grad = self._products.times(grad, weight)
         return gradients
