@@ -1,4 +1,4 @@
-# A family of kernels is csrc/<name>/<name>_cpu.cpp, compiled once for each SIMD level, and csrc/<name>/*_cuda.cu.
+# A family of kernels is csrc/<name>/<name>_cpu.cpp, compiled once for each SIMD level, and csrc/<name>/*_cuda.cu, if any.
 
 set(PYGAN_CPU_FLAGS -fno-math-errno -fno-trapping-math -ffp-contract=off)
 set(PYGAN_WARNINGS -Wall -Wextra -Wconversion -Wno-sign-conversion $<$<BOOL:${PYGAN_WERROR}>:-Werror>)
@@ -44,9 +44,9 @@ function(pygan_add_family name)
     target_compile_definitions(${object} PRIVATE PYGAN_SIMD_LEVEL=${level})
     target_sources(_core PRIVATE $<TARGET_OBJECTS:${object}>)
   endforeach()
-  if(PYGAN_WITH_CUDA)
+  file(GLOB sources CONFIGURE_DEPENDS csrc/${name}/*_cuda.cu)
+  if(PYGAN_WITH_CUDA AND sources)
     set(object ${name}_cuda)
-    file(GLOB sources CONFIGURE_DEPENDS csrc/${name}/*_cuda.cu)
     add_library(${object} OBJECT ${sources})
     pygan_compile_options(${object})
     target_compile_options(${object} PRIVATE

@@ -15,6 +15,7 @@
 #include "maxout/maxout.h"
 #include "momentum/momentum.h"
 #include "parzen/parzen.h"
+#include "sparse_products/sparse_products.h"
 
 namespace py = pybind11;
 
@@ -121,10 +122,6 @@ const std::uint8_t* winners(Address index, std::int64_t count, std::int64_t piec
   return values;
 }
 
-std::int64_t maxout_scratch(std::int64_t batch, std::int64_t units, std::int64_t pieces, int dtype) {
-  return maxout_scratch_bytes(dtype_of(dtype, -1), batch, units, pieces);
-}
-
 void maxout_pool(Address z, Address y, Address index, std::int64_t outer, std::int64_t units, std::int64_t pieces,
                  std::int64_t inner, int dtype, int device, Address stream, int threads) {
   const MaxoutPool op{pointer(z), pointer(y), pointer<std::uint8_t>(index), outer, units, pieces, inner};
@@ -141,17 +138,33 @@ void maxout_spread(Address grad, Address index, Address grad_z, std::int64_t out
 void maxout_grad_input(Address grad, Address index, Address weight, Address grad_x, std::int64_t batch, std::int64_t in,
                        std::int64_t units, std::int64_t pieces, int dtype, int device, Address stream, int threads) {
   const auto* winner = winners(index, batch * units, pieces, device);
-  const MaxoutBackward op{pointer(grad), winner, batch, in, units, pieces, nullptr};
+  const MaxoutBackward op{pointer(grad), winner, batch, in, units, pieces};
   PYGAN_RUN(maxout_grad_input, dtype_of(dtype, device), op, pointer(weight), pointer(grad_x));
 }
 
-// grad_bias: 0 when not wanted; scratch: 0 on CUDA.
-void maxout_grad_weight(Address grad, Address index, Address x, Address grad_weight, Address grad_bias, Address scratch,
+// grad_bias: 0 when not wanted.
+void maxout_grad_weight(Address grad, Address index, Address x, Address grad_weight, Address grad_bias,
                         std::int64_t batch, std::int64_t in, std::int64_t units, std::int64_t pieces, int dtype,
                         int device, Address stream, int threads) {
   const auto* winner = winners(index, batch * units, pieces, device);
-  const MaxoutBackward op{pointer(grad), winner, batch, in, units, pieces, pointer(scratch)};
+  const MaxoutBackward op{pointer(grad), winner, batch, in, units, pieces};
   PYGAN_RUN(maxout_grad_weight, dtype_of(dtype, device), op, pointer(x), pointer(grad_weight), pointer(grad_bias));
+}
+
+// ---- products of sparse activations, on the CPU only ----
+
+void sparse_times(Address values, std::int64_t n, std::int64_t m, Address matrix, std::int64_t row_stride,
+                  std::int64_t column_stride, Address bias, std::int64_t columns, Address out, int dtype,
+                  int threads) {
+  const SparseOperand left{pointer(values), n, m};
+  const Strided right{pointer(matrix), row_stride, column_stride};
+  PYGAN_SIMD_CALL(sparse_times_cpu, dtype_of(dtype, -1), left, right, pointer(bias), columns, pointer(out), threads);
+}
+
+void sparse_outer(Address values, std::int64_t n, std::int64_t m, Address x, std::int64_t columns, Address out,
+                  int dtype, int threads) {
+  const SparseOperand left{pointer(values), n, m};
+  PYGAN_SIMD_CALL(sparse_outer_cpu, dtype_of(dtype, -1), left, pointer(x), columns, pointer(out), threads);
 }
 
 // ---- Parzen window ----
@@ -264,11 +277,13 @@ PYBIND11_MODULE(_core, m) {
   m.def("dropout", &dropout, no_gil);
   m.def("momentum", &momentum, no_gil);
 
-  m.def("maxout_scratch", &maxout_scratch);
   m.def("maxout_pool", &maxout_pool, no_gil);
   m.def("maxout_spread", &maxout_spread, no_gil);
   m.def("maxout_grad_input", &maxout_grad_input, no_gil);
   m.def("maxout_grad_weight", &maxout_grad_weight, no_gil);
+
+  m.def("sparse_times", &sparse_times, no_gil);
+  m.def("sparse_outer", &sparse_outer, no_gil);
 
   py::class_<ParzenTile>(m, "ParzenTile").def(py::init(&parzen_tile));
   m.def("parzen_centre", &parzen_centre, no_gil);

@@ -63,7 +63,6 @@ def momentum(
     threads: int,
     /,
 ) -> None: ...
-def maxout_scratch(batch: int, units: int, pieces: int, dtype: int, /) -> int: ...
 def maxout_pool(
     z: int,
     y: int,
@@ -113,7 +112,6 @@ def maxout_grad_weight(
     x: int,
     grad_weight: int,
     grad_bias: int,
-    scratch: int,
     batch: int,
     in_features: int,
     units: int,
@@ -124,6 +122,21 @@ def maxout_grad_weight(
     threads: int,
     /,
 ) -> None: ...
+def sparse_times(
+    values: int,
+    n: int,
+    m: int,
+    matrix: int,
+    row_stride: int,
+    column_stride: int,
+    bias: int,
+    columns: int,
+    out: int,
+    dtype: int,
+    threads: int,
+    /,
+) -> None: ...
+def sparse_outer(values: int, n: int, m: int, x: int, columns: int, out: int, dtype: int, threads: int, /) -> None: ...
 
 class ParzenTile:
     def __init__(

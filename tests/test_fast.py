@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import get_args
 import pytest
 import tiny
 import torch
+from torch import nn
 
 from pygan import _core, build_info, fast
 from pygan.algorithm import ALGORITHMS
@@ -20,6 +22,7 @@ from pygan.data import Batch
 from pygan.data.scaling import Unit
 from pygan.fast import choose_products, fused, graph, make_step, products
 from pygan.fast.fused import FusedStep
+from pygan.fast.sparse_products import SparseProducts
 from pygan.models import Generator
 from pygan.nn import Maxout
 from pygan.optim import OPTIMIZERS, MovingAverage, Rates
@@ -42,10 +45,14 @@ def recipe(**settings):
     return Recipe().with_settings(**{**small, **ranges, **hidden, "updates": "alternating", **settings})
 
 
-def new_game(recipe):
-    """The same players each time."""
+def new_game(recipe, bias=None):
+    """The same players each time; `bias` is that of the generator's hidden units."""
     torch.manual_seed(1)
-    return tiny.game(recipe, SHAPE)
+    game = tiny.game(recipe, SHAPE)
+    if bias is not None:
+        for layer in game.generator.hidden:
+            nn.init.constant_(layer.bias, bias)
+    return game
 
 
 def weights(game):
@@ -70,11 +77,11 @@ def play(step, recipe, rates=RATES):
     return step
 
 
-def both(recipe):
+def both(recipe, bias=None):
     """The same iterations by the plain and the fused step."""
     steps = []
     for choice in ("plain", "auto"):
-        chosen, game = recipe.with_settings(step=choice), new_game(recipe)
+        chosen, game = recipe.with_settings(step=choice), new_game(recipe, bias)
         steps.append(play(make_step(game, chosen, CPU), chosen))
         steps[-1].weights = weights(game)
     assert [type(step) for step in steps] == [PlainStep, FusedStep]
@@ -122,6 +129,21 @@ CASES = {
 def test_same_numbers_as_the_plain_step(settings):
     loose = {"rtol": 1e-2, "atol": 1e-3} if "adam" in settings.values() else {"rtol": 1e-4, "atol": 1e-5}
     assert_same(*both(recipe(**settings)), **loose)
+
+
+@pytest.mark.parametrize("silent", [1, 2], ids=["last layer", "both layers"])
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_same_numbers_where_most_units_are_silent(updates, silent, monkeypatch):
+    """The products of sparse activations: forward behind each such layer; backward two at each, one at the first."""
+    used = Counter()
+    for name in ("affine", "times", "outer"):
+        product = getattr(SparseProducts, name)
+        monkeypatch.setattr(SparseProducts, name, lambda *args, n=name, f=product: (used.update([n]), f(*args))[1])
+    first = (200,) if silent == 2 else (20,)  # a layer of 20 units is too small for them
+    chosen = recipe(updates=updates, batch_size=100, generator_hidden=(*first, 180))
+    assert_same(*both(chosen, bias=-1.5), rtol=1e-4, atol=1e-5)
+    passes, done = 2 if updates == "alternating" else 1, len(RATES)
+    assert used == {"affine": done * silent * passes, "times": done, "outer": done * silent}
 
 
 @pytest.mark.parametrize("bias", [-1e4, -90.0, 90.0, 1e4])

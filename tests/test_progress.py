@@ -56,15 +56,22 @@ def test_the_line_shrinks_and_grows_with_the_terminal(monkeypatch):
 
 @contextmanager
 def terminal(monkeypatch, columns):
-    """Standard error is a terminal that is so wide; the function that is given returns what was written since."""
+    """Standard error is a terminal that is so wide; the function that is given returns what was written since.
+
+    A terminal hands on what is written in order but not at once, so the function writes a mark and reads up to it.
+    """
     ours, slave = os.openpty()
-    os.set_blocking(ours, False)
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
+    rest = b""
+
     def written():
-        with suppress(BlockingIOError):
-            return os.read(ours, 10_000).decode()
-        return ""
+        nonlocal rest
+        os.write(slave, b"\0")
+        while b"\0" not in rest:
+            rest += os.read(ours, 10_000)
+        text, _, rest = rest.partition(b"\0")
+        return text.decode()
 
     with os.fdopen(slave, "w") as stream, monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", stream)

@@ -32,7 +32,6 @@ struct MaxoutBackward {
   const void* grad;           // [batch, units]
   const std::uint8_t* index;  // [batch, units]
   std::int64_t batch, in, units, pieces;
-  void* scratch;  // [maxout_scratch_bytes(...)] for the gradient with respect to the weight, on the CPU only
 };
 
 // Sums are kept in float32 at least, and rounded once.
@@ -44,15 +43,6 @@ PYGAN_EACH_SIMD_LEVEL(void maxout_grad_input_cpu(DType dtype, const MaxoutBackwa
 // x [batch, in] -> grad_weight [units, pieces, in], grad_bias [units, pieces] or null
 PYGAN_EACH_SIMD_LEVEL(void maxout_grad_weight_cpu(DType dtype, const MaxoutBackward& backward, const void* x,
                                                   void* grad_weight, void* grad_bias, int threads);)
-
-// Rows of a matrix that the CPU kernels keep in the L1 cache, 26 KB at the widest. Batches of 100 or 200 fill them.
-constexpr std::int64_t kMaxoutTileRows = 104;
-
-// Bytes of `scratch` above: a number and a row for each (example, unit), and where each piece begins in each tile.
-constexpr std::int64_t maxout_scratch_bytes(DType dtype, std::int64_t batch, std::int64_t units, std::int64_t pieces) {
-  const std::int64_t tiles = (batch + kMaxoutTileRows - 1) / kMaxoutTileRows;
-  return batch * units * (dtype == DType::float64 ? 16 : 8) + tiles * units * (pieces + 1) * 4;
-}
 
 namespace cuda {
 void maxout_pool(DType dtype, const MaxoutPool& pool, int device, std::uintptr_t stream);

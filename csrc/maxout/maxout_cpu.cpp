@@ -5,11 +5,7 @@
 #include "common/parallel.h"
 #include "maxout/maxout.h"
 #include "maxout/maxout_math.h"
-
-// The gradients meet one live weight row per (example, unit): a matrix product with holes. What makes it faster than
-// the dense product is that the strip of rows in use stays in the L1 cache (a Tile, packed so that no stride of the
-// matrix can make its rows collide there), and that sums of kVectors registers, in two chains, hide the latency of the
-// adders.
+#include "sparse_products/sparse_rows.h"
 
 namespace pygan {
 namespace PYGAN_SIMD_LEVEL {
@@ -17,36 +13,7 @@ namespace {
 
 using std::int64_t;
 
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-#elif defined(__AVX2__)
-constexpr int kVectorBytes = 32;
-#else
-constexpr int kVectorBytes = 16;
-#endif
-constexpr int kVectors = 4;  // vectors across a tile
-constexpr int64_t kTileRows = kMaxoutTileRows;
-constexpr int64_t kExampleBlock = 128;  // examples per work item of the input gradient
-constexpr int64_t kPoolBlock = 64;      // units or positions whose maximum is formed at once
-
-template <class C>
-struct VectorOf {
-  typedef C type __attribute__((vector_size(kVectorBytes)));
-};
-template <class C>
-using Vector = typename VectorOf<C>::type;
-template <class C>
-constexpr int64_t kLanes = kVectorBytes / int64_t(sizeof(C));
-
-// Part i of [0, n) cut into `parts` nearly equal parts.
-struct Range {
-  int64_t begin, end;
-  Range(int64_t n, int64_t parts, int64_t i) : begin(border(n, parts, i)), end(border(n, parts, i + 1)) {}
-  int64_t size() const { return end - begin; }
-
- private:
-  static int64_t border(int64_t n, int64_t parts, int64_t i) { return n / parts * i + std::min(i, n % parts); }
-};
+constexpr int64_t kPoolBlock = 64;  // units or positions whose maximum is formed at once
 
 // ---- the maximum --------------------------------------------------------------------------------------------------
 
@@ -109,240 +76,82 @@ void spread(const MaxoutSpread& op, int threads) {
   });
 }
 
-// ---- tiles --------------------------------------------------------------------------------------------------------
+// ---- gradients ------------------------------------------------------------------------------------------------------
 
-// Calls run with the number of vectors across a tile as a compile-time constant.
-template <int n>
-using Count = std::integral_constant<int, n>;
-template <class Run>
-void with_count(int64_t vectors, const Run& run) {
-  static_assert(kVectors == 4, "one line per count");
-  if (vectors == 1) return run(Count<1>{});
-  if (vectors == 2) return run(Count<2>{});
-  if (vectors == 3) return run(Count<3>{});
-  if (vectors == 4) return run(Count<4>{});
-}
+// The gradient of the pieces, [batch, units * pieces], has one entry that is not zero for each example and unit, and
+// none where dropout has taken the unit. It is not formed: only its live entries are.
 
-// The columns of one work item: at most kVectors vectors.
-template <class C>
-struct Columns {
-  int64_t begin, size, vectors;
-  static int64_t count(int64_t in) { return ceil_div(ceil_div(in, kLanes<C>), kVectors); }
-  Columns(int64_t in, int64_t i) {
-    const Range range(ceil_div(in, kLanes<C>), count(in), i);
-    begin = range.begin * kLanes<C>;
-    size = std::min(range.end * kLanes<C>, in) - begin;
-    vectors = range.size();
-  }
-};
-
-// Rows of a matrix in the compute type, side by side, filled up with zeros to whole vectors.
-template <int vectors, class C, class T>
-void pack(const T* matrix, int64_t stride, int64_t rows, int64_t columns, C* tile) {
-  constexpr int64_t width = vectors * kLanes<C>;
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < columns; ++c) tile[r * width + c] = load(matrix[r * stride + c]);
-    for (int64_t c = columns; c < width; ++c) tile[r * width + c] = 0;
-  }
-}
-
-// The reverse: rows of sums into a matrix, rounded once to its type.
-template <int vectors, class C, class T>
-void unpack(const C* tile, int64_t rows, int64_t columns, int64_t stride, T* matrix) {
-  constexpr int64_t width = vectors * kLanes<C>;
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < columns; ++c) matrix[r * stride + c] = store<T>(tile[r * width + c]);
-  }
-}
-
-template <int vectors, class C>
-void add_scaled(Vector<C> (&sum)[vectors], C factor, const C* row) {
-  const auto* v = reinterpret_cast<const Vector<C>*>(row);
-  for (int i = 0; i < vectors; ++i) sum[i] += factor * v[i];
-}
-
-// ---- gradient with respect to x -----------------------------------------------------------------------------------
-
-// sums[e] += sum_u grad[e, u] * tile[u, index[e, u]] for `examples` examples, over `units` units.
-template <int examples, int vectors, class T, class C>
-void add_live_rows(const T* grad, const std::uint8_t* index, int64_t stride, int64_t units, int64_t pieces,
-                   const C* tile, C* sums) {
-  constexpr int64_t width = vectors * kLanes<C>;
-  auto* out = reinterpret_cast<Vector<C>*>(sums);
-  Vector<C> sum[examples][vectors];
-  for (int e = 0; e < examples; ++e) {
-    for (int v = 0; v < vectors; ++v) sum[e][v] = Vector<C>{};
-  }
-  for (int64_t u = 0; u < units; ++u, tile += pieces * width) {
-    for (int e = 0; e < examples; ++e) {
-      add_scaled(sum[e], load(grad[e * stride + u]), tile + index[e * stride + u] * width);
+template <class T>
+SparseRows<compute_t<T>> live_pieces_of_examples(const MaxoutBackward& op, int threads) {
+  SparseRows<compute_t<T>> sparse(op.batch, op.units, op.pieces, 1);
+  parallel_chunks(sparse.tiles(), threads, [&](int64_t t) {
+    const Range units = sparse.columns(t);
+    for (int64_t b = 0; b < op.batch; ++b) {
+      const int64_t first = b * op.units + units.begin;
+      auto& span = sparse.span(t, b);
+      span.begin = span.end = sparse.place(t, b);
+      for (int64_t u = 0; u < units.size(); ++u) {
+        append(span, load(static_cast<const T*>(op.grad)[first + u]), u * op.pieces + op.index[first + u]);
+      }
     }
-  }
-  for (int e = 0; e < examples; ++e) {
-    for (int v = 0; v < vectors; ++v) out[e * vectors + v] += sum[e][v];
-  }
+  });
+  return sparse;
+}
+
+// The transpose: within a tile of examples and a unit, they are sorted by winning piece.
+template <class T>
+SparseRows<compute_t<T>> live_examples_of_pieces(const MaxoutBackward& op, int threads) {
+  SparseRows<compute_t<T>> sparse(op.units * op.pieces, op.batch, 1, op.pieces);
+  const int64_t unit_blocks = ceil_div(op.units, kMaxPieces / op.pieces);
+  parallel_chunks(sparse.tiles() * unit_blocks, threads, [&](int64_t item) {
+    const int64_t t = item / unit_blocks;
+    const Range examples = sparse.columns(t), units(op.units, unit_blocks, item % unit_blocks);
+    const auto each_unit_of_each_example = [&](const auto& visit) {
+      for (int64_t b = examples.begin; b < examples.end; ++b) {
+        for (int64_t u = units.begin; u < units.end; ++u) {
+          const int64_t at = b * op.units + u;
+          visit(u * op.pieces + op.index[at], load(static_cast<const T*>(op.grad)[at]), b - examples.begin);
+        }
+      }
+    };
+    const int64_t first = units.begin * op.pieces;
+    std::int32_t live[kMaxPieces] = {};
+    each_unit_of_each_example([&](int64_t piece, auto grad, int64_t) { live[piece - first] += grad != 0; });
+    for (int64_t u = units.begin; u < units.end; ++u) {
+      auto* place = sparse.place(t, u * op.pieces);
+      for (int64_t piece = u * op.pieces; piece < (u + 1) * op.pieces; ++piece) {
+        sparse.span(t, piece).begin = sparse.span(t, piece).end = place;
+        place += live[piece - first] + 1;
+      }
+    }
+    each_unit_of_each_example([&](int64_t piece, auto grad, int64_t row) { append(sparse.span(t, piece), grad, row); });
+  });
+  return sparse;
 }
 
 template <class T>
 void input_gradient(const MaxoutBackward& op, const T* weight, T* grad_x, int threads) {
-  using C = compute_t<T>;
-  const int64_t column_tiles = Columns<C>::count(op.in);
-  const int64_t example_blocks = ceil_div(op.batch, kExampleBlock);
-  const int64_t groups = ceil_div(op.units, std::max<int64_t>(1, kTileRows / op.pieces));
-  parallel_chunks(column_tiles * example_blocks, threads, [&](int64_t item) {
-    const Columns<C> columns(op.in, item / example_blocks);
-    const Range examples(op.batch, example_blocks, item % example_blocks);
-    alignas(kVectorBytes) C tile[kMaxPieces * kVectors * kLanes<C>];
-    alignas(kVectorBytes) C sums[kExampleBlock * kVectors * kLanes<C>];
-    with_count(columns.vectors, [&](auto count) {
-      constexpr int vectors = decltype(count)::value;
-      constexpr int64_t width = vectors * kLanes<C>;
-      std::fill_n(sums, examples.size() * width, C(0));
-      for (int64_t g = 0; g < groups; ++g) {
-        const Range units(op.units, groups, g);
-        pack<vectors>(weight + units.begin * op.pieces * op.in + columns.begin, op.in, units.size() * op.pieces,
-                      columns.size, tile);
-        int64_t e = 0;
-        const T* grad = static_cast<const T*>(op.grad) + examples.begin * op.units + units.begin;
-        const std::uint8_t* index = op.index + examples.begin * op.units + units.begin;
-        const auto add = [&](auto at_once) {
-          constexpr int n = decltype(at_once)::value;
-          for (; e + n <= examples.size(); e += n) {
-            add_live_rows<n, vectors>(grad + e * op.units, index + e * op.units, op.units, units.size(), op.pieces,
-                                      tile, sums + e * width);
-          }
-        };
-        add(Count<2>{});
-        add(Count<1>{});
-      }
-      unpack<vectors>(sums, examples.size(), columns.size, op.in, grad_x + examples.begin * op.in + columns.begin);
-    });
-  });
-}
-
-// ---- gradient with respect to weight and bias ---------------------------------------------------------------------
-
-// The live examples of each piece. Examples are cut into tiles; within tile and unit they are sorted by winning piece.
-template <class C>
-struct Live {
-  C grad;
-  std::int32_t row;  // of the tile
-};
-
-template <class C>
-struct Sorted {
-  Live<C>* examples;     // [batch * units]: for each tile, [units, rows of the tile]
-  std::int32_t* starts;  // [tiles, units, pieces + 1]: where each piece begins among the rows
-
-  explicit Sorted(const MaxoutBackward& op)
-      : examples(static_cast<Live<C>*>(op.scratch)),
-        starts(reinterpret_cast<std::int32_t*>(examples + op.batch * op.units)) {}
-
-  // The live examples of one piece within tile t, whose rows are given.
-  const Live<C>* begin(const MaxoutBackward& op, int64_t t, const Range& rows, int64_t u, int64_t p) const {
-    return examples + rows.begin * op.units + u * rows.size() + starts[(t * op.units + u) * (op.pieces + 1) + p];
-  }
-};
-
-// Counting sort for the units of one block within the tile `rows`. starts and examples are those of the tile.
-template <class T, class C>
-void sort_by_piece(const MaxoutBackward& op, const Range& rows, const Range& units, Live<C>* examples,
-                   std::int32_t* starts) {
-  const int64_t bins = op.pieces + 1;
-  const T* grad = static_cast<const T*>(op.grad);
-  std::fill(starts + units.begin * bins, starts + units.end * bins, 0);
-  for (int64_t b = rows.begin; b < rows.end; ++b) {
-    for (int64_t u = units.begin; u < units.end; ++u) ++starts[u * bins + op.index[b * op.units + u]];
-  }
-  for (int64_t u = units.begin; u < units.end; ++u) {  // counts -> where each piece begins
-    std::int32_t begin = 0;
-    for (int64_t p = 0; p < bins; ++p) begin += std::exchange(starts[u * bins + p], begin);
-  }
-  for (int64_t b = rows.begin; b < rows.end; ++b) {
-    for (int64_t u = units.begin; u < units.end; ++u) {
-      const int64_t at = b * op.units + u;
-      const std::int32_t slot = starts[u * bins + op.index[at]]++;
-      examples[u * rows.size() + slot] = {load(grad[at]), static_cast<std::int32_t>(b - rows.begin)};
-    }
-  }
-  for (int64_t u = units.begin; u < units.end; ++u) {  // each start has moved to the next piece's: move back
-    std::copy_backward(starts + u * bins, starts + u * bins + op.pieces, starts + (u + 1) * bins);
-    starts[u * bins] = 0;
-  }
-}
-
-// sum += sum of grad * tile row over the live examples of one piece.
-template <int vectors, class C>
-void add_live_examples(const Live<C>* live, const Live<C>* end, const C* tile, C* sum) {
-  constexpr int64_t width = vectors * kLanes<C>;
-  auto* out = reinterpret_cast<Vector<C>*>(sum);
-  Vector<C> chain[2][vectors];
-  for (int i = 0; i < 2; ++i) {
-    for (int v = 0; v < vectors; ++v) chain[i][v] = Vector<C>{};
-  }
-  for (; live + 2 <= end; live += 2) {
-    for (int i = 0; i < 2; ++i) add_scaled(chain[i], live[i].grad, tile + live[i].row * width);
-  }
-  if (live < end) add_scaled(chain[0], live->grad, tile + live->row * width);
-  for (int v = 0; v < vectors; ++v) out[v] += chain[0][v] + chain[1][v];
+  const Matrix<T> matrix{weight, op.in, 1};
+  multiply<T>(live_pieces_of_examples<T>(op, threads), matrix, nullptr, op.in, grad_x, threads);
 }
 
 template <class T>
 void weight_gradient(const MaxoutBackward& op, const T* x, T* grad_weight, T* grad_bias, int threads) {
   using C = compute_t<T>;
-  const Sorted<C> sorted(op);
-  const int64_t tiles = ceil_div(op.batch, kTileRows), bins = op.pieces + 1;
-  const int64_t unit_blocks = ceil_div(op.units, kMaxPieces / op.pieces), column_tiles = Columns<C>::count(op.in);
-
-  parallel_chunks(tiles * unit_blocks, threads, [&](int64_t item) {
-    const Range rows(op.batch, tiles, item / unit_blocks);
-    const Range units(op.units, unit_blocks, item % unit_blocks);
-    sort_by_piece<T>(op, rows, units, sorted.examples + rows.begin * op.units,
-                     sorted.starts + item / unit_blocks * op.units * bins);
-  });
-
+  const auto live = live_examples_of_pieces<T>(op, threads);
   if (grad_bias != nullptr) {
-    parallel_chunks(unit_blocks, threads, [&](int64_t item) {
-      const Range units(op.units, unit_blocks, item);
-      for (int64_t u = units.begin; u < units.end; ++u) {
-        for (int64_t p = 0; p < op.pieces; ++p) {
-          C sum = 0;
-          for (int64_t t = 0; t < tiles; ++t) {
-            const Range rows(op.batch, tiles, t);
-            const Live<C>* end = sorted.begin(op, t, rows, u, p + 1);
-            C of_tile = 0;
-            for (const Live<C>* live = sorted.begin(op, t, rows, u, p); live < end; ++live) of_tile += live->grad;
-            sum += of_tile;
-          }
-          grad_bias[u * op.pieces + p] = store<T>(sum);
-        }
+    for (int64_t i = 0; i < live.rows(); ++i) {
+      C sum = 0;
+      for (int64_t t = 0; t < live.tiles(); ++t) {
+        const auto& span = live.span(t, i);
+        C of_tile = 0;
+        for (const Live<C>* entry = span.begin; entry < span.end; ++entry) of_tile += entry->value;
+        sum += of_tile;
       }
-    });
+      grad_bias[i] = store<T>(sum);
+    }
   }
-
-  parallel_chunks(column_tiles * unit_blocks, threads, [&](int64_t item) {
-    const Columns<C> columns(op.in, item / unit_blocks);
-    const Range units(op.units, unit_blocks, item % unit_blocks);
-    alignas(kVectorBytes) C tile[kTileRows * kVectors * kLanes<C>];
-    alignas(kVectorBytes) C sums[kMaxPieces * kVectors * kLanes<C>];  // of the rows [units, pieces] of the weight
-    with_count(columns.vectors, [&](auto count) {
-      constexpr int vectors = decltype(count)::value;
-      constexpr int64_t width = vectors * kLanes<C>;
-      std::fill_n(sums, units.size() * op.pieces * width, C(0));
-      for (int64_t t = 0; t < tiles; ++t) {
-        const Range rows(op.batch, tiles, t);
-        pack<vectors>(x + rows.begin * op.in + columns.begin, op.in, rows.size(), columns.size, tile);
-        for (int64_t u = units.begin; u < units.end; ++u) {
-          for (int64_t p = 0; p < op.pieces; ++p) {
-            add_live_examples<vectors>(sorted.begin(op, t, rows, u, p), sorted.begin(op, t, rows, u, p + 1), tile,
-                                       sums + ((u - units.begin) * op.pieces + p) * width);
-          }
-        }
-      }
-      unpack<vectors>(sums, units.size() * op.pieces, columns.size, op.in,
-                      grad_weight + units.begin * op.pieces * op.in + columns.begin);
-    });
-  });
+  multiply<T>(live, Matrix<T>{x, op.in, 1}, nullptr, op.in, grad_weight, threads);
 }
 
 }  // namespace

@@ -25,6 +25,7 @@ from pygan._build import build_info
 from pygan.algorithm import ALGORITHMS, alternating, simultaneous
 from pygan.distributed import Share
 from pygan.fast.products import Layer, Library, Products, faster_library
+from pygan.fast.sparse_products import SparseProducts, is_sparse
 from pygan.game import Game
 from pygan.models.fully_connected import Activation
 from pygan.models.maxout_mlp import Discriminator, Generator
@@ -236,9 +237,15 @@ class _Layers:
 
 
 class _Painting(NamedTuple):
-    """One pass of the generator: the noise, then the output of each layer; the last are the images [n, pixels]."""
+    """One pass of the generator.
+
+    Attributes:
+        values: the noise, then the output of each layer; the last are the images [n, pixels].
+        sparse: which of them are outputs of a ReLU that are mostly zeros.
+    """
 
     values: list[Tensor]
+    sparse: list[bool]
 
     @property
     def images(self) -> Tensor:
@@ -261,10 +268,13 @@ class _Painter(_Layers):
 
     def forward(self, noise: Tensor) -> _Painting:
         """Noise [n, noise_size] -> images [n, pixels]."""
-        values = [noise.to(self._operands[0].dtype)]
+        values, are_sparse = [noise.to(self._operands[0].dtype)], [False]
         for (weight, bias), activation in zip(self.layers(), self._activations, strict=True):
-            values.append(self._products.affine(values[-1], weight, bias, activation))
-        return _Painting(values)
+            products = self._products_for(are_sparse[-1])
+            y = products.affine(values[-1], weight, bias, activation)
+            values.append(y)
+            are_sparse.append(activation == "relu" and is_sparse(y))
+        return _Painting(values, are_sparse)
 
     def gradients(self, painted: _Painting, grad: Tensor) -> list[Tensor]:
         """Gradient with respect to the images [n, pixels] -> gradients with respect to the parameters, in order."""
@@ -272,10 +282,14 @@ class _Painter(_Layers):
         for depth, (weight, _) in reversed(list(enumerate(self.layers()))):
             x, y = painted.values[depth : depth + 2]
             grad = _before(self._activations[depth], grad, y)
-            gradients[:0] = [self._products.outer(grad, x), grad.sum(0)]
+            products = self._products_for(painted.sparse[depth + 1])  # a gradient is zero wherever a ReLU's output is
+            gradients[:0] = [products.outer(grad, x), grad.sum(0)]
             if depth > 0:
-                grad = self._products.times(grad, weight)
+                grad = products.times(grad, weight)
         return gradients
+
+    def _products_for(self, sparse: bool) -> Products | SparseProducts:
+        return SparseProducts() if sparse else self._products
 
 
 def _before(activation: Activation, grad: Tensor, output: Tensor) -> Tensor:

@@ -251,15 +251,12 @@ def _maxout_grad_weight(grad: Tensor, x: Tensor, index: Tensor, pieces: int) -> 
     grad, x, index = grad.contiguous(), x.contiguous(), index.contiguous()
     grad_weight = grad.new_empty(units, pieces, size)
     grad_bias = grad.new_empty(units, pieces)
-    scratch_bytes = 0 if grad.is_cuda else _core.maxout_scratch(batch, units, pieces, dtype_code(grad))
-    scratch = grad.new_empty(scratch_bytes, dtype=torch.uint8)
     _core.maxout_grad_weight(
         address(grad),
         address(index),
         address(x),
         address(grad_weight),
         address(grad_bias),
-        address(scratch),
         batch,
         size,
         units,
@@ -281,7 +278,7 @@ def _maxout_grad_weight_fake(grad: Tensor, x: Tensor, index: Tensor, pieces: int
 _NEVER = MAX_PIECES + 1
 _FEWEST_PIECES = {
     ("avx512", torch.float32): (2, 2),
-    ("avx512", torch.bfloat16): (5, 10),
+    ("avx512", torch.bfloat16): (5, 5),
     ("avx2", torch.float32): (2, 2),
     ("avx2", torch.bfloat16): (10, 32),
     ("baseline", torch.float32): (3, 5),

@@ -24,7 +24,6 @@ class Backward(ctypes.Structure):
         ("grad", ctypes.c_void_p),
         ("index", ctypes.c_void_p),
         ("sizes", ctypes.c_int64 * 4),
-        ("scratch", ctypes.c_void_p),
     )
 
 
