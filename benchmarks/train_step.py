@@ -44,7 +44,7 @@ from pygan.recipes import RECIPES, Recipe
 
 SHAPE, PIXELS, NOISE, EPOCH_IMAGES = (1, 28, 28), 784, 100, 50_000
 MOST = 20  # epochs that --time-to waits
-ACTIVE = 0.07  # of the last hidden layer, after 400 epochs of code2014
+ACTIVE = 0.07  # of the last hidden layer: 5 to 10 % in three generators trained for 77 to 1,090 epochs
 
 
 # ---- the contestants: what people write in torch --------------------------------------------------------------------
@@ -216,12 +216,13 @@ class Recorder(TorchDispatchMode):
         self.parts.append(Part(name, lambda: function(*args, **kwargs), size, operations(name, args)))
 
     def noting(self, name, function, moved):
-        """The function, noted under this name; `moved` returns the tensors that it reads and writes."""
+        """The function, noted under this name; `moved` returns the tensors that it reads, or writes in place."""
 
         def noted(*args, **kwargs):
-            self.note(name, function, args, kwargs, moved(*args))
             with _disable_current_modes():  # under a mode it would be another implementation
-                return function(*args, **kwargs)
+                result = function(*args, **kwargs)
+                self.note(name, function, args, kwargs, (moved(*args), result))
+            return result
 
         return noted
 

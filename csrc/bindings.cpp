@@ -154,8 +154,7 @@ void maxout_grad_weight(Address grad, Address index, Address x, Address grad_wei
 // ---- products of sparse activations, on the CPU only ----
 
 void sparse_times(Address values, std::int64_t n, std::int64_t m, Address matrix, std::int64_t row_stride,
-                  std::int64_t column_stride, Address bias, std::int64_t columns, Address out, int dtype,
-                  int threads) {
+                  std::int64_t column_stride, Address bias, std::int64_t columns, Address out, int dtype, int threads) {
   const SparseOperand left{pointer(values), n, m};
   const Strided right{pointer(matrix), row_stride, column_stride};
   PYGAN_SIMD_CALL(sparse_times_cpu, dtype_of(dtype, -1), left, right, pointer(bias), columns, pointer(out), threads);

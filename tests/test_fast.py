@@ -131,19 +131,26 @@ def test_same_numbers_as_the_plain_step(settings):
     assert_same(*both(recipe(**settings)), **loose)
 
 
-@pytest.mark.parametrize("silent", [1, 2], ids=["last layer", "both layers"])
+# Hidden layers, and a bias that silences most of their units; a layer of 20 units is too small for other products.
+SILENT = {"last layer": ((20, 180), -0.3), "both layers": ((200, 180), -0.5)}
+
+
+@pytest.mark.parametrize(("hidden", "bias"), SILENT.values(), ids=SILENT)
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
-def test_same_numbers_where_most_units_are_silent(updates, silent, monkeypatch):
+def test_same_numbers_where_most_units_are_silent(updates, hidden, bias, monkeypatch):
     """The products of sparse activations: forward behind each such layer; backward two at each, one at the first."""
     used = Counter()
     for name in ("affine", "times", "outer"):
         product = getattr(SparseProducts, name)
         monkeypatch.setattr(SparseProducts, name, lambda *args, n=name, f=product: (used.update([n]), f(*args))[1])
-    first = (200,) if silent == 2 else (20,)  # a layer of 20 units is too small for them
-    chosen = recipe(updates=updates, batch_size=100, generator_hidden=(*first, 180))
-    assert_same(*both(chosen, bias=-1.5), rtol=1e-4, atol=1e-5)
-    passes, done = 2 if updates == "alternating" else 1, len(RATES)
-    assert used == {"affine": done * silent * passes, "times": done, "outer": done * silent}
+    chosen = recipe(updates=updates, batch_size=100, generator_hidden=hidden)
+    plain, fused = both(chosen, bias)
+    assert_same(plain, fused, rtol=1e-4, atol=1e-5)
+    for name, before in new_game(chosen, bias).generator.state_dict(prefix="g.").items():
+        assert not torch.equal(plain.weights[name], before), f"{name} has no gradient here"
+    silent, forward = 1 + (hidden[0] == 200), 2 if updates == "alternating" else 1
+    done = len(RATES)
+    assert used == {"affine": done * silent * forward, "times": done, "outer": done * silent}
 
 
 @pytest.mark.parametrize("bias", [-1e4, -90.0, 90.0, 1e4])
@@ -166,11 +173,15 @@ def test_same_numbers_at_extreme_logits(updates, bias):
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 # With one piece, no winner depends on rounding, which would move all parameters behind it by several times as much.
-@pytest.mark.parametrize("settings", [{}, {**RELU_SIGMOID, "pieces": 1}], ids=["ReLU", "ReLU and sigmoid"])
-def test_bf16_is_as_close_to_float32_as_autocast(updates, library, settings):
-    settings = {**settings, "updates": updates, "batch_size": 50}
-    exact, _ = both(recipe(**settings))
-    autocast, fused = both(recipe(**settings, precision="bf16", products=library))
+@pytest.mark.parametrize(
+    ("settings", "bias"),
+    [({}, None), ({**RELU_SIGMOID, "pieces": 1}, None), ({"generator_hidden": (20, 180), "batch_size": 100}, -0.3)],
+    ids=["ReLU", "ReLU and sigmoid", "mostly silent"],
+)
+def test_bf16_is_as_close_to_float32_as_autocast(updates, library, settings, bias):
+    settings = {"batch_size": 50, **settings, "updates": updates}
+    exact, _ = both(recipe(**settings), bias)
+    autocast, fused = both(recipe(**settings, precision="bf16", products=library), bias)
     for name, expected in exact.weights.items():
         error = (fused.weights[name] - expected).norm()
         luck = 0.01 if expected.numel() == 1 else 1e-6  # by which autocast may happen to be right

@@ -37,6 +37,15 @@ def test_no_worse_than_torch(shape, dtype, share):
     assert_no_worse_than_torch(SPARSE.outer(grad, x), DENSE.outer(grad, x), exact)
 
 
+def test_empty_operands():
+    affine = SPARSE.affine(torch.empty(3, 0), torch.empty(5, 0), torch.arange(10.0)[::2])
+    assert torch.equal(affine, torch.arange(10.0)[::2].expand(3, 5))
+    assert torch.equal(SPARSE.times(torch.empty(3, 0), torch.empty(0, 70)), torch.zeros(3, 70))
+    assert torch.equal(SPARSE.outer(torch.empty(0, 3), torch.empty(0, 5)), torch.zeros(3, 5))
+    assert SPARSE.affine(torch.empty(0, 4), torch.ones(5, 4), None).shape == (0, 5)
+    assert SPARSE.outer(torch.ones(2, 3), torch.empty(2, 0)).shape == (3, 0)
+
+
 @pytest.mark.parametrize("activation", ["none", "relu", "sigmoid"])
 def test_activation(activation):
     x, weight, bias = sparse(9, 20, torch.float64), torch.randn(7, 20).double(), torch.randn(7).double()
@@ -47,10 +56,12 @@ def test_same_bits_with_any_number_of_threads():
     x, grad = sparse(230, 300, torch.float32), sparse(230, 280, torch.float32)
     weight, bias = torch.randn(280, 300), torch.randn(280)
     before, results = torch.get_num_threads(), []
-    for threads in (1, 2, 3):
-        torch.set_num_threads(threads)
-        results.append((SPARSE.affine(x, weight, bias), SPARSE.times(grad, weight), SPARSE.outer(grad, x)))
-    torch.set_num_threads(before)
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append((SPARSE.affine(x, weight, bias), SPARSE.times(grad, weight), SPARSE.outer(grad, x)))
+    finally:
+        torch.set_num_threads(before)
     for other in results[1:]:
         assert all(map(torch.equal, results[0], other))
 

@@ -13,6 +13,7 @@ namespace {
 
 using std::int64_t;
 
+static_assert(kMaxPieces <= kMostTileRows, "the pieces of a unit are in one tile");
 constexpr int64_t kPoolBlock = 64;  // units or positions whose maximum is formed at once
 
 // ---- the maximum --------------------------------------------------------------------------------------------------
@@ -131,27 +132,34 @@ SparseRows<compute_t<T>> live_examples_of_pieces(const MaxoutBackward& op, int t
 
 template <class T>
 void input_gradient(const MaxoutBackward& op, const T* weight, T* grad_x, int threads) {
-  const Matrix<T> matrix{weight, op.in, 1};
-  multiply<T>(live_pieces_of_examples<T>(op, threads), matrix, nullptr, op.in, grad_x, threads);
+  const Matrix<T> matrix{weight, op.units * op.pieces, op.in, op.in, 1};
+  multiply<T>(live_pieces_of_examples<T>(op, threads), matrix, nullptr, grad_x, threads);
 }
 
-template <class T>
-void weight_gradient(const MaxoutBackward& op, const T* x, T* grad_weight, T* grad_bias, int threads) {
-  using C = compute_t<T>;
-  const auto live = live_examples_of_pieces<T>(op, threads);
-  if (grad_bias != nullptr) {
-    for (int64_t i = 0; i < live.rows(); ++i) {
+// The sums of each piece's gradients: of those of a tile first, then of the tiles.
+template <class T, class C>
+void bias_gradient(const SparseRows<C>& live, T* grad_bias, int threads) {
+  const int64_t blocks = ceil_div(live.rows(), kOutputBlock);
+  parallel_chunks(blocks, threads, [&](int64_t block) {
+    const Range pieces(live.rows(), blocks, block);
+    for (int64_t piece = pieces.begin; piece < pieces.end; ++piece) {
       C sum = 0;
       for (int64_t t = 0; t < live.tiles(); ++t) {
-        const auto& span = live.span(t, i);
+        const auto& span = live.span(t, piece);
         C of_tile = 0;
         for (const Live<C>* entry = span.begin; entry < span.end; ++entry) of_tile += entry->value;
         sum += of_tile;
       }
-      grad_bias[i] = store<T>(sum);
+      grad_bias[piece] = store<T>(sum);
     }
-  }
-  multiply<T>(live, Matrix<T>{x, op.in, 1}, nullptr, op.in, grad_weight, threads);
+  });
+}
+
+template <class T>
+void weight_gradient(const MaxoutBackward& op, const T* x, T* grad_weight, T* grad_bias, int threads) {
+  const auto live = live_examples_of_pieces<T>(op, threads);
+  if (grad_bias != nullptr) bias_gradient(live, grad_bias, threads);
+  multiply<T>(live, Matrix<T>{x, op.batch, op.in, op.in, 1}, nullptr, grad_weight, threads);
 }
 
 }  // namespace

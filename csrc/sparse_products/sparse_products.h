@@ -27,7 +27,7 @@ struct Strided {
 PYGAN_EACH_SIMD_LEVEL(void sparse_times_cpu(DType dtype, const SparseOperand& left, const Strided& matrix,
                                             const void* bias, std::int64_t columns, void* out, int threads);)
 // out [m, columns] = values^T x: x [n, columns]
-PYGAN_EACH_SIMD_LEVEL(void sparse_outer_cpu(DType dtype, const SparseOperand& left, const void* x,
-                                            std::int64_t columns, void* out, int threads);)
+PYGAN_EACH_SIMD_LEVEL(void sparse_outer_cpu(DType dtype, const SparseOperand& left, const void* x, std::int64_t columns,
+                                            void* out, int threads);)
 
 }  // namespace pygan

@@ -8,7 +8,7 @@ namespace {
 
 using std::int64_t;
 
-// ---- live entries ----------------------------------------------------------------------------------------------------
+// ---- live entries -------------------------------------------------------------------------------------------------
 
 // Those of each row of `values`.
 template <class T>
@@ -46,18 +46,18 @@ SparseRows<compute_t<T>> live_in_columns(const SparseOperand& op, int threads) {
   return sparse;
 }
 
-// ---- products --------------------------------------------------------------------------------------------------------
+// ---- products -----------------------------------------------------------------------------------------------------
 
 template <class T>
 void times(const SparseOperand& left, const Strided& right, const T* bias, int64_t columns, T* out, int threads) {
-  const Matrix<T> matrix{static_cast<const T*>(right.data), right.row_stride, right.column_stride};
-  multiply(live_in_rows<T>(left, threads), matrix, bias, columns, out, threads);
+  const Matrix<T> matrix{static_cast<const T*>(right.data), left.m, columns, right.row_stride, right.column_stride};
+  multiply(live_in_rows<T>(left, threads), matrix, bias, out, threads);
 }
 
 template <class T>
 void outer(const SparseOperand& left, const T* x, int64_t columns, T* out, int threads) {
-  const Matrix<T> matrix{x, columns, 1};
-  multiply<T>(live_in_columns<T>(left, threads), matrix, nullptr, columns, out, threads);
+  const Matrix<T> matrix{x, left.n, columns, columns, 1};
+  multiply<T>(live_in_columns<T>(left, threads), matrix, nullptr, out, threads);
 }
 
 }  // namespace

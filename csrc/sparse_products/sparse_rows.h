@@ -2,7 +2,7 @@
 //
 // Such a product meets one row of the right operand per live entry. What makes it faster than the dense product is that
 // the strip of rows in use stays in the L1 cache (a tile, packed so that no stride of the matrix can make its rows
-// collide there), and that sums of kVectors registers, in two chains, hide the latency of the adders.
+// collide there), and that the sums of a row stay in kVectors registers.
 #pragma once
 
 #include <algorithm>
@@ -23,10 +23,10 @@ constexpr int kVectorBytes = 32;
 #else
 constexpr int kVectorBytes = 16;
 #endif
-constexpr int kVectors = 4;                 // vectors across a tile
-constexpr std::int64_t kTileRows = 104;     // 26 KB at the widest; batches of 100 or 200 fill them
-constexpr std::int64_t kMostTileRows = 256;  // where rows stay together
-constexpr std::int64_t kOutputBlock = 256;  // rows of the result in one work item
+constexpr int kVectors = 4;                  // vectors across a tile
+constexpr std::int64_t kTileRows = 104;      // 26 KB at the widest; batches of 100 or 200 fill them
+constexpr std::int64_t kMostTileRows = 256;  // of a group of more rows than kTileRows
+constexpr std::int64_t kOutputBlock = 256;   // rows of the result in one work item
 
 template <class C>
 struct VectorOf {
@@ -40,7 +40,8 @@ constexpr std::int64_t kLanes = kVectorBytes / std::int64_t(sizeof(C));
 // Part i of [0, n) cut into `parts` nearly equal parts.
 struct Range {
   std::int64_t begin, end;
-  Range(std::int64_t n, std::int64_t parts, std::int64_t i) : begin(border(n, parts, i)), end(border(n, parts, i + 1)) {}
+  Range(std::int64_t n, std::int64_t parts, std::int64_t i)
+      : begin(border(n, parts, i)), end(border(n, parts, i + 1)) {}
   std::int64_t size() const { return end - begin; }
   Range operator*(std::int64_t n) const { return {begin * n, end * n}; }
 
@@ -55,8 +56,8 @@ struct Range {
 template <class T>
 struct Matrix {
   const T* data;
-  std::int64_t row_stride, column_stride;
-  const T& operator()(std::int64_t r, std::int64_t c) const { return data[r * row_stride + c * column_stride]; }
+  std::int64_t rows, columns, row_stride, column_stride;
+  const T* at(std::int64_t r, std::int64_t c) const { return data + r * row_stride + c * column_stride; }
 };
 
 // An entry of the left operand, and the row of the right operand that it meets, counted from the tile's first.
@@ -66,8 +67,8 @@ struct Live {
   std::int32_t row;
 };
 
-// The live entries of a left operand [rows, columns]. Its columns are cut into tiles: span(t, r) has the entries of row r
-// in tile t, in the order of the columns.
+// The live entries of a left operand [rows, columns]. Its columns are cut into tiles: span(t, r) has the entries of row
+// r in tile t, in the order of the columns.
 //
 // group: how many rows of the right operand a column stands for; each of its entries meets one of them.
 // sharing: how many neighbouring rows have at most one entry together in each column; it divides `rows`.
@@ -79,9 +80,13 @@ class SparseRows {
   };
 
   SparseRows(std::int64_t rows, std::int64_t columns, std::int64_t group, std::int64_t sharing)
-      : rows_(rows), columns_(columns), group_(group), sharing_(sharing),
-        tiles_(ceil_div(columns, std::max<std::int64_t>(1, kTileRows / group))),
-        live_(new Live<C>[rows / sharing * columns + rows * tiles_]), spans_(new Span[rows * tiles_]) {}
+      : rows_(rows),
+        columns_(columns),
+        group_(group),
+        sharing_(sharing),
+        tiles_(std::max<std::int64_t>(1, ceil_div(columns, std::max<std::int64_t>(1, kTileRows / group)))),
+        live_(new Live<C>[rows / sharing * columns + rows * tiles_]),
+        spans_(new Span[rows * tiles_]) {}
 
   std::int64_t rows() const { return rows_; }
   std::int64_t tiles() const { return tiles_; }
@@ -145,40 +150,39 @@ void store_row(const C* row, std::int64_t n, T* to) {
   for (std::int64_t i = 0; i < n; ++i) to[i] = store<T>(row[i]);
 }
 
-// Brings n neighbouring numbers to the cache, if there is memory at all: rows far apart are not foreseen by the processor.
+// Brings n neighbouring numbers to the cache: the processor does not foresee rows that are far apart.
 template <class T>
-void prefetch(const T* row, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; i += 64 / std::int64_t(sizeof(T))) __builtin_prefetch(row + i, 0, 2);
+void prefetch(const T* numbers, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; i += 64 / std::int64_t(sizeof(T))) __builtin_prefetch(numbers + i, 0, 2);
 }
-constexpr std::int64_t kAhead = 16;  // rows of memory
 
 // Rows of a matrix, from column `first` on, side by side in the compute type, filled up with zeros to `width`.
 template <std::int64_t width, class C, class T>
 void pack(const Matrix<T>& matrix, const Range& rows, std::int64_t first, std::int64_t columns, C* tile) {
+  constexpr std::int64_t kAhead = 16;
   if (matrix.column_stride != 1) {  // along the columns of the tile, which are rows of memory
     for (std::int64_t c = 0; c < width; ++c) {
-      prefetch(&matrix(rows.begin, first + c + kAhead), rows.size());
+      if (first + c + kAhead < matrix.columns) prefetch(matrix.at(rows.begin, first + c + kAhead), rows.size());
       for (std::int64_t r = 0; r < rows.size(); ++r) {
-        tile[r * width + c] = c < columns ? load(matrix(rows.begin + r, first + c)) : C(0);
+        tile[r * width + c] = c < columns ? load(*matrix.at(rows.begin + r, first + c)) : C(0);
       }
     }
     return;
   }
   for (std::int64_t r = 0; r < rows.size(); ++r, tile += width) {
-    const T* row = &matrix(rows.begin + r, first);
-    const T* of_next_tile = row + rows.size() * matrix.row_stride;
-    prefetch(of_next_tile, width);
+    const std::int64_t in_next_tile = rows.end + r;
+    if (in_next_tile < matrix.rows) prefetch(matrix.at(in_next_tile, first), columns);
     if (columns == width) {
-      load_row(row, width, tile);
+      load_row(matrix.at(rows.begin + r, first), width, tile);
     } else {
-      load_row(row, columns, tile);
+      load_row(matrix.at(rows.begin + r, first), columns, tile);
       std::fill(tile + columns, tile + width, C(0));
     }
   }
 }
 
-// sum = start + sum of value * tile row over live entries. No more than one chain of additions per vector: the processor
-// works ahead on the next rows, whose lengths no second chain makes harder to predict.
+// sum = start + sum of value * tile row over live entries. No more than one chain of additions per vector: the
+// processor works ahead on the next rows, whose lengths no second chain makes harder to predict.
 template <int vectors, class C>
 void add_live(const Live<C>* live, const Live<C>* end, const C* tile, const C* start, C* sum) {
   constexpr std::int64_t width = vectors * kLanes<C>;
@@ -195,8 +199,8 @@ void add_live(const Live<C>* live, const Live<C>* end, const C* tile, const C* s
 
 // out [rows, columns] = left [rows, inner] right [inner, columns], plus bias [columns] if there is one.
 template <class T, class C>
-void multiply(const SparseRows<C>& left, const Matrix<T>& right, const T* bias, std::int64_t columns, T* out,
-              int threads) {
+void multiply(const SparseRows<C>& left, const Matrix<T>& right, const T* bias, T* out, int threads) {
+  const std::int64_t columns = right.columns;
   const std::int64_t blocks = ceil_div(left.rows(), kOutputBlock);
   parallel_chunks(Columns<C>::count(columns) * blocks, threads, [&](std::int64_t item) {
     const Columns<C> strip(columns, item / blocks);
@@ -209,7 +213,7 @@ void multiply(const SparseRows<C>& left, const Matrix<T>& right, const T* bias, 
       alignas(kVectorBytes) C start[width] = {};
       if (bias != nullptr) load_row(bias + strip.begin, strip.size, start);
       for (std::int64_t t = 0; t < left.tiles(); ++t) {
-        pack<width>(right, left.right_rows(t), strip.begin, strip.size, tile);
+        if (right.rows > 0) pack<width>(right, left.right_rows(t), strip.begin, strip.size, tile);
         for (std::int64_t r = rows.begin; r < rows.end; ++r) {
           const auto& span = left.span(t, r);
           C* sum = sums + (r - rows.begin) * width;

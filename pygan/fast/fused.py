@@ -7,9 +7,9 @@ of D's loss with respect to its logit. At D's input each row is scaled by that o
 players of a simultaneous update, and no number is ever divided by another. It holds because D treats examples
 separately and both players see the same masks.
 
-The rest is plain: real and generated images in one pass, the fastest products, maxout gradients through the winning
-pieces only, dropout masks drawn again instead of stored, one call for all updates of a player. What each of these is
-worth is in docs/training_step.md.
+The rest is plain: real and generated images in one pass, the fastest products, and those that leave zeros out where a
+generator's layer is mostly silent, maxout gradients through the winning pieces only, dropout masks drawn again instead
+of stored, one call for all updates of a player. What each of these is worth is in docs/training_step.md.
 """
 
 import math
@@ -241,11 +241,11 @@ class _Painting(NamedTuple):
 
     Attributes:
         values: the noise, then the output of each layer; the last are the images [n, pixels].
-        sparse: which of them are outputs of a ReLU that are mostly zeros.
+        products: for each of them the products with it, and with the gradient with respect to what it was made of.
     """
 
     values: list[Tensor]
-    sparse: list[bool]
+    products: list[Products | SparseProducts]
 
     @property
     def images(self) -> Tensor:
@@ -268,13 +268,13 @@ class _Painter(_Layers):
 
     def forward(self, noise: Tensor) -> _Painting:
         """Noise [n, noise_size] -> images [n, pixels]."""
-        values, are_sparse = [noise.to(self._operands[0].dtype)], [False]
+        values = [noise.to(self._operands[0].dtype)]
+        products: list[Products | SparseProducts] = [self._products]
         for (weight, bias), activation in zip(self.layers(), self._activations, strict=True):
-            products = self._products_for(are_sparse[-1])
-            y = products.affine(values[-1], weight, bias, activation)
-            values.append(y)
-            are_sparse.append(activation == "relu" and is_sparse(y))
-        return _Painting(values, are_sparse)
+            values.append(products[-1].affine(values[-1], weight, bias, activation))
+            silent = activation == "relu" and is_sparse(values[-1])
+            products.append(SparseProducts() if silent else self._products)
+        return _Painting(values, products)
 
     def gradients(self, painted: _Painting, grad: Tensor) -> list[Tensor]:
         """Gradient with respect to the images [n, pixels] -> gradients with respect to the parameters, in order."""
@@ -282,14 +282,11 @@ class _Painter(_Layers):
         for depth, (weight, _) in reversed(list(enumerate(self.layers()))):
             x, y = painted.values[depth : depth + 2]
             grad = _before(self._activations[depth], grad, y)
-            products = self._products_for(painted.sparse[depth + 1])  # a gradient is zero wherever a ReLU's output is
+            products = painted.products[depth + 1]  # the gradient is zero wherever a ReLU's output is
             gradients[:0] = [products.outer(grad, x), grad.sum(0)]
             if depth > 0:
                 grad = products.times(grad, weight)
         return gradients
-
-    def _products_for(self, sparse: bool) -> Products | SparseProducts:
-        return SparseProducts() if sparse else self._products
 
 
 def _before(activation: Activation, grad: Tensor, output: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """The matrix products of a layer whose inputs are mostly zeros, on the CPU, by visiting only what is not zero.
 
-A generator's ReLU layers fall silent as it learns: in the last hidden layer of MNIST's generator a fifth of the outputs
-is not zero after ten epochs of `code2014`, and a twentieth after 400. Where an output is zero, so is the gradient with
-respect to what the ReLU made it of: these products leave the zeros of either out.
+A generator's ReLU layers fall silent as it learns: in the last hidden layer of MNIST's generator a sixth of the outputs
+is not zero after twelve epochs of `code2014`, and 5 to 10 % later. Where an output is zero, so is the gradient with
+respect to what the ReLU made it of: these products leave the zeros of either out. A zero adds nothing, even where it
+meets an infinity.
 """
 
 import torch
@@ -22,15 +23,19 @@ _FEWEST = 2**14  # numbers; below, a look at them costs more than it can spare
 
 def is_sparse(x: Tensor) -> bool:
     """Whether so few of the numbers are not zero that the functions of this module pay."""
-    if x.is_cuda or x.numel() < _FEWEST:
+    if x.device.type != "cpu" or x.numel() < _FEWEST:
         return False
     return int(torch.count_nonzero(x)) < _SPARSE.get(x.dtype, 0.0) * x.numel()
 
 
 class SparseProducts:
-    """As `pygan.fast.products.Products`, for a first operand that is mostly zeros, in float32 or bfloat16."""
+    """As `pygan.fast.products.Products`, for a first operand that is mostly zeros.
 
-    def affine(self, x: Tensor, weight: Tensor, bias: Tensor, activation: Activation = "none") -> Tensor:
+    All tensors are ordinary ones on the CPU, of one dtype that the core knows, and of the shapes that are stated:
+    nothing is checked here.
+    """
+
+    def affine(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation = "none") -> Tensor:
         """activation(x weight^T + bias): x [n, in], weight [out, in], bias [out] -> [n, out], fresh."""
         y = _times(x, weight.t(), bias)
         return y if activation == "none" else getattr(y, f"{activation}_")()
@@ -58,7 +63,7 @@ class SparseProducts:
 
 def _times(values: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     """Values matrix + bias, of any strides of the matrix."""
-    values = values.contiguous()
+    values, bias = values.contiguous(), None if bias is None else bias.contiguous()
     out = values.new_empty(len(values), matrix.shape[1])
     _core.sparse_times(
         address(values),
