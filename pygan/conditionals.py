@@ -128,6 +128,7 @@ class Conditionals:
 
         The arguments are those of `fill`.
         """
+        path = pictures.png_path(path)
         check_images("save_picture", "images", images, self.shape)
         mask, whole = _expanded(known, images), as_float(images.cpu())
         shown = torch.where(mask, whole, torch.full_like(whole, _GRAY))

@@ -48,6 +48,8 @@ def _chosen(discriminator: nn.Module, layers: Sequence[int] | None) -> list[nn.M
         )
     known = list(hidden)
     layers = None if layers is None else value_of_type("features: layers", layers, tuple[int, ...])
+    if layers is not None and len(layers) == 0:
+        raise ValueError("features: layers must name at least one layer, or be None for all, got none")
     for index in layers or ():
         if not -len(known) <= index < len(known):
             raise ValueError(f"features: layers must be in {-len(known)}..{len(known) - 1}, got {index}")

@@ -225,10 +225,11 @@ def _refuse_batch_norm(objective: str, discriminator: nn.Module) -> None:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into eval mode within this context, and restore its mode afterwards."""
-    training = module.training
+    """Put a module into eval mode within this context, and restore the mode of each of its parts afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
         yield
     finally:
-        module.train(training)
+        for part, training in modes:
+            part.training = training

@@ -79,6 +79,9 @@ def arithmetic(plus: Sequence[Tensor], minus: Sequence[Tensor] = ()) -> Tensor:
     Args:
         plus, minus: sets of noise vectors, each [n, size], n >= 1; at least one in `plus`.
     """
+    for name, sets in (("plus", plus), ("minus", minus)):
+        if isinstance(sets, Tensor):
+            raise TypeError(f"arithmetic: {name} must be a list of sets of noise vectors, got one tensor; pass [x]")
     if not plus:
         raise ValueError("arithmetic: plus must hold at least one set of noise vectors, got none")
     size = plus[0].shape[-1]
@@ -109,6 +112,6 @@ def neighbours(noise: Tensor, n: int, spread: float = 0.25, seed: int | None = N
     if spread < 0:
         raise ValueError(f"neighbours: spread must be at least 0, got {spread}")
     random = random_generator("neighbours: seed", seed)
-    shifts = torch.empty(n, len(noise)).uniform_(-spread, spread, generator=random)
+    shifts = torch.empty(n, len(noise), dtype=torch.float32, device="cpu").uniform_(-spread, spread, generator=random)
     shifts[0] = 0
     return noise + shifts.to(noise.device)

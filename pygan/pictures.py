@@ -137,17 +137,18 @@ def points_png(samples: Tensor, data: Tensor | None = None) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, 5), dpi=100, layout="constrained")
-    axes = figure.add_subplot()
+    from pygan.figures.canvas import own_style, picture
+
     named = {"data": data, "samples": samples}
     clouds = {name: points.flatten(1).numpy() for name, points in named.items() if points is not None}
     low, high = min(float(x.min()) for x in clouds.values()), max(float(x.max()) for x in clouds.values())
-    for name, values in clouds.items():
-        if values.shape[1] == 1:
-            axes.hist(values[:, 0], bins=100, range=(low, high), density=True, alpha=0.6, label=name)
-        else:
-            axes.scatter(values[:, 0], values[:, 1], s=4, alpha=0.5, label=name)
-    axes.legend(loc="upper right")
-    encoded = io.BytesIO()
-    figure.savefig(encoded, format="png")
-    return encoded.getvalue()
+    with own_style():
+        figure = Figure(figsize=(5, 5), dpi=100, layout="constrained")
+        axes = figure.add_subplot()
+        for name, values in clouds.items():
+            if values.shape[1] == 1:
+                axes.hist(values[:, 0], bins=100, range=(low, high), density=True, alpha=0.6, label=name)
+            else:
+                axes.scatter(values[:, 0], values[:, 1], s=4, alpha=0.5, label=name)
+        axes.legend(loc="upper right")
+        return picture(figure, "png")

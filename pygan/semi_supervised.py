@@ -256,9 +256,9 @@ def train(
     """
     keeping = Keeping(out=out, device=device, seed=seed, resume=resume, progress=progress, threads=threads)
     chosen = settings_from(SemiSupervisedSettings, settings)
+    labels_per_class = whole_number("train: labels_per_class", labels_per_class, 1)
     with keeping.own_defaults():
         splits = pygan.data.load(data, root=root, seed=0)  # always the same test images, whatever the draw of labels
-    labels_per_class = whole_number("train: labels_per_class", labels_per_class, 1)
     labelled = _draw_labels(splits, labels_per_class, seed)
     _require_labels(splits.valid, "valid")
     _require_labels(splits.test, "test")

@@ -45,7 +45,7 @@ PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
 """The paper's Table 1, by model and data set. Each entry is a log-likelihood and its standard error, in nats."""
 _DATA = {"mnist": "MNIST", "tfd": "TFD"}
 _PROTOCOL = (
-    "Mean log-likelihood of the test split in nats, under a Parzen window on 10,000 samples, its bandwidth chosen from "
+    "Mean log-likelihood of the test split in nats, under a Parzen window on {} samples, its bandwidth chosen from "
     "ten of .1 to 1 on validation images: on MNIST the first 1000, with the standard error over test points; on TFD "
     "all of a fold, with mean and standard error over the five folds."
 )
@@ -130,12 +130,18 @@ class Table:
         for model in dict.fromkeys(row.model for row in self.rows):
             ours = {row.data: _cell(row) for row in self.rows if row.model == model}
             lines.append(f"| {model} | {' | '.join(ours.get(data, '') for data in _DATA)} |")
-        lines += ["", _PROTOCOL, "", CAVEAT, *(f"\nNot measured: {why}" for why in self.missing.values())]
+        lines += ["", self._protocol(), "", CAVEAT, *(f"\nNot measured: {why}" for why in self.missing.values())]
         if any(score.run for row in self.rows for score in row.scores):
             lines += ["", "| run | seed | nats | sigma | best epoch | time | on |", "|---|---|---|---|---|---|---|"]
         for row in self.rows:
             lines += [_details(row, score, score.run) for score in row.scores if score.run]
         return "\n".join(lines) + "\n"
+
+    def _protocol(self) -> str:
+        counts = sorted({score.n_samples for row in self.rows for score in row.scores})
+        numbers = " or ".join(f"{count:,}" for count in counts)
+        more = "" if len(counts) == 1 else " Figures from different numbers of samples cannot be compared."
+        return _PROTOCOL.format(numbers) + more
 
     def json(self) -> str:
         """Return all of it as JSON."""
@@ -153,7 +159,7 @@ class Table:
                     for row in self.rows
                 ],
                 "missing": dict(self.missing),
-                "protocol": _PROTOCOL,
+                "protocol": self._protocol(),
                 "caveat": CAVEAT,
             },
             indent=2,
@@ -252,6 +258,14 @@ def _of_runs(work: "_Work", ranks: Ranks, paths: Sequence[str | Path]) -> _Score
         if name not in _DATA:
             raise ValueError(f"table1: runs must be on {' or '.join(map(repr, _DATA))}, got {path} on {name!r}")
         runs.append((run, name, [path]))
+    places: dict[tuple[str, str, int], str | Path] = {}
+    for run, name, (path,) in runs:
+        of = (_model(run.recipe.name), name, run.seed)
+        if of in places:
+            raise ValueError(
+                f"table1: runs of one model must differ in their seeds, got seed {run.seed} in {places[of]} and {path}"
+            )
+        places[of] = path
     mine = [work.score(*one) for one in runs[ranks.rank :: ranks.count]]
     scores: _Scores = {}
     for (run, name, _), score in zip(runs, _of_all(ranks, mine, len(runs)), strict=True):
@@ -319,6 +333,7 @@ class _Work:
         share = None if self.left is None else max(0.0, self.left) / left / len(phases)
         try:
             if share is not None and not path.exists():
+                pygan.data.load(data, root=self.root)  # downloads what `plan` would only miss
                 planned = plan(data, recipe, **common)
                 one = planned.epoch_seconds + planned.evaluation_seconds
                 if one > share:

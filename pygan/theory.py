@@ -311,7 +311,8 @@ def _fit_reverse(log_p: Tensor, x: Tensor, mean: Tensor, std: Tensor) -> tuple[f
 
 def _kl(p: Tensor, q: Tensor) -> Tensor:
     """KL of two vectors of probabilities."""
-    return (torch.xlogy(p, p) - torch.xlogy(p, q)).sum().clamp_min(0)
+    absent = p == 0
+    return (torch.xlogy(p, p.masked_fill(absent, 1)) - torch.xlogy(p, q.masked_fill(absent, 1))).sum().clamp_min(0)
 
 
 def _jsd(p: Tensor, q: Tensor) -> Tensor:
@@ -321,9 +322,10 @@ def _jsd(p: Tensor, q: Tensor) -> Tensor:
 
 def _share(p: Tensor, q: Tensor) -> Tensor:
     """p / (p + q), and 1/2 where both are 0."""
-    larger = torch.maximum(p, q)  # the sum of two densities may exceed the largest number
+    neither = (p == 0) & (q == 0)
+    larger = torch.maximum(p, q).masked_fill(neither, 1)  # the sum of two densities may exceed the largest number
     p, q = p / larger, q / larger
-    return torch.where(larger > 0, p / (p + q), 0.5)
+    return torch.where(neither, 0.5, p / (p + q).masked_fill(neither, 1))
 
 
 def _masses(op: str, x: Tensor | None, **densities: Tensor) -> list[Tensor]:

@@ -90,9 +90,9 @@ def _made(mode: AsWholeBatch, func: Callable[..., Tensor], *sizes: Any, **option
     return func(size, **options) if whole is None else mode.mine(func(whole, **options))
 
 
-def _made_like(mode: AsWholeBatch, func: Callable[..., Tensor], like: Tensor, **options: Any) -> Tensor:
-    whole = mode.whole_shape(like.shape)
-    return func(like, **options) if whole is None else mode.mine(func(like.new_empty(whole), **options))
+def _made_like(mode: AsWholeBatch, func: Callable[..., Tensor], input: Tensor, **options: Any) -> Tensor:
+    whole = mode.whole_shape(input.shape)
+    return func(input, **options) if whole is None else mode.mine(func(input.new_empty(whole), **options))
 
 
 def _filled(mode: AsWholeBatch, func: Callable[..., Tensor], out: Tensor, *args: Any, **options: Any) -> Tensor:
@@ -113,8 +113,9 @@ def _torch_dropout(
 ) -> Tensor:
     whole = mode.whole_shape(x.shape)
     if not training or whole is None:
-        return func(x, p, training)
-    return x * mode.mine(func(x.new_ones(whole), p, training))
+        return func(x, p, training, inplace)
+    mask = mode.mine(func(x.new_ones(whole), p, training))
+    return x.mul_(mask) if inplace else x * mask
 
 
 def _own_dropout(

@@ -129,6 +129,43 @@ def test_one_image_and_one_step_are_enough():
     assert trained.predict(torch.zeros(2, 3, 5, 7)).shape == (2,)
 
 
+def test_one_step_moves_the_weights(digits):
+    """As far as one of Adam's may: the cycle of a single step would be at its end, with a rate of almost nothing."""
+    images, labels = digits[0][:50], digits[1][:50]
+    one, other = (
+        train_classifier(images, labels, classes=10, epochs=1, batch_size=50, learning_rate=rate)
+        for rate in (1e-2, 1e-9)
+    )
+    assert (one.output.weight - other.output.weight).abs().max() > 1e-4
+
+
+def test_weights_that_are_not_finite_are_said(digits):
+    with pytest.raises(ValueError, match="weights are not finite after training; choose a learning_rate below 1e"):
+        train_classifier(digits[0][:200], digits[1][:200], classes=10, learning_rate=1e30)
+    with pytest.raises(ValueError, match="learning_rate must be greater than 0 and finite, got inf"):
+        train_classifier(digits[0][:200], digits[1][:200], classes=10, learning_rate=math.inf)
+
+
+def test_the_users_defaults_do_not_matter(digits, tmp_path):
+    trained = train_classifier(digits[0][:200], digits[1][:200], classes=10, epochs=1)
+    trained.save(tmp_path / "x.safetensors")
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            again = train_classifier(digits[0][:200], digits[1][:200], classes=10, epochs=1)
+        loaded = Classifier.load(tmp_path / "x.safetensors")
+        assert loaded.accuracy(*digits) == again.accuracy(*digits)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
+def test_distances_name_what_is_not_finite(distance):
+    x = torch.randn(5, 2)
+    with pytest.raises(ValueError, match="y must be finite, got NaN or infinity"):
+        distance(x, torch.full((5, 2), torch.nan))
+
+
 # ---- distances -------------------------------------------------------------------------------------------------------
 
 

@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import warnings
 from dataclasses import fields
 
 import numpy as np
 import pytest
 import tiny
+import tomli_w
 import torch
 
 import pygan
@@ -24,7 +26,7 @@ from pygan.commands import evaluate, sample, train
 from pygan.commands.wording import on_the_command_line
 from pygan.folder import RunFolder
 from pygan.recipes import RECIPES, every_part, known_settings
-from pygan.run import load
+from pygan.run import Run, load
 
 Image = pytest.importorskip("PIL.Image")
 pooch = pytest.importorskip("pooch")
@@ -656,6 +658,27 @@ def test_config_of_a_run_on_data_in_memory_needs_data(call, tmp_path, monkeypatc
     assert received["data"] == "mnist"
 
 
+def test_options_override_a_config_and_other_data_leave_its_files_alone(call, tmp_path, trained, monkeypatch):
+    config = tomllib.loads((trained / "config.toml").read_text())
+    files = {"valid": "faces_valid", "test": "faces_test", "root": "files", "image_size": 32}
+    config["data"] |= {"sources": {"data": "faces", **files}, "classes": 3}
+    (tmp_path / "config.toml").write_text(tomli_w.dumps(config))
+    received = {}
+    monkeypatch.setattr(commands.train, "train", lambda **keywords: received.update(keywords) or 1 / 0)
+
+    def given(*words):
+        received.clear()
+        with pytest.raises(ZeroDivisionError):
+            call("train", *words, "--config", tmp_path / "config.toml")
+        return {name: received.get(name) for name in ("data", "valid", "test", "root", "image_size", "conditional")}
+
+    all_of_config = ("faces", "faces_valid", "faces_test", "files", 32, True)
+    assert tuple(given().values()) == all_of_config
+    assert tuple(given("mnist").values()) == ("mnist", None, None, "files", None, True)
+    for words in (["--no-conditional"], ["--conditional=False"], ["--conditional", "False"]):
+        assert given(*words)["conditional"] is False
+
+
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
@@ -715,7 +738,7 @@ def test_neither_a_dry_run_nor_help_downloads(call, tmp_path, monkeypatch):
         call("train", "olivetti")
 
 
-def test_sample_writes_arrays_with_labels_and_single_pictures(call, trained, tmp_path):
+def test_sample_writes_arrays_with_labels_and_single_pictures(call, trained, tmp_path, monkeypatch):
     images = load(trained).sample(11, seed=5)
     words = ["sample", trained, "-n", "11", "--seed", "5", "--device", "cpu", "-o"]
     assert call(*words, tmp_path / "x.npz")[0] == 0
@@ -726,7 +749,9 @@ def test_sample_writes_arrays_with_labels_and_single_pictures(call, trained, tmp
     assert sorted(os.listdir(tmp_path / "single")) == [f"{i:02}.png" for i in range(11)]
     with Image.open(tmp_path / "single/10.png") as picture:
         assert np.array_equal(np.asarray(picture), (images[10, 0] * 255).round().byte().numpy())
-    assert "has pictures already" in call(*words, f"{tmp_path}/single")[2]
+    with monkeypatch.context() as patch:  # before anything is drawn
+        patch.setattr(Run, "sample", None)
+        assert "has pictures already" in call(*words, f"{tmp_path}/single")[2]
     for name, start in {"X.NPZ": b"PK", "X.Npy": b"\x93NUMPY", "X.PNG": b"\x89PNG"}.items():
         assert call(*words, tmp_path / name)[0] == 0
         assert (tmp_path / name).read_bytes().startswith(start)

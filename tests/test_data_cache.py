@@ -14,6 +14,7 @@ import pygan
 from pygan import data
 from pygan.batches import Batches
 from pygan.data import cache, folders
+from pygan.data.files import no_downloads
 from pygan.plan import plan
 
 N = 40
@@ -181,6 +182,17 @@ def test_a_dry_run_says_what_would_be_written_and_writes_nothing(pictures, tmp_p
     assert planned.sizes == (32, 4, 4)
     assert "; a training decodes them once, into a cache of 0.00 GiB at " in planned.protocol
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_dry_run_looks_at_a_few_images_at_a_time(pictures, monkeypatch):
+    """All of them are one in its memory, and a maximum over what is expanded so would make a copy of the whole."""
+    largest, maximum = [0], torch.Tensor.max
+    monkeypatch.setattr(torch.Tensor, "max", lambda x, *dim: largest.append(x.numel()) or maximum(x, *dim))
+    fill(pictures / "3", 200)
+    with no_downloads():
+        loaded = data.load(pictures)
+    assert len(loaded.train) > 100
+    assert 0 < max(largest) <= 64 * loaded.train.images[0].numel()
 
 
 def test_two_processes_at_once_write_one_cache(pictures, tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from items import Items
+from torch.utils.data import Dataset
 
 import pygan
 from pygan import data
@@ -384,6 +385,21 @@ def test_sixteen_bit_items_are_gray():
     assert (images == 128).all()
 
 
+class Repeated(Dataset):
+    """A picture ten times."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, i):
+        with Image.open(self.path) as image:
+            image.load()
+        return image
+
+
 @pytest.mark.parametrize("orientation", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
 @pytest.mark.parametrize("kind", ["jpg", "png", "tiff", "webp"])
 def test_photographs_are_upright(tmp_path, kind, orientation):
@@ -406,6 +422,8 @@ def test_photographs_are_upright(tmp_path, kind, orientation):
     image = folders.read(tmp_path).train.images[0, 0].int()
     assert image.shape == upright.shape
     assert ((image - torch.from_numpy(upright).int()).abs() < 60).all()
+    of_dataset = data.load(Repeated(tmp_path / f"x.{kind}")).train.images
+    assert torch.equal(of_dataset[0, 0].int(), image)
 
 
 def test_only_named_formats_are_decoded(tmp_path):

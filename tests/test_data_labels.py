@@ -64,7 +64,7 @@ def test_a_batch_refuses_labels_that_do_not_fit():
 # Where labels come from
 
 
-@pytest.mark.parametrize("kind", ["tensors", "arrays", "list", "npz", "dataset", "numpy items"])
+@pytest.mark.parametrize("kind", ["tensors", "arrays", "list", "npz", "dataset", "labels of shape [1]", "numpy items"])
 def test_labels_follow_their_images_through_the_split(tmp_path, kind):
     images, labels = numbered(40)
     forms = {
@@ -73,6 +73,7 @@ def test_labels_follow_their_images_through_the_split(tmp_path, kind):
         "list": (images, labels.tolist()),
         "npz": tmp_path / "x.npz",
         "dataset": TensorDataset(images, labels),
+        "labels of shape [1]": TensorDataset(images, labels[:, None]),
         "numpy items": Items([(image.numpy(), np.int32(label)) for image, label in zip(images, labels, strict=True)]),
     }
     np.savez_compressed(tmp_path / "x.npz", images=images.numpy(), labels=labels.numpy())

@@ -300,16 +300,24 @@ def test_mean_gradients_have_the_order_of_the_parameters_in_memory():
             assert mean.stride() == parameter.stride()
 
 
+def dropped_in_place(x):
+    y = x.clone()
+    functional.dropout(y, 0.3, inplace=True)
+    return y
+
+
 DRAWS = {
     "rand": lambda x: torch.rand(len(x), 3),
     "rand of a size": lambda x: torch.rand((len(x), 3)),
     "randn": lambda x: torch.randn(size=(len(x), 3)),
     "like": torch.rand_like,
+    "like, by name": lambda x: torch.rand_like(input=x),
     "normal like": torch.randn_like,
     "normal_": lambda x: torch.empty_like(x).normal_(1, 2),
     "uniform_": lambda x: torch.empty_like(x).uniform_(),
     "bernoulli_": lambda x: torch.empty_like(x).bernoulli_(0.3),
     "dropout": lambda x: functional.dropout(x, 0.3),
+    "dropout in place": dropped_in_place,
     "dropout2d": lambda x: nn.Dropout2d(0.3)(x[..., None, None])[..., 0, 0],
     "own dropout": lambda x: dropout(x, 0.3),
     "reference dropout": lambda x: dropout(x, 0.3, impl="reference"),

@@ -241,6 +241,17 @@ def test_refined_sigma_is_the_best_there_is(draw):
         assert window.sigma == pytest.approx(best, rel=5e-3)
 
 
+def test_points_that_are_samples_have_no_best_sigma(draw):
+    samples = draw(50, 4)
+    with pytest.warns(UserWarning, match="found no best sigma; are points of valid among the samples"):
+        ParzenWindow(samples).fit(samples[:20], refine=True)
+
+
+def test_nan_is_named(draw):
+    with pytest.raises(ValueError, match=r"ParzenWindow\.fit: samples or valid hold NaN"):
+        ParzenWindow(draw(50, 4)).fit(torch.full((3, 4), torch.nan))
+
+
 # ---- error bars -----------------------------------------------------------------------------------------------------
 
 

@@ -61,6 +61,8 @@ def test_every_model_has_features(model, tmp_path):
 
 def test_what_cannot_be_is_refused(run):
     images = run.splits.test.images
+    with pytest.raises(ValueError, match="layers must name at least one layer"):
+        run.features(images, layers=[])
     with pytest.raises(ValueError, match=r"layers must be in -2\.\.1, got 2"):
         run.features(images, layers=[2])
     with pytest.raises(ValueError, match="pool must be at least 1, got 0"):
@@ -90,6 +92,29 @@ def test_the_curve_rises_with_the_labels():
     (point,) = few_label_curve(points[:800, 1:], mixed[:800], points[800:, 1:], mixed[800:], per_class=(300,), draws=1)
     assert abs(point.accuracy - 0.5) < 0.1
     assert point.deviation == 0
+
+
+def test_features_that_are_constant_up_to_rounding_are_none():
+    random = torch.Generator().manual_seed(0)
+    points, labels = torch.randn(600, 20, generator=random), torch.arange(600) % 2
+    points[:, 0] += 3 * labels
+    constant = 20 * (1 + torch.finfo(torch.float32).eps * torch.randint(-1, 2, (600, 100), generator=random))
+    constant[::97] += 0.3 * torch.rand(7, 100, generator=random)
+    accuracies = []
+    for features in (points, torch.cat([points, constant], 1)):
+        (point,) = few_label_curve(features[400:], labels[400:], features[:400], labels[:400], (10,), draws=5)
+        accuracies.append(point.accuracy)
+    assert accuracies[1] > accuracies[0] - 0.03
+
+
+def test_features_of_half_precision_and_with_gradients():
+    points = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(60) % 2
+    points[:, 0] += 5 * labels
+    for features in (points.bfloat16(), points.clone().requires_grad_()):
+        assert few_label_curve(features, labels, features, labels, (10,), draws=1)[0].accuracy > 0.9
+    with pytest.raises(ValueError, match="few_label_curve: test_features must be finite"):
+        few_label_curve(points, labels, points * torch.nan, labels, (10,))
 
 
 def test_curves_of_a_run(run, monkeypatch):

@@ -158,6 +158,13 @@ def test_evaluating_restores_the_mode():
     assert module.training
 
 
+def test_evaluating_restores_the_mode_of_each_part():
+    module = nn.Sequential(nn.BatchNorm1d(2).eval(), nn.Dropout())  # a frozen part
+    with evaluating(module):
+        assert not any(part.training for part in module.modules())
+    assert [part.training for part in module.modules()] == [True, False, True]
+
+
 def sigmoid_of(size):
     return nn.Sequential(nn.Linear(4, size), nn.Sigmoid())
 

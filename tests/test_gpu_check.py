@@ -143,7 +143,7 @@ def test_every_benchmark_runs_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Check, "run", lambda self, name, command, seconds, **env: commands.append(command) or True)
     gpu_check.check_everything(Check(Report(MACHINE)))
     scripts = {word for command in commands for word in command if word.startswith("benchmarks/")}
-    cpu = {"dcgan.py", "cifar_step.py", "coordination.py", "folders.py", "distributed.py"}  # whole trainings
+    cpu = {"dcgan.py", "cifar_step.py", "coordination.py", "folders.py", "distributed.py", "sparse_products.py"}
     assert scripts == {
         f"benchmarks/{path.name}"
         for path in (ROOT / "benchmarks").glob("*.py")

@@ -66,6 +66,11 @@ def test_neighbours():
     assert 0.24 < shifts.abs().max() <= 0.25 + 1e-6
     assert shifts.std() == pytest.approx(0.25 / math.sqrt(3), rel=0.05)
     assert torch.equal(latent.neighbours(noise, 200, seed=3), around)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(latent.neighbours(noise, 200, seed=3), around)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +91,11 @@ def test_neighbours():
 def test_what_cannot_be_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(torch.randn(2, 3))
+
+
+def test_one_tensor_is_no_list_of_sets():
+    with pytest.raises(TypeError, match=r"arithmetic: minus must be a list of sets .* pass \[x\]"):
+        latent.arithmetic([torch.randn(2, 3)], torch.randn(2, 3))
 
 
 @pytest.fixture(scope="module")

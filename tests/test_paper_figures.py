@@ -4,6 +4,7 @@ import importlib
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,6 +99,24 @@ def test_the_command_writes_png_and_svg(run, tmp_path, capsys):
         ]
     assert (tmp_path / "new" / "f2.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (tmp_path / "new" / "f3.svg").read_bytes()
+
+
+def test_the_users_dtype_and_dollars_in_a_name_do_not_matter(run):
+    (expected,) = pygan.figures.paper(3, [run], seed=5).axes
+    odd = replace(run, data={**run.data, "name": "a$b_$"})
+    torch.set_default_dtype(torch.float64)
+    try:
+        drawn = pygan.figures.paper(3, [odd], seed=5)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(picture(drawn.axes[0]), picture(expected))
+    assert canvas.picture(drawn, "png").startswith(b"\x89PNG")
+
+
+def test_a_place_that_cannot_be_written_is_found_before_anything_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(figure, "paper", None)
+    (tmp_path / "file").touch()
+    assert cli.main(["figure", "3", "-o", str(tmp_path / "file" / "x")]) == 1
 
 
 @pytest.mark.parametrize("number", ["1", "3"])

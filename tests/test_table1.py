@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -133,6 +134,13 @@ def test_the_command_fails_when_nothing_was_measured(tmp_path, monkeypatch, caps
     assert not out.exists()
 
 
+def test_a_short_version_downloads_what_there_is_first(tmp_path, monkeypatch):
+    """`pygan.plan`, which estimates the time, downloads nothing; and of TFD nothing can be downloaded."""
+    monkeypatch.delenv("PYGAN_DATA", raising=False)
+    table = pygan.table1(tmp_path / "out", ["tfd"], root=tmp_path, budget=30, progress=False)
+    assert "Not measured: tfd: TFD_48x48.mat is not on this machine" in table.markdown()
+
+
 @pytest.mark.filterwarnings("ignore::pygan.health.HealthWarning")  # so tiny a run may collapse in the seconds it has
 def test_a_short_version_says_that_it_is_one_and_has_its_own_folder(tmp_path, mnist, monkeypatch):
     monkeypatch.setattr(sys.modules["pygan.plan"], "_SECONDS", 0.05)
@@ -146,6 +154,8 @@ def test_a_short_version_says_that_it_is_one_and_has_its_own_folder(tmp_path, mn
     assert score.run["epochs"] < 100_000
     assert not (tmp_path / "table1.md").exists()
     assert "k-means centroids of them" not in table.markdown()
+    assert score.n_samples == 50
+    assert re.search(r"a Parzen window on .*\b50\b.* samples", table.markdown())
     hurried = pygan.table1(tmp_path, ["mnist"], budget=1e-6, progress=False, **TINY)
     assert re.search("Not measured: mnist: an epoch of code2014 takes .* share of the budget is", hurried.markdown())
 
@@ -196,6 +206,9 @@ def test_a_run_on_other_data_or_unfinished_is_refused(tmp_path, mnist):
     with pytest.raises(ValueError, match=r"runs must be on 'mnist' or 'tfd', got .* on 'digits'"):
         pygan.table1(tmp_path / "out", runs=[other.path])
     run = pygan.train("mnist", "code2014", out=tmp_path / "2", progress=False, **TINY)
+    shutil.copytree(run.path, tmp_path / "3")
+    with pytest.raises(ValueError, match=r"must differ in their seeds, got seed 0 in .*/2 and .*/3"):
+        pygan.table1(tmp_path / "out", runs=[run.path, tmp_path / "3"])
     (run.path / "result.json").unlink()
     with pytest.raises(ValueError, match="must be a finished run; resume=True finishes it"):
         pygan.table1(tmp_path / "out", runs=[run.path])

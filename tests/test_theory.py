@@ -285,6 +285,19 @@ def test_a_step_follows_the_gradient_of_the_criterion():
     torch.testing.assert_close(moved, moved[:1].expand(7), atol=1e-13, rtol=0)
 
 
+def test_gradients_where_both_densities_are_zero():
+    """An outcome that neither has adds nothing, to the gradients of the others neither."""
+    p, q = torch.tensor([0.5, 0.3, 0.2, 0.0]), torch.tensor([0.2, 0.5, 0.3, 0.0])
+    for measure in (theory.criterion, theory.jsd, theory.kl):
+        gradients = []
+        for outcomes in (4, 3):
+            wanted = p[:outcomes].double().requires_grad_()
+            (gradient,) = torch.autograd.grad(measure(wanted, q[:outcomes].double()), wanted)
+            gradients.append(gradient)
+        torch.testing.assert_close(gradients[0][:3], gradients[1])
+        assert gradients[0].isfinite().all()
+
+
 # Forward and reverse KL
 
 

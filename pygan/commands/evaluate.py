@@ -42,7 +42,8 @@ def run(words: Sequence[str]) -> None:
     if source.is_dir():
         trained = load(source, checkpoint=options.checkpoint)
         if options.data is not None:
-            trained.splits = pygan.data.load(options.data, root=options.root, seed=trained.seed)
+            size = trained.data.get("sources", {}).get("image_size")
+            trained.splits = pygan.data.load(options.data, root=options.root, image_size=size, seed=trained.seed)
             _refuse_other_size(str(source), trained.shape, trained.splits)
         elif options.root is not None and "sources" in trained.data:
             trained.data = {**trained.data, "sources": {**trained.data["sources"], "root": options.root}}

@@ -36,6 +36,8 @@ def run(words: Sequence[str]) -> None:
     of = parser()
     options = of.parse(words)
     runs = [*options.runs, *options.run]
+    stem = options.output or Path("curves" if options.kind == "curve" else f"figure{options.kind}")
+    stem.parent.mkdir(parents=True, exist_ok=True)
     if options.kind == "curve":
         if not runs:
             of.error("curve needs a run, as in: pygan figure curve runs/digits")
@@ -44,8 +46,6 @@ def run(words: Sequence[str]) -> None:
         drawn = paper(int(options.kind), runs, seed=options.seed, device=options.device)
     from pygan.figures.canvas import picture  # matplotlib, which other commands do not load
 
-    stem = options.output or Path("curves" if options.kind == "curve" else f"figure{options.kind}")
-    stem.parent.mkdir(parents=True, exist_ok=True)
     for suffix in (".png", ".svg"):
         file = stem.with_name(stem.name + suffix)
         replace_file(file, picture(drawn, suffix[1:], _DPI))

@@ -45,9 +45,12 @@ def run(words: Sequence[str]) -> None:
         raise ValueError(f"labels: must be one, or as many as samples, {n}, got {len(labels)}")
     if labels is None and trained.game.classes:
         labels = [i % trained.game.classes for i in range(n)]
-    images = trained.sample(n, options.seed, labels if labels is None or len(labels) > 1 else labels[0])
     output = Path(options.output).expanduser()
-    if options.output.endswith("/") or output.is_dir():
+    into_folder = options.output.endswith("/") or output.is_dir()
+    if into_folder:
+        _refuse_pictures(output)
+    images = trained.sample(n, options.seed, labels if labels is None or len(labels) > 1 else labels[0])
+    if into_folder:
         _write_folder(output, images)
     elif output.suffix.lower() == ".png" and pictures.is_plottable(trained.shape):
         pictures.save_points(output, images)
@@ -92,10 +95,13 @@ def _write_arrays(path: Path, arrays: dict[str, Any]) -> None:
     replace_file(path, content.getvalue())
 
 
-def _write_folder(folder: Path, images: Tensor) -> None:
-    """Write a PNG file for each image, in its own size. Refuses a folder that has pictures already."""
+def _refuse_pictures(folder: Path) -> None:
     if folder.is_dir() and any(folder.glob("*.png")):
         raise ValueError(f"output: {folder} has pictures already; choose another folder, or empty it")
+
+
+def _write_folder(folder: Path, images: Tensor) -> None:
+    """Write a PNG file for each image, in its own size."""
     width = len(str(len(images) - 1))
     for number, image in enumerate(images):
         pictures.save_png(folder / f"{number:0{width}}.png", image[None], enlarge=False)

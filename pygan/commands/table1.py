@@ -23,7 +23,7 @@ examples:
   pygan table1                         everything, two seeds
   pygan table1 --budget 30             a short version, marked as one
   pygan table1 --data mnist --recipes code2014,paper2014 --precision bf16
-  pygan table1 --run runs/mnist --run runs/mnist-2     runs that are finished
+  pygan table1 --run runs/seed0 --run runs/seed1     runs that are finished
   torchrun --nproc-per-node 4 -m pygan table1 --seeds 0,1,2,3     in parallel
 """
 

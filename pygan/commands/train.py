@@ -75,7 +75,12 @@ def parser(recipe: Recipe | None = None) -> Parser:
     of.option("--config", type=path, metavar="FILE", help="start from the recipe, data and seed in a config.toml")
     of.option("--out", metavar="RUN", help="run folder (default: runs/DATA, runs/DATA-2, ...)")
     of.option("--resume", action="store_true", help="continue the run in --out, or the last one on DATA")
-    of.option("--conditional", **_LATER, action="store_true", help="train p(x given class); DATA must have labels")
+    of.option(
+        "--conditional",
+        **_LATER,
+        action=argparse.BooleanOptionalAction,
+        help="train p(x given class); DATA must have labels",
+    )
     of.option("--image-size", **_LATER, type=count, metavar="N", help="crop and resize pictures to N x N pixels")
     of.option("--device", **DEVICE)
     of.option(
@@ -147,6 +152,8 @@ def _arguments(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, A
         if options.recipe is not None:
             raise ValueError("--config contains a recipe: give either --config or --recipe")
         chosen |= _read_config(options.config)
+        if "data" in given:  # the rest of its sources belongs to its own data
+            chosen = {name: value for name, value in chosen.items() if name not in ("valid", "test", "image_size")}
     chosen |= {name: given[name] for name in _OF_CONFIG if name in given}
     if chosen["data"] is None:
         raise ValueError(
@@ -161,7 +168,7 @@ def _read_config(file: Path) -> dict[str, Any]:
     Raises ValueError, which names the file, for anything else.
     """
     try:
-        config = tomllib.loads(file.read_text())
+        config = tomllib.loads(file.read_text(encoding="utf-8"))
         if not isinstance(config.get("recipe"), dict):
             raise ValueError("it must have a table [recipe], as `pygan recipes NAME` prints it")
         players = {role: name for role, name in config.get("players", {}).items() if name != OWN_PLAYER}

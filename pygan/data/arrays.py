@@ -6,7 +6,7 @@ import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,11 +14,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pygan.data.batch import Batch
-from pygan.data.decode import fitted, is_gray, is_picture
+from pygan.data.decode import fitted, is_gray, is_picture, upright_size
 from pygan.data.folders import LARGEST, Shape, check_memory, choose_size
 from pygan.data.labels import encode
 from pygan.data.names import printable
 from pygan.data.splits import Source, check_range
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def from_tensor(images: Tensor, what: str = "data") -> Tensor:
@@ -180,7 +183,7 @@ def _read_pictures(
         picture = _image_of(dataset[i])
         if not is_picture(picture):
             raise TypeError(f"{what}: item {i} must be a PIL image as item 0 is, got {type(picture).__name__}")
-        sizes.add(picture.size)
+        sizes.add(_upright_size(picture))
         gray = gray and is_gray(picture)
     if shape is None:
         shape = (1 if gray else 3, *choose_size(sizes, image_size))
@@ -197,6 +200,14 @@ def _read_pictures(
         labels.append(_label_of(item))
     resized = sizes != {(width, height)}
     return images, labels, f", centre-cropped and resized to {width}x{height} pixels" if resized else ""
+
+
+def _upright_size(picture: Image.Image) -> tuple[int, int]:
+    if picture.format != "TIFF":
+        return upright_size(picture)
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(picture.copy()).size  # whoever has read its pixels may have turned it already
 
 
 def _image_of(item: Any) -> Any:
@@ -270,6 +281,6 @@ def _read_array(file: IO[bytes], size: int, where: str) -> np.ndarray[Any, Any]:
 def _label_of(item: Any) -> int | None:
     """Return the label of an item, or None if it has none that is a single integer."""
     value = item[1] if isinstance(item, tuple | list) and len(item) > 1 else None
-    if isinstance(value, Tensor | np.ndarray) and value.ndim == 0:
+    if isinstance(value, Tensor | np.ndarray) and value.shape in ((), (1,)):
         value = value.item()
     return int(value) if isinstance(value, int | np.integer) else None

@@ -39,7 +39,7 @@ def look(path: Path) -> Look:
     Raises ValueError that names the file if it is no picture, or has more than 80 million pixels.
     """
     with _opened(path) as image:
-        return Look(*_upright_size(image), is_gray(image))
+        return Look(*upright_size(image), is_gray(image))
 
 
 def read(path: Path, channels: int, size: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -115,7 +115,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise ValueError(f"{printable(path)}: not a readable image: {printable(str(error))}") from error
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height of a Pillow image as `fitted` turns it, by its EXIF orientation."""
     from PIL import ExifTags
 
     width, height = image.size

@@ -24,4 +24,4 @@ def check_pixels(op: str, name: str, images: Tensor) -> None:
     if images.dtype == torch.float32 and images.numel() > 0:
         low, high = (float(value) for value in images.detach().aminmax())
         if not (low >= 0 and high <= 1):
-            raise ValueError(f"{op}: {name} must lie in [0, 1], got [{low:.3g}, {high:.3g}]")
+            raise ValueError(f"{op}: {name} must lie in [0, 1], got [{low:.9g}, {high:.9g}]")

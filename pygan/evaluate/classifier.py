@@ -11,6 +11,7 @@ distances by the very same classifier.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from pygan._session import own_defaults
 from pygan.data.splits import as_float
 from pygan.evaluate._pixels import check_pixels
 from pygan.evaluate.distances import frechet_distance, kernel_distance
@@ -104,6 +106,7 @@ class Classifier(nn.Module):
         os.replace(part, path)
 
     @classmethod
+    @own_defaults(torch.device("cpu"))
     def load(cls, path: str | Path) -> Self:
         """Return the classifier that `save` wrote, on the CPU. Raises ValueError if the file holds anything else."""
         from safetensors import SafetensorError, safe_open
@@ -117,6 +120,7 @@ class Classifier(nn.Module):
         return classifier.eval()
 
 
+@own_defaults(torch.device("cpu"))
 def train_classifier(
     images: Tensor,
     labels: Tensor,
@@ -147,20 +151,23 @@ def train_classifier(
 
     Raises:
         TypeError: images that are neither uint8 nor float32, or labels that are not integers.
-        ValueError: wrong shapes, images or labels out of range, or a setting that is not positive.
+        ValueError: wrong shapes, images or labels out of range, a setting that is not positive, or a learning rate at
+            which the weights did not stay finite.
     """
     classes = _check_training(images, labels, classes)
     op = "train_classifier"
     epochs, batch_size = whole_number(f"{op}: epochs", epochs, 1), whole_number(f"{op}: batch_size", batch_size, 1)
     seed = check_seed(f"{op}: seed", seed)
-    if not learning_rate > 0:
-        raise ValueError(f"{op}: learning_rate must be greater than 0, got {learning_rate}")
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"{op}: learning_rate must be greater than 0 and finite, got {learning_rate}")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         classifier = Classifier(tuple(images.shape[1:]), classes, name).to(device)
     optimizer = torch.optim.Adam(classifier.parameters())
     steps = epochs * -(-len(images) // batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, learning_rate, total_steps=max(2, steps)
+    )  # of one, it would be the last
     with Task(f"training the classifier {name}", steps) as task:
         for rows in _batches(len(images), batch_size, epochs, seed):
             logits = classifier(as_float(images[rows].to(device)))
@@ -170,6 +177,10 @@ def train_classifier(
             optimizer.step()
             schedule.step()
             task.advance()
+    if not all(bool(weight.isfinite().all()) for weight in classifier.parameters()):
+        raise ValueError(
+            f"{op}: the weights are not finite after training; choose a learning_rate below {learning_rate}"
+        )
     return classifier.eval()
 
 

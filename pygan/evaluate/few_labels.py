@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pygan._session import forked_randomness
+from pygan._session import forked_randomness, own_defaults
 from pygan.data.splits import as_float
 from pygan.ops._checks import check_dtype, check_shape, check_tensor
 from pygan.progress import Task
@@ -49,6 +49,7 @@ class FewLabels:
     deviation: float
 
 
+@own_defaults(torch.device("cpu"))
 def few_label_curve(
     features: Tensor,
     labels: Tensor,
@@ -76,7 +77,7 @@ def few_label_curve(
 
     Raises:
         TypeError: features that are not a tensor of floats.
-        ValueError: wrong shapes, or a number of labels or draws that cannot be.
+        ValueError: wrong shapes, features that are not finite, or a number of labels or draws that cannot be.
     """
     op = "few_label_curve"
     draws, seed = whole_number(f"{op}: draws", draws, 1), check_seed(f"{op}: seed", seed)
@@ -86,8 +87,12 @@ def few_label_curve(
         check_tensor(op, name.replace("features", "labels"), given)
         fits = points.ndim == 2 and given.ndim == 1 and len(points) == len(given) > 0
         check_shape(op, name, points, f"[n, F], n >= 1, with labels [n], here {list(given.shape)},", fits)
+        if not bool(points.isfinite().all()):
+            raise ValueError(f"{op}: {name} must be finite, got NaN or infinity")
     width = features.shape[1]
     check_shape(op, "test_features", test_features, f"[m, {width}]", test_features.shape[1] == width)
+    features, test_features = _for_numpy(features), _for_numpy(test_features)
+    labels, test_labels = labels.cpu(), test_labels.cpu()
     counts = _counts(op, per_class, labels)
     random = torch.Generator().manual_seed(seed)
     curve = []
@@ -102,6 +107,7 @@ def few_label_curve(
     return curve
 
 
+@own_defaults(torch.device("cpu"))
 def few_label_curves(
     run: Run, per_class: Sequence[int] | None = None, draws: int = 3, seed: int = 0
 ) -> dict[str, list[FewLabels]]:
@@ -138,6 +144,10 @@ def few_label_curves(
     return {"pixels": curve(None), "random weights": curve(random), "discriminator": curve(run)}
 
 
+def _for_numpy(points: Tensor) -> Tensor:
+    return points.detach().to("cpu", torch.promote_types(points.dtype, torch.float32))
+
+
 def _counts(op: str, per_class: Sequence[int] | None, labels: Tensor) -> tuple[int, ...]:
     """Return the numbers of labels that are asked for, or the usual ones; each class must have so many points."""
     of_class = labels.unique(return_counts=True)[1]
@@ -170,7 +180,8 @@ def _accuracy(points: Tensor, labels: Tensor, test_points: Tensor, test_labels: 
     from sklearn.svm import LinearSVC  # here, because importing scikit-learn takes a second
 
     deviation, mean = torch.std_mean(points, 0)
-    scale = deviation.clamp_min(1e-6) * points.shape[1] ** 0.5  # a point has a norm of about 1
+    constant = deviation <= 1e-5 * mean.abs().clamp_min(0.1)  # up to rounding, which must not become a feature
+    scale = deviation.masked_fill(constant, torch.inf) * points.shape[1] ** 0.5  # a point has a norm of about 1
     seen, asked = ((x - mean).div(scale).numpy() for x in (points, test_points))
     known, wanted = labels.numpy(), test_labels.numpy()
     used = min(len(known), _FOR_PENALTY)

@@ -223,6 +223,8 @@ class ParzenWindow:
         """The grid's best bandwidth, and whether it lies at the grid's edge."""
         means = self._log_density(points, torch.tensor(grid, dtype=torch.float64)).double().mean(1).cpu()
         if not bool(means.isfinite().any()):
+            if bool(means.isnan().all()):
+                raise ValueError("ParzenWindow.fit: samples or valid hold NaN")
             raise ValueError(f"ParzenWindow.fit: no sigma of {list(grid)} gives a finite mean log-density")
         best = grid[int(means.nan_to_num(nan=-math.inf).argmax())]
         return best, len(grid) > 2 and best in (min(grid), max(grid))
@@ -236,7 +238,8 @@ class ParzenWindow:
             if not at_edge:
                 ratio **= 2 / 9
             if ratio < 1.001:
-                break
+                return best
+        warn("ParzenWindow.fit: found no best sigma; are points of valid among the samples?")
         return best
 
     def _spreads(self, test: Chunks, resamples: int, seed: int) -> tuple[float, float | None]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pygan.evaluate.parzen import ParzenEstimate, ParzenWindow
 from pygan.progress import Task
-from pygan.settings import check_seed, random_generator
+from pygan.settings import check_seed, random_generator, whole_number
 
 __all__ = ["CAVEAT", "centroids", "reference_rows", "result_rows", "training_samples"]
 
@@ -43,6 +43,7 @@ def reference_rows(
 def training_samples(train: Tensor, *, n_samples: int = 10_000, seed: int = 0) -> Tensor:
     """Return the training examples [n, d] that stand for samples in `reference_rows`. Args: see there."""
     order = torch.randperm(len(train), generator=random_generator("reference_rows: seed", seed))
+    n_samples = whole_number("training_samples: n_samples", n_samples, 1)
     return train.flatten(1)[order[: min(n_samples, len(train))].to(train.device)]
 
 
@@ -50,7 +51,10 @@ def centroids(train: Tensor, *, n_samples: int = 10_000, seed: int = 0) -> Tenso
     """Return the k-means centroids [n, d] that stand for samples in `reference_rows`. Args: see there."""
     from sklearn.cluster import MiniBatchKMeans
 
-    count, seed = min(n_samples, len(train)), check_seed("reference_rows: seed", seed) % 2**32  # as much as it takes
+    count, seed = (
+        min(whole_number("centroids: n_samples", n_samples, 1), len(train)),
+        check_seed("reference_rows: seed", seed) % 2**32,
+    )  # as much as it takes
     means = MiniBatchKMeans(count, init="random", n_init=1, batch_size=2 * count, max_iter=10, random_state=seed)
     with Task(f"k-means: {count:,} centroids of {len(train):,} images"):  # scikit-learn tells nothing on its way
         means.fit(train.flatten(1).cpu().numpy())

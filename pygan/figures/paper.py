@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pygan import pictures, theory
+from pygan._session import own_defaults
 from pygan.data import as_float
 from pygan.data.densities import gaussian
 from pygan.evaluate import ParzenWindow
@@ -60,6 +61,7 @@ _PANEL, _TITLE = 5.0, 0.4  # inches: width of a panel, height of its title
 _STEPS, _PAIRS = 10, 4  # of an interpolation in Figure 3
 
 
+@own_defaults(torch.device("cpu"))
 def paper(number: int, runs: Sequence[str | Path | Run] = (), *, seed: int = 0, device: str = "auto") -> Figure:
     """Draw a figure of the paper from live runs.
 
@@ -101,6 +103,7 @@ def _temporary_folder() -> Iterator[Path]:
             raise KeyboardInterrupt from None
 
 
+@own_defaults(torch.device("cpu"))
 def play_on_the_line(seed: int = 0, device: str = "auto") -> list[Stage]:
     """Train Algorithm 1 on N(0, 1), from uniform noise of one number, and return the four stages of Figure 1.
 
@@ -180,6 +183,7 @@ def _stage(title: str, run: Run) -> Stage:
     return Stage(title, x, p_data, p_g, d, z, g_z, best)
 
 
+@own_defaults(torch.device("cpu"))
 def draw_samples(runs: Sequence[Run], seed: int = 0) -> Figure:
     """Draw Figure 2: samples of each run that are not selected; in the last column, framed, what they may be copies of.
 
@@ -199,6 +203,7 @@ def draw_samples(runs: Sequence[Run], seed: int = 0) -> Figure:
     return figure
 
 
+@own_defaults(torch.device("cpu"))
 def draw_interpolation(runs: Sequence[Run], seed: int = 0) -> Figure:
     """Draw Figure 3: in each row, G at equal steps on the straight line between two noise vectors."""
 
@@ -223,7 +228,7 @@ def _panels(runs: Sequence[Run], cells: Callable[[Run], tuple[Tensor, int]]) -> 
     figure = new_figure((_PANEL * columns, height * rows))
     for run, picture, axes in zip(runs, drawn, figure.subplots(rows, columns, squeeze=False).flat, strict=False):
         axes.imshow(picture.squeeze(2) if picture.shape[2] == 1 else picture, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(f"{run.data['name']}, {run.recipe.name}")
+        axes.set_title(f"{run.data.get('name', 'own data')}, {run.recipe.name}").set_parse_math(False)
     for axes in figure.axes:
         axes.set_axis_off()
     return figure
