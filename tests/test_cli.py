@@ -16,7 +16,6 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import tiny
-import tomli_w
 import torch
 
 import pygan
@@ -659,6 +658,7 @@ def test_config_of_a_run_on_data_in_memory_needs_data(call, tmp_path, monkeypatc
 
 
 def test_options_override_a_config_and_other_data_leave_its_files_alone(call, tmp_path, trained, monkeypatch):
+    tomli_w = pytest.importorskip("tomli_w")
     config = tomllib.loads((trained / "config.toml").read_text())
     files = {"valid": "faces_valid", "test": "faces_test", "root": "files", "image_size": 32}
     config["data"] |= {"sources": {"data": "faces", **files}, "classes": 3}
