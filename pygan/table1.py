@@ -252,20 +252,18 @@ _Scores = dict[tuple[str, str], list["Score"]]  # of each model and data set, on
 def _of_runs(work: "_Work", ranks: Ranks, paths: Sequence[str | Path]) -> _Scores:
     """Judge finished runs."""
     runs: list[tuple[Run, str, list[str | Path]]] = []
+    places: dict[tuple[str, str, int], str | Path] = {}
     for path in paths:
         run = load(path)
         name = run.data.get("sources", {}).get("data")
         if name not in _DATA:
             raise ValueError(f"table1: runs must be on {' or '.join(map(repr, _DATA))}, got {path} on {name!r}")
-        runs.append((run, name, [path]))
-    places: dict[tuple[str, str, int], str | Path] = {}
-    for run, name, (path,) in runs:
-        of = (_model(run.recipe.name), name, run.seed)
-        if of in places:
+        first = places.setdefault((_model(run.recipe.name), name, run.seed), path)
+        if first is not path:
             raise ValueError(
-                f"table1: runs of one model must differ in their seeds, got seed {run.seed} in {places[of]} and {path}"
+                f"table1: runs of one model must differ in their seeds, got seed {run.seed} in {first} and {path}"
             )
-        places[of] = path
+        runs.append((run, name, [path]))
     mine = [work.score(*one) for one in runs[ranks.rank :: ranks.count]]
     scores: _Scores = {}
     for (run, name, _), score in zip(runs, _of_all(ranks, mine, len(runs)), strict=True):

@@ -198,8 +198,8 @@ APART = {"float32": 1e-4, "bf16": 0.4}
 class Playing:
     """A game, its step, its batches and the generator's average, from the same start each time."""
 
-    def __init__(self, recipe):
-        self.recipe, self.game = recipe, new_game(recipe)
+    def __init__(self, recipe, bias=None):
+        self.recipe, self.game = recipe, new_game(recipe, bias)
         self.step, self.real = make_step(self.game, recipe, CPU), image_batches(recipe)
         self.averaged, self.done = MovingAverage(self.game.generator, 0.99), 0
         self.random = torch.Generator().manual_seed(5).get_state()
@@ -233,6 +233,19 @@ class Playing:
         resumed.step.reload()
         resumed.done, resumed.real.position, resumed.random = self.done, self.real.position, self.random
         return resumed
+
+
+@pytest.mark.parametrize("precision", APART)
+@pytest.mark.parametrize("updates", ALGORITHMS)
+def test_silent_units_after_a_kill(updates, precision):
+    """Which products are sparse is counted anew in each update, and a resumed step counts as the other does."""
+    chosen = recipe(updates=updates, precision=precision, batch_size=95, generator_hidden=(20, 180))
+    playing = Playing(chosen, bias=-0.3)
+    playing.on(3)
+    resumed = playing.kill()
+    assert torch.equal(resumed.on(5), playing.on(5))
+    ours = playing.tensors()
+    assert all(torch.equal(tensor, ours[name]) for name, tensor in resumed.tensors().items())
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -114,9 +114,11 @@ def test_the_users_dtype_and_dollars_in_a_name_do_not_matter(run):
 
 
 def test_a_place_that_cannot_be_written_is_found_before_anything_is_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr(figure, "paper", None)
+    drawn = []
+    monkeypatch.setattr(figure, "paper", lambda *arguments, **keywords: drawn.append(arguments))
     (tmp_path / "file").touch()
     assert cli.main(["figure", "3", "-o", str(tmp_path / "file" / "x")]) == 1
+    assert drawn == []
 
 
 @pytest.mark.parametrize("number", ["1", "3"])

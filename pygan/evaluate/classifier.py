@@ -165,9 +165,8 @@ def train_classifier(
         classifier = Classifier(tuple(images.shape[1:]), classes, name).to(device)
     optimizer = torch.optim.Adam(classifier.parameters())
     steps = epochs * -(-len(images) // batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, learning_rate, total_steps=max(2, steps)
-    )  # of one, it would be the last
+    # Two steps at least: the rate of the first would be that of the last, almost nothing.
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(2, steps))
     with Task(f"training the classifier {name}", steps) as task:
         for rows in _batches(len(images), batch_size, epochs, seed):
             logits = classifier(as_float(images[rows].to(device)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pygan.ops._checks import check_device, check_dtype, check_shape, check_tensor
+from pygan.ops._checks import check_device, check_dtype, check_finite, check_shape, check_tensor
 
 __all__ = ["frechet_distance", "kernel_distance"]
 
@@ -83,8 +83,7 @@ def _checked(op: str, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             op, name, points, "[n >= 2, d >= 1]", points.ndim == 2 and len(points) >= 2 and points.shape[1] >= 1
         )
         check_dtype(op, name, points)
-        if not bool(points.isfinite().all()):
-            raise ValueError(f"{op}: {name} must be finite, got NaN or infinity")
+        check_finite(op, name, points)
     check_shape(op, "y", y, f"[m, {x.shape[1]}]", x.shape[1] == y.shape[1])
     check_device(op, "y", y, "x", x)
     return x.detach().double(), y.detach().double()

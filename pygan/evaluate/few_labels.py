@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pygan._session import forked_randomness, own_defaults
 from pygan.data.splits import as_float
-from pygan.ops._checks import check_dtype, check_shape, check_tensor
+from pygan.ops._checks import check_dtype, check_finite, check_shape, check_tensor
 from pygan.progress import Task
 from pygan.settings import check_seed, value_of_type, whole_number
 
@@ -87,8 +87,7 @@ def few_label_curve(
         check_tensor(op, name.replace("features", "labels"), given)
         fits = points.ndim == 2 and given.ndim == 1 and len(points) == len(given) > 0
         check_shape(op, name, points, f"[n, F], n >= 1, with labels [n], here {list(given.shape)},", fits)
-        if not bool(points.isfinite().all()):
-            raise ValueError(f"{op}: {name} must be finite, got NaN or infinity")
+        check_finite(op, name, points)
     width = features.shape[1]
     check_shape(op, "test_features", test_features, f"[m, {width}]", test_features.shape[1] == width)
     features, test_features = _for_numpy(features), _for_numpy(test_features)

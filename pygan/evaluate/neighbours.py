@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pygan.ops._checks import check_device, check_dtype, check_shape, check_tensor
+from pygan.ops._checks import check_device, check_dtype, check_finite, check_shape, check_tensor
 from pygan.progress import Task
 
 __all__ = [
@@ -232,8 +232,7 @@ def _flat(op: str, **sets: Tensor) -> tuple[Tensor, Tensor]:
         check_tensor(op, name, points)
         check_shape(op, name, points, "[n >= 1, ...]", points.ndim >= 2 and points.numel() > 0)
         check_dtype(op, name, points)
-        if not bool(points.isfinite().all()):
-            raise ValueError(f"{op}: {name} must be finite, got NaN or infinite values")
+        check_finite(op, name, points)
     (first_name, first), (second_name, second) = sets.items()
     check_device(op, second_name, second, first_name, first)
     first, second = first.detach().flatten(1).double(), second.detach().flatten(1).double()

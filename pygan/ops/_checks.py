@@ -12,6 +12,7 @@ __all__ = [
     "check_device",
     "check_dtype",
     "check_dtypes",
+    "check_finite",
     "check_pieces",
     "check_place",
     "check_same",
@@ -43,6 +44,12 @@ def check_dtype(op: str, name: str, value: Tensor) -> None:
     """Raise TypeError unless `value` holds floating-point numbers."""
     if value.dtype not in FLOATS:
         raise TypeError(f"{op}: {name} must be float16, bfloat16, float32 or float64, got {value.dtype}")
+
+
+def check_finite(op: str, name: str, value: Tensor) -> None:
+    """Raise ValueError if `value` holds NaN or an infinity."""
+    if not bool(value.isfinite().all()):
+        raise ValueError(f"{op}: {name} must be finite, got NaN or infinity")
 
 
 def check_pieces(op: str, pieces: int) -> None:
