@@ -242,8 +242,10 @@ class RunFolder:
         return found
 
     def checkpoint_path(self, name: str) -> Path:
-        """Return where "last", "best" or a checkpoint that is kept for good ("0100") lies."""
-        if name not in CHECKPOINTS and not name.isdecimal():
+        """Return where "last", "best" or a checkpoint that is kept for good ("100") lies."""
+        if name.isdecimal():
+            name = f"{int(name):04}"
+        elif name not in CHECKPOINTS:
             raise ValueError(f"checkpoint must be 'best', 'last' or the number of a kept epoch, got {name!r}")
         return self.path / "checkpoints" / f"{name}.safetensors"
 

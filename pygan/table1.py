@@ -203,7 +203,7 @@ def table1(
 
     Raises:
         ValueError: other data, a run on other data or one that is not finished, anything that is given twice, a budget
-            for runs, several processes that are called differently, and what `pygan.train` raises.
+            or settings for runs, several processes that are called differently, and what `pygan.train` raises.
         RuntimeError: as `pygan.train`.
     """
     for name in data:
@@ -217,6 +217,8 @@ def table1(
     _refuse_twice("runs", [str(Path(path).expanduser().resolve()) for path in runs])
     if runs and budget is not None:
         raise ValueError("table1: budget is for trainings, and with runs nothing is trained; give one of the two")
+    if runs and settings:
+        raise ValueError(f"table1: {', '.join(settings)}: for trainings, and with runs nothing is trained")
     inside = "given" if runs else "" if budget is None else f"{budget:g}min"
     folder = Path(out).expanduser() / inside
     device = find_device(device)

@@ -48,7 +48,10 @@ def call(capsys):
 def trained(tmp_path_factory):
     """A small run on digits that nobody writes to."""
     folder = tmp_path_factory.mktemp("cli") / "run"
-    assert cli.main(["train", "digits", "--epochs", "2", "--out", str(folder), "--seed", "3", *SMALL]) == 0
+    assert (
+        cli.main(["train", "digits", "--epochs", "2", "--keep-every", "1", "--out", str(folder), "--seed", "3", *SMALL])
+        == 0
+    )
     return folder
 
 
@@ -214,6 +217,7 @@ def test_the_other_options_reach_train(call, monkeypatch):
             ["sample", "x", "-o", "x.jpg"],
             "expected a name that ends in .png, .npy, .npz or / (a folder), got 'x.jpg'",
         ),
+        (["sample", "x", "--checkpoint", "bst"], "'bst' is neither last nor best nor the number of an epoch"),
         (["sample", "x", "-n", "0"], "expected a whole number, at least 1, got '0'"),
         (["evaluate", __file__], "samples in a file need data to be judged by"),
         (["train", "--seed", "-1"], "argument --seed: expected a whole number in 0..2**63 - 1, got '-1'"),
@@ -359,9 +363,36 @@ def test_sample_writes_a_picture_or_an_array(call, trained, tmp_path):
 
 def test_sample_uses_the_checkpoint_that_is_named(call, trained, tmp_path):
     words = ["sample", trained, "-n", "2", "--seed", "0", "-o", tmp_path / "x.npy", "--checkpoint"]
-    for checkpoint in ("best", "last"):
+    drawn = {}
+    for checkpoint in ("best", "last", "1"):
         call(*words, checkpoint)
         assert np.array_equal(np.load(tmp_path / "x.npy"), load(trained, checkpoint).sample(2, seed=0).numpy())
+        drawn[checkpoint] = np.load(tmp_path / "x.npy")
+    assert not np.array_equal(drawn["1"], drawn["last"])
+    assert call(*words, "5")[2] == f"pygan: error: load: {trained} has no checkpoint '5' yet\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (
+            ["evaluate", "RUN", "--seed", "0"],
+            "argument --seed: is for samples in a file; those of a run have the run's",
+        ),
+        (["evaluate", "FILE", "digits", "--checkpoint", "best"], "argument --checkpoint: is for a run, and these"),
+        (["sample", "RUN", "--columns", "2", "-o", "x.npy"], "argument --columns: is for one picture of many images"),
+        (["sample", "RUN", "--columns", "2", "-o", "x/"], "argument --columns: is for one picture of many images"),
+        (["figure", "curve", "RUN", "--seed", "0"], "argument --seed: is not for curves"),
+        (["figure", "curve", "RUN", "--device", "cpu", "-o", "new/x"], "argument --device: is not for curves"),
+    ],
+)
+def test_an_option_without_effect_is_refused(call, trained, tmp_path, monkeypatch, words, answer):
+    monkeypatch.chdir(tmp_path)
+    np.save("samples.npy", np.zeros((4, 1, 8, 8), np.float32))
+    code, out, err = call(*({"RUN": trained, "FILE": "samples.npy"}.get(word, word) for word in words))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert answer in err
+    assert [path.name for path in tmp_path.iterdir()] == ["samples.npy"]
 
 
 def test_evaluate_a_run(call, trained):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pygan._nearest import nearest
+from pygan.folder import CHECKPOINTS
 from pygan.settings import check_seed
 
 __all__ = ["CHECKPOINT", "DEVICE", "ROOT", "Parser", "choice", "count", "png", "seed", "sizes", "whole_numbers"]
@@ -59,6 +60,12 @@ class Parser(argparse.ArgumentParser):
         near = nearest(name, self._options) if name.startswith("-") else ""
         self.error(f"unknown argument {word}{near}")
 
+    def refuse_useless(self, options: argparse.Namespace, *names: str, why: str) -> None:
+        """End the process if an option was given that has no effect here. Its default must be None."""
+        for name in names:
+            if getattr(options, name.removeprefix("--")) is not None:
+                self.error(f"argument {name}: {why}")
+
     def error(self, message: str) -> NoReturn:
         """End the process with exit code 2 and one line."""
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
@@ -105,10 +112,20 @@ def choice(names: Collection[str]) -> dict[str, Any]:
     return {"type": check, "metavar": "NAME" if len(names) > 3 else f"{{{','.join(names)}}}"}
 
 
+def _checkpoint(text: str) -> str:
+    if text in CHECKPOINTS or text.isdecimal():
+        return text
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is neither {' nor '.join(CHECKPOINTS)} nor the number of an epoch{nearest(text, CHECKPOINTS)}"
+    )
+
+
 CHECKPOINT: dict[str, Any] = {
-    **choice(("best", "last")),
+    "type": _checkpoint,
     "default": "best",
-    "help": "weights to use: those of the best validation log-likelihood, or the last (default: best)",
+    "metavar": "NAME",
+    "help": "weights to use: best (by validation log-likelihood), last, or the number of an epoch that --keep-every "
+    "kept (default: best)",
 }
 
 

@@ -35,7 +35,8 @@ _OUTPUT = (
 
 def run(words: Sequence[str]) -> None:
     """Run the command."""
-    options = parser().parse(words)
+    of = parser()
+    options = of.parse(words)
     device = find_device(options.device)
     trained = load(options.run, checkpoint=options.checkpoint)
     trained.generator.to(device)
@@ -47,12 +48,15 @@ def run(words: Sequence[str]) -> None:
         labels = [i % trained.game.classes for i in range(n)]
     output = Path(options.output).expanduser()
     into_folder = options.output.endswith("/") or output.is_dir()
+    plotted = pictures.is_plottable(trained.shape)
+    if into_folder or plotted or output.suffix.lower() != ".png":
+        of.refuse_useless(options, "--columns", why="is for one picture of many images")
     if into_folder:
         _refuse_pictures(output)
     images = trained.sample(n, options.seed, labels if labels is None or len(labels) > 1 else labels[0])
     if into_folder:
         _write_folder(output, images)
-    elif output.suffix.lower() == ".png" and pictures.is_plottable(trained.shape):
+    elif output.suffix.lower() == ".png" and plotted:
         pictures.save_points(output, images)
     elif output.suffix.lower() == ".png":
         pictures.save_png(output, images, options.columns)
