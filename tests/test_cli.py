@@ -330,7 +330,7 @@ def test_a_run_on_folders_is_evaluated_from_anywhere(call, tmp_path, monkeypatch
             Image.fromarray(random.integers(0, 256, (4, 6, 3), dtype=np.uint8)).save(tmp_path / name / f"{i}.png")
     monkeypatch.chdir(tmp_path)
     words = ["images", "--valid", "valid", "--test", "test", "--out", "run", "--epochs", "1"]
-    code, _, err = call("train", *words, *SMALL)
+    code, _, err = call("train", *words, "--image-size", "4", *SMALL)
     assert code == 0, err
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["n_test"] == 4
@@ -348,6 +348,9 @@ def test_a_run_on_folders_is_evaluated_from_anywhere(call, tmp_path, monkeypatch
         "other images in train\n",
     )
     assert call("sample", tmp_path / "run", "-o", tmp_path / "x.png")[0] == 0, "samples need no data"
+    code, out, err = call("evaluate", tmp_path / "run", tmp_path / "images")
+    assert code == 0, f"other data have the size of the run's: {err}"
+    assert "resized); split 80/10/10 at random by seed 0 into 25 train, 2 valid, 2 test" in out
 
 
 def test_sample_writes_a_picture_or_an_array(call, trained, tmp_path):

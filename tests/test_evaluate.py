@@ -318,6 +318,10 @@ def test_resampling_is_reproducible_and_refuses_what_it_cannot_do(draw):
     assert window.score(test, resamples=5, seed=3) == window.score(test, resamples=5, seed=3)
     with pytest.raises(ValueError, match="resamples must be at least 2"):
         window.score(test, resamples=1)
+    alone = ParzenWindow(samples[:1])
+    alone.sigma = 0.3
+    with pytest.raises(ValueError, match="at least two samples, got 1"):
+        alone.score(test, resamples=5)
     in_chunks = ParzenWindow([samples])
     in_chunks.sigma = 0.3
     with pytest.raises(ValueError, match="one tensor or array"):

@@ -186,7 +186,10 @@ def test_time_that_was_trained_counts_in_a_repeated_short_version(tmp_path, mnis
         ({"seeds": (0, -1)}, "table1: seeds must be at least 0, got -1"),
         ({"runs": ["runs/a", "runs/b", "runs/../runs/a/"]}, "runs must differ .* got '.*/runs/a' more than once"),
         ({"runs": ["runs/a"], "budget": 5}, "with runs nothing is trained; give one of the two"),
-        ({"runs": ["runs/a"], "precision": "bf16"}, "table1: precision: for trainings, and with runs nothing is trained"),
+        (
+            {"runs": ["runs/a"], "precision": "bf16"},
+            "table1: precision: for trainings, and with runs nothing is trained",
+        ),
         ({"data": ["cifar10"]}, "data must be of 'mnist', 'tfd', got 'cifar10'"),
         ({"budget": 0}, "budget must be greater than 0 minutes, got 0"),
     ],

@@ -249,6 +249,8 @@ class ParzenWindow:
                 "ParzenWindow.score: resamples must be at least 2, and needs all samples in one tensor or array, "
                 f"got {resamples}"
             )
+        if self.n_samples < 2:
+            raise ValueError("ParzenWindow.score: resamples needs at least two samples, got 1")
         assert self.sigma is not None
         grid = (self.sigma,) if self._fitted is None else (*self._fitted[1], self.sigma)
         sigmas = torch.tensor(grid, dtype=torch.float64)
