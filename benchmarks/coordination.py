@@ -1,7 +1,7 @@
 """How the two players are coordinated, and what the noise is: updates and time to a given log-likelihood on digits.
 
-    python benchmarks/coordination.py               # all settings, three seeds each: benchmarks/results/coordination.md
-    python benchmarks/coordination.py --quick       # a few seconds: two settings, one seed, prints only
+    python benchmarks/coordination.py               # all settings, three seeds each; prints the table
+    python benchmarks/coordination.py --quick       # a few seconds: two settings, one seed
 
 Section 7.5 of the paper hopes for better ways to coordinate G and D, and for better distributions of z. Each case
 changes one setting of the recipe for digits: k, one of the two rates, the noise, or the average of the generator's
@@ -106,7 +106,7 @@ def spread(values: list[Any], digits: int) -> str:
 def main() -> None:
     """Run the cases and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a few seconds, for a smoke test: nothing is written")
+    parser.add_argument("--quick", action="store_true", help="a few seconds, for a smoke test: two settings, one seed")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each case (default: 3)")
     parser.add_argument("--epochs", type=int, default=80, metavar="N", help="of each training (default: 80)")
     parser.add_argument("--target", type=float, default=TARGET, metavar="NATS", help=f"(default: {TARGET:g})")

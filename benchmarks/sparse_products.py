@@ -55,7 +55,9 @@ def case(share: float, dtype: torch.dtype) -> Case:
     return Case(title, make, exact, TOLERANCE[dtype])
 
 
-def cases(_: argparse.Namespace) -> list[Case]:
+def cases(arguments: argparse.Namespace) -> list[Case]:
+    if arguments.device != "cpu":
+        raise SystemExit("sparse_products: these products are for the CPU; add --device cpu")
     return [case(share, dtype) for dtype in TOLERANCE for share in SHARES]
 
 

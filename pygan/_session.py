@@ -114,19 +114,21 @@ class Interrupt:
     """Ctrl-C only sets `asked`, so that the current update can be completed. A second Ctrl-C interrupts at once.
 
     A `patient` one waits then too: torchrun passes on the Ctrl-C that the terminal has already sent to all processes.
+    Where Ctrl-C is ignored, as in a job that a script runs in the background, it stays so.
     """
 
     def __init__(self, patient: bool = False) -> None:
         self.asked, self._patient = False, patient
-        self._main = threading.current_thread() is threading.main_thread()  # No other thread may set a handler.
+        main = threading.current_thread() is threading.main_thread()  # No other thread may set a handler.
+        self._heeds = main and signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None)  # None: not Python's
 
     def __enter__(self) -> Self:
-        if self._main:
+        if self._heeds:
             self._before = signal.signal(signal.SIGINT, self._ask)
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._main:
+        if self._heeds:
             signal.signal(signal.SIGINT, self._before)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:

@@ -1,15 +1,21 @@
 """Output for people: standard streams may be closed, replaced by a logger, or unable to print a name."""
 
+import contextlib
 import os
 import sys
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 __all__ = ["escape_unprintable", "is_terminal", "say", "warn"]
 
-_PACKAGE = f"{Path(__file__).parent}{os.sep}"
+_INSIDE = (  # decorators of our functions leave their own frames
+    f"{Path(__file__).parent}{os.sep}",
+    contextlib.__file__,
+    str(Path(torch.__file__).parent / "utils" / "_contextlib.py"),
+)
 
 
 def is_terminal(stream: Any) -> bool:
@@ -22,7 +28,7 @@ def is_terminal(stream: Any) -> bool:
 
 def say(text: str) -> None:
     """Print a line on standard error. This never fails: where nothing can be printed, nothing is."""
-    with suppress(Exception):
+    with contextlib.suppress(Exception):
         encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
         sys.stderr.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         sys.stderr.flush()
@@ -30,13 +36,13 @@ def say(text: str) -> None:
 
 def escape_unprintable(stream: Any) -> None:
     r"""Let a text stream print what its encoding lacks as \x.., as standard error does, instead of raising."""
-    with suppress(Exception):  # None, or an object that is no text stream of Python's
+    with contextlib.suppress(Exception):  # None, or an object that is no text stream of Python's
         stream.reconfigure(errors="backslashreplace")
 
 
 def warn(text: str, category: type[Warning] = UserWarning) -> None:
     """Warn as if from the first line outside this package: the user's own, which Python prints beside the text."""
     level, frame = 2, sys._getframe(1)
-    while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+    while frame.f_code.co_filename.startswith(_INSIDE) and frame.f_back is not None:
         level, frame = level + 1, frame.f_back
     warnings.warn(text, category, stacklevel=level)

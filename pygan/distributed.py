@@ -191,7 +191,7 @@ class _Group(Ranks):
         return _Rows(self, batch_size, synchronised)
 
     def agree(self, flags: Callable[[], Sequence[bool]]) -> Callable[[], Sequence[bool]]:
-        together = torch.tensor(flags(), dtype=torch.uint8)
+        together = torch.tensor(flags(), dtype=torch.uint8, device="cpu")
         with _reporting_losses():
             exchange = dist.all_reduce(together, dist.ReduceOp.MAX, group=self.control, async_op=True)
 
@@ -266,21 +266,21 @@ class _Group(Ranks):
         return together
 
     def _gather(self, text: bytes) -> list[bytes]:
-        lengths = self.gather(torch.tensor([len(text)]), self.control).flatten().tolist()
+        lengths = self.gather(torch.tensor([len(text)], device="cpu"), self.control).flatten().tolist()
         padded = torch.frombuffer(bytearray(text.ljust(max(lengths))), dtype=torch.uint8)
         return [bytes(row.tolist())[:n] for row, n in zip(self.gather(padded, self.control), lengths, strict=True)]
 
     def _send(self, message: Mapping[str, Any]) -> None:
         text = json.dumps(message).encode()
         with _reporting_losses():
-            dist.broadcast(torch.tensor([len(text)]), src=0, group=self.control)
+            dist.broadcast(torch.tensor([len(text)], device="cpu"), src=0, group=self.control)
             dist.broadcast(torch.frombuffer(bytearray(text), dtype=torch.uint8), src=0, group=self.control)
 
     def _receive(self) -> dict[str, Any]:
-        length = torch.zeros(1, dtype=torch.int64)
+        length = torch.zeros(1, dtype=torch.int64, device="cpu")
         with _reporting_losses():
             dist.broadcast(length, src=0, group=self.control)
-            text = torch.empty(int(length), dtype=torch.uint8)
+            text = torch.empty(int(length), dtype=torch.uint8, device="cpu")
             dist.broadcast(text, src=0, group=self.control)
         return json.loads(bytes(text.tolist()))
 

@@ -206,9 +206,12 @@ class Fit:
         self._ask_user()
         self._keep(epoch)
         if self.stopped is not None and self.best is None:  # A run that ends is judged at least once.
-            entry |= self.learner.end_epoch(epoch, True)
+            judged = self.learner.end_epoch(epoch, True)
+            entry |= judged
             self._keep_best(entry)
             self.open_logs()
+            if self.board is not None:
+                self.board.write({"epoch": epoch, **judged})
 
     def _keep_best(self, entry: Mapping[str, Any]) -> None:
         if entry.get("log_likelihood") is None:

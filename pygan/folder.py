@@ -15,6 +15,7 @@ Files are replaced atomically: written to a temporary file, flushed to the disk,
 moment, its folder has either the old file or the new one. The callers decide what the tables contain.
 """
 
+import errno
 import itertools
 import json
 import math
@@ -45,6 +46,7 @@ _REMEDY = {
     "last": "Put a copy in its place, or use checkpoint='best'; resume=True goes on from there",
     "best": "Put a copy in its place, or use checkpoint='last'",
 }
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _LARGEST = 1e300  # of numbers in a file: their differences and sums are finite too
 _COPY_REMEDY = "Put a copy in its place"
 _CONFIG_REMEDY = "Correct it or put a copy in its place: without it the run cannot be read"
@@ -98,9 +100,10 @@ class RunFolder:
             ) from None
         except OSError as error:
             self._clear()
+            advice = "where you may write" if error.errno in _NOT_ALLOWED else "on a file system that has locks"
             raise OSError(
                 f"train: {self.path} cannot be locked against other processes ({error.strerror or error}); "
-                "choose out= on a file system that has locks, such as a local disk"
+                f"choose out= {advice}, such as a local disk"
             ) from error
         try:
             for folder in (self.path, self.path / "checkpoints", self.path / "samples"):

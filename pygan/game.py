@@ -160,7 +160,7 @@ def make_game(
         device: where the players are to be.
 
     Raises:
-        ValueError: players that do not fit each other, the data or the recipe.
+        ValueError: players that do not fit each other, the data or the recipe, or that have nothing to train.
     """
     scale = make_scale(recipe.pixels, splits.train)
     generator, discriminator = players["generator"], players["discriminator"]
@@ -175,6 +175,9 @@ def make_game(
     rules = recipe.objective, recipe.noise, recipe.noise_size
     game = Game(generator, discriminator, splits.shape, *rules, scale, classes)
     game.check()
+    for role, player in (("generator", generator), ("discriminator", discriminator)):
+        if not any(parameter.requires_grad for parameter in player.parameters()):
+            raise ValueError(f"train: {role} must have a parameter that requires a gradient, got none")
     return game
 
 

@@ -90,9 +90,8 @@ def arithmetic(plus: Sequence[Tensor], minus: Sequence[Tensor] = ()) -> Tensor:
             check_tensor("arithmetic", name, noise)
             fits = noise.ndim == 2 and noise.shape[1] == size and len(noise) > 0
             check_shape("arithmetic", name, noise, f"[n >= 1, {size}]", fits)
-    return sum((noise.mean(0) for noise in plus), torch.zeros(())) - sum(
-        (noise.mean(0) for noise in minus), torch.zeros(())
-    )
+    zero = torch.zeros((), device="cpu")
+    return sum((noise.mean(0) for noise in plus), zero) - sum((noise.mean(0) for noise in minus), zero)
 
 
 def neighbours(noise: Tensor, n: int, spread: float = 0.25, seed: int | None = None) -> Tensor:

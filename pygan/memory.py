@@ -130,7 +130,8 @@ def fits_one_core(recipe: "Recipe", splits: Splits, classes: int, players: Mappi
 def free_bytes(device: torch.device) -> int | None:
     """Return the bytes that this process can still allocate: on a CUDA device, or on the CPU; None if unknown."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
     found = [size for size in (_available(Path("/proc/meminfo")), *_cgroup_free()) if size is not None]
     return min(found, default=None)
 
@@ -191,7 +192,8 @@ def _available(meminfo: Path) -> int | None:
 
 def _cgroup_free(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int | None]:
     """What the limits of the process's control groups leave, caches of files included; version 2 and version 1."""
-    relative = own.read_text().splitlines()[-1].rsplit(":", 1)[-1].strip("/") if own.exists() else ""
+    lines = own.read_text().splitlines() if own.exists() else []
+    relative = lines[-1].rsplit(":", 1)[-1].strip("/") if lines else ""
     found: list[int | None] = []
     for folder in (root, *(root / part for part in _ancestors(relative)), root / "memory"):
         for limit, used, cache in (

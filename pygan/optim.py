@@ -303,10 +303,16 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
 
 def _columns(module: nn.Module) -> list[Tensor]:
     """The trainable weights of each layer, [units, ...]: views, whatever their order in memory."""
-    weights = [
-        part.weight.view(-1, part.in_features) if isinstance(part, Maxout) else part.weight
-        for part in module.modules()
+    layers = {
+        name: part
+        for name, part in module.named_modules()
         if isinstance(part, nn.Linear | nn.Conv2d | Maxout) and part.weight.requires_grad
+    }
+    for name, part in layers.items():
+        if "weight" not in dict(part.named_parameters(recurse=False)):
+            raise ValueError(f"max_column_norm: cannot bound {name}.weight, which is computed from other parameters")
+    weights = [
+        part.weight.view(-1, part.in_features) if isinstance(part, Maxout) else part.weight for part in layers.values()
     ]
     return [weight.detach() for weight in weights]
 

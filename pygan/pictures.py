@@ -58,7 +58,9 @@ def grid(images: Tensor, columns: int | None = None, enlarge: bool = True) -> Te
     n, channels, height, width = images.shape
     columns = min(n, columns or max(1, round(math.sqrt(n * height / width))))
     rows = math.ceil(n / columns)
-    cells = torch.full((rows * columns, channels, height + _GAP, width + _GAP), _GAP_COLOUR, dtype=torch.uint8)
+    cells = torch.full(
+        (rows * columns, channels, height + _GAP, width + _GAP), _GAP_COLOUR, dtype=torch.uint8, device="cpu"
+    )
     cells[:n, :, :height, :width] = images
     picture = cells.view(rows, columns, channels, height + _GAP, width + _GAP).permute(0, 3, 1, 4, 2)
     return picture.reshape(rows * (height + _GAP), columns * (width + _GAP), channels)[:-_GAP, :-_GAP].contiguous()

@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from pygan._terminal import is_terminal, say
@@ -68,7 +69,7 @@ class Task:
         form = "{desc} [{elapsed}]"
         if self._total is not None:
             form = "{desc} {percentage:3.0f}% |{bar}| [{elapsed}<{remaining}]"
-        with _tqdm()(total=self._total, desc=self._name, bar_format=form, dynamic_ncols=True, leave=False) as bar:
+        with _bar(total=self._total, desc=self._name, bar_format=form, leave=False) as bar:
             bar.start_t -= _PATIENCE
             while True:
                 bar.n = self._done
@@ -91,7 +92,7 @@ class Progress:
         self._started = self._shown = time.monotonic()
         live = show and is_live()
         # Smoothing 0: the remaining time is by the mean over all updates, and does not swing with each of them.
-        self._bar: Any = _tqdm()(total=total, initial=done, dynamic_ncols=True, smoothing=0) if live else None
+        self._bar: Any = _bar(total=total, initial=done, smoothing=0) if live else None
         self._lines = show and not live
         if self._bar is not None:
             self._bar.bar_format = "starting"
@@ -188,6 +189,26 @@ def introduce(run: "Run", reference: float) -> None:
 def is_live() -> bool:
     """Return whether standard error can rewrite a line: a terminal, or a notebook that has ipywidgets."""
     return is_terminal(sys.stderr) or ("ipykernel" in sys.modules and _is_notebooks(_tqdm()))
+
+
+def _bar(**options: Any) -> Any:
+    """Return a progress bar for a terminal or a notebook."""
+    return _tqdm()(file=_Stderr(), dynamic_ncols=True, **options)
+
+
+class _Stderr:
+    """Standard error, where a line that cannot be written is left out: a full disk behind it ends no training."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def write(self, text: str) -> None:
+        with suppress(Exception):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(Exception):
+            sys.stderr.flush()
 
 
 def _tqdm() -> Any:

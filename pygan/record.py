@@ -1,9 +1,9 @@
 """What a run folder says about its run: everything but the weights, so it is read in a moment, also in training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from pygan import health
 from pygan.folder import RunFolder, check_numbers, check_tables
@@ -11,7 +11,10 @@ from pygan.optim import Rates
 from pygan.recipes import Recipe
 from pygan.run import Run, read_config, read_result
 
-__all__ = ["Record", "as_record", "read_record"]
+__all__ = ["Record", "Runs", "as_record", "listed", "read_record"]
+
+Runs: TypeAlias = Sequence[Run | str | Path] | Run | str | Path
+"""Runs, or the folders of runs; one may stand alone."""
 
 _ENTRY = {"epoch": int, "update": int, "d_loss": float, "g_loss": float}  # each line of a log holds these
 
@@ -87,6 +90,11 @@ def read_record(path: str | Path) -> Record:
         check_numbers(entry, folder.path / "log.jsonl", {"epoch": 1, "update": 1})
     about = config["recipe"], config["seed"], config.get("threads"), config["data"]
     return Record(folder.path, *about, history, read_result(folder))
+
+
+def listed(runs: Runs | Sequence[Record]) -> list[Any]:
+    """Return runs as a list."""
+    return [runs] if isinstance(runs, Run | str | Path) else list(runs)
 
 
 def as_record(run: Run | Record | str | Path) -> Record:

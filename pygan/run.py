@@ -120,6 +120,7 @@ class Run:
         score = f", {judged[-1]:.1f} nats on the validation split" if judged else ""
         return f"Run({str(self.path)!r}: {self.recipe.name}, {len(self.history)} epochs{score})"
 
+    @own_defaults(_CPU)
     def _repr_html_(self) -> str:
         """Return HTML for notebooks: a table of what the run has reached, and samples, which are always the same."""
         rows = "".join(f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in self._facts().items())
@@ -186,6 +187,7 @@ class Run:
         """(C, H, W) of the images."""
         return self.game.shape
 
+    @own_defaults(_CPU)
     def sample(self, n: int, seed: int | None = None, labels: Any = None) -> Tensor:
         """Return n samples [n, C, H, W] in [0, 1], float32 on the CPU.
 
@@ -196,10 +198,12 @@ class Run:
         """
         return self._pictures(self._sample(n, seed, labels)).cpu()
 
+    @own_defaults(_CPU)
     def noise(self, n: int, seed: int | None = None) -> Tensor:
         """Return noise [n, noise_size], float32 on the CPU: the same for the same seed, new for None."""
         return self.game.draw_noise(whole_number("noise: n", n, 1), random_generator("noise: seed", seed))
 
+    @own_defaults(_CPU)
     @torch.no_grad()
     def generate(self, noise: Tensor, labels: Any = None) -> Tensor:
         """Return the images [n, C, H, W] in [0, 1] that noise [n, noise_size] becomes, on the generator's device."""
@@ -208,6 +212,7 @@ class Run:
             images = self.game.generate(noise.to(device), self._labels(labels, len(noise), device))
         return self._pictures(images.float())
 
+    @own_defaults(_CPU)
     @torch.no_grad()
     def judge(self, images: Tensor, labels: Any = None) -> Tensor:
         """Return the discriminator's logits (a critic's values) [n] of images [n, C, H, W] in [0, 1] or uint8."""
@@ -216,6 +221,7 @@ class Run:
         with evaluating(self.discriminator):
             return self.game.judge(seen, self._labels(labels, len(images), device))
 
+    @own_defaults(_CPU)
     @torch.no_grad()
     def features(self, images: Tensor, layers: Sequence[int] | None = None, pool: int = 4) -> Tensor:
         """Return the discriminator's hidden layers as features for a classifier, flattened side by side: [n, F], CPU.
@@ -236,6 +242,7 @@ class Run:
         pieces = [hidden_layers(self.game, piece, layers, pool).cpu() for piece in images.split(_AT_ONCE)]
         return torch.cat(pieces)
 
+    @own_defaults(_CPU)
     def window(self) -> ParzenWindow:
         """Return the Parzen window on `evaluation_samples` samples; sigma is from the first 1000 validation images.
 
@@ -243,6 +250,7 @@ class Run:
         """
         return self._window(self.recipe.evaluation_samples, self.splits.valid)
 
+    @own_defaults(_CPU)
     def log_likelihood(self) -> ParzenEstimate:
         """Return the mean log-likelihood of the test split in nats, by the protocol of 2014: sigma from validation.
 
@@ -253,6 +261,7 @@ class Run:
         """
         return self.window().score(self.density_images(self.splits.test))
 
+    @own_defaults(_CPU)
     def reference_log_likelihood(self, split: Literal["valid", "test"] = "test") -> dict[str, float]:
         """Return the log-likelihood of a split in nats, with other images in place of the samples.
 
@@ -265,6 +274,7 @@ class Run:
         rows = [self.density_images(batch) for batch in (train[drawn], valid, judged)]
         return result_rows(*rows, refine=self.recipe.sigma == "refined")
 
+    @own_defaults(_CPU)
     def validation(self) -> dict[str, float | None]:
         """Return the evaluation of samples for the history: "log_likelihood", "sigma" and "spread"."""
         with warnings.catch_warnings():
@@ -281,6 +291,7 @@ class Run:
             "spread": health.spread(pieces) / of_data if of_data > 0 else None,  # where images are all alike
         }
 
+    @own_defaults(_CPU)
     def picture(self) -> bytes:
         """Return samples, always the same, as a PNG file; points of a line or plane are plotted beside the data."""
         if pictures.is_plottable(self.shape):
@@ -288,6 +299,7 @@ class Run:
             return pictures.points_png(self.sample(len(data), self.seed), data)
         return pictures.png(pictures.grid(*self._picture()))
 
+    @own_defaults(_CPU)
     @torch.no_grad()
     def nearest_training_images(self, images: Tensor) -> Tensor:
         """Return the training image nearest to each image, by the Euclidean distance of pixels: [n, C, H, W] in [0, 1].
@@ -305,6 +317,7 @@ class Run:
         distances, closest = (torch.stack(part) for part in zip(*found, strict=True))
         return closest[distances.argmin(0), torch.arange(len(images))]
 
+    @own_defaults(_CPU)
     def log_likelihood_by_class(self) -> dict[str, ParzenEstimate]:
         """Return the mean of log p(x given c) over the test images of each class c, in nats, by the name of the class.
 
@@ -391,6 +404,7 @@ class Run:
             raise ValueError(f"labels: must lie in 0..{self.game.classes - 1}, got {given.unique().tolist()}")
         return given.long().expand(n)
 
+    @own_defaults(_CPU)
     def _read_splits(self) -> Splits:
         if "sources" not in self.data:
             raise RuntimeError(
@@ -420,7 +434,7 @@ class _Samples:
 @own_defaults(_CPU)
 def load(
     path: str | Path,
-    checkpoint: str = "best",
+    checkpoint: str | int = "best",
     *,
     generator: nn.Module | None = None,
     discriminator: nn.Module | None = None,
@@ -430,7 +444,7 @@ def load(
     Args:
         path: the run folder.
         checkpoint: "best", by validation log-likelihood among the epochs whose samples vary; "last"; or the number of
-            an epoch that `keep_every` kept, such as "100".
+            an epoch that `keep_every` kept, such as 100.
         generator, discriminator: if you trained modules of your own, modules of the same structure; their weights are
             overwritten.
 
@@ -439,7 +453,7 @@ def load(
         ValueError: an unknown name of a checkpoint, a damaged file, or a player that must be passed is missing. If only
             the other checkpoint is damaged, a UserWarning says what is lost: epochs of the history.
     """
-    folder = RunFolder(path)
+    folder, checkpoint = RunFolder(path), str(checkpoint)
     config = read_config(folder)
     recipe, data = config["recipe"], config["data"]
     shape, classes = tuple(data["shape"]), data["classes"]

@@ -11,9 +11,9 @@ The generator matches the mean of the discriminator's last hidden layer.
     pygan.semi_supervised.repeat("mnist", draws=3, labels_per_class=10)     # the error over three draws of labels
 
 The update differs from the published one. To spare time, both players move from one batch of samples, as in the
-released code of the 2014 paper, and it sees 25 labelled images by default. And
-the generator's rate is five times as high: at the published rate it is far behind for the first thousands of updates,
-and as long as its samples are easily told from the data, they hardly help to classify.
+released code of the 2014 paper, and an update sees 25 labelled images by default. The generator's rate is five times as
+high: at the published rate the generator is far behind for the first thousands of updates, and as long as its samples
+are easily told from the data, they hardly help to classify.
 """
 
 import math
@@ -64,7 +64,11 @@ _AVERAGING = 0.9999  # of the discriminator's weights; the average classifies
 
 @dataclass(frozen=True, kw_only=True)
 class SemiSupervisedSettings(LearnerSettings):
-    """The settings of `train`; the defaults are those of Salimans et al. 2016 for MNIST, but for the length."""
+    """The settings of `train`.
+
+    The defaults are those of Salimans et al. 2016 for MNIST, but for the length, `generator_learning_rate` (five times
+    the published rate) and `labelled_batch`.
+    """
 
     learning_rate: float = setting(3e-3, "Adam's; it falls linearly to 0 over the last half of the updates", POSITIVE)
     batch_size: int = setting(100, "images without labels in one update", AT_LEAST_TWO)

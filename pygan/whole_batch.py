@@ -6,7 +6,7 @@ of a user alike, and replaces those that depend on more than one row or draw ran
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,8 +28,8 @@ class AsWholeBatch(TorchFunctionMode):
     """Inside, a tensor of as many rows as this process has, or a multiple of them, is a part of whole batches.
 
     * Random numbers are drawn for the whole batch, and the rows of this process are taken: `torch.rand`, `randn`,
-      `rand_like`, `randn_like`, `normal_`, `uniform_`, `bernoulli_`, torch's dropout. So all processes use up their
-      generators alike. `pygan.ops.dropout` draws its own rows alone.
+      `rand_like`, `randn_like`, `normal_`, `uniform_`, `bernoulli_` of one number, torch's dropout. So all processes
+      use up their generators alike. `pygan.ops.dropout` draws its own rows alone.
     * Batch norm in training takes its statistics from the whole batch.
     * Torch's other random functions are not divided: each process draws for its own rows. The first call of each warns.
 
@@ -85,22 +85,30 @@ class AsWholeBatch(TorchFunctionMode):
 
 def _made(mode: AsWholeBatch, func: Callable[..., Tensor], *sizes: Any, **options: Any) -> Tensor:
     """`torch.rand` and its relatives."""
-    size = options.pop("size", sizes[0] if sizes and not isinstance(sizes[0], int) else sizes)
+    size = options.pop("size", sizes[0] if sizes and isinstance(sizes[0], tuple | list) else sizes)
     whole = mode.whole_shape(tuple(size))
     return func(size, **options) if whole is None else mode.mine(func(whole, **options))
 
 
 def _made_like(mode: AsWholeBatch, func: Callable[..., Tensor], input: Tensor, **options: Any) -> Tensor:
     whole = mode.whole_shape(input.shape)
-    return func(input, **options) if whole is None else mode.mine(func(input.new_empty(whole), **options))
+    return func(input, **options) if whole is None else mode.mine(func(_empty(input, whole), **options))
 
 
 def _filled(mode: AsWholeBatch, func: Callable[..., Tensor], out: Tensor, *args: Any, **options: Any) -> Tensor:
-    """`Tensor.normal_` and its relatives."""
+    """`Tensor.normal_` and its relatives. A probability for each element is known for this process's rows alone."""
     whole = mode.whole_shape(out.shape)
     if whole is None:
         return func(out, *args, **options)
-    return out.copy_(mode.mine(func(out.new_empty(whole), *args, **options)))
+    if any(isinstance(value, Tensor) and value.dim() > 0 for value in (*args, *options.values())):
+        return _undivided(mode, func, out, *args, **options)
+    return out.copy_(mode.mine(func(_empty(out, whole), *args, **options)))
+
+
+def _empty(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return a tensor of another shape in the order in memory of x, for in this order random numbers are drawn."""
+    order = sorted(range(x.dim()), key=x.stride, reverse=True)
+    return x.new_empty([shape[d] for d in order]).permute([order.index(d) for d in range(x.dim())])
 
 
 def _torch_dropout(
@@ -114,7 +122,7 @@ def _torch_dropout(
     whole = mode.whole_shape(x.shape)
     if not training or whole is None:
         return func(x, p, training, inplace)
-    mask = mode.mine(func(x.new_ones(whole), p, training))
+    mask = mode.mine(func(_empty(x, whole).fill_(1), p, training))
     return x.mul_(mask) if inplace else x * mask
 
 

@@ -49,6 +49,12 @@ def test_each_panel_shows_its_numbers_at_their_epochs(tmp_path):
     assert rates == [RECIPES["paper2014"].rates(10 * e - 1, 10).generator_lr for e in range(1, 6)]
 
 
+def test_a_curve_of_one_point_is_seen(tmp_path):
+    for history, marker in (([entry(1)], "."), ([entry(1), entry(2)], "")):
+        axes = draw_curves([record(tmp_path, history)]).axes[0]
+        assert {line.get_marker() for line in axes.lines} == {marker}
+
+
 def test_a_long_run_is_drawn_by_means_of_equal_stretches(tmp_path, monkeypatch):
     monkeypatch.setattr(curves, "_POINTS", 3)
     x, y = curves._points(record(tmp_path, [entry(epoch) for epoch in range(1, 9)]), "d_loss")

@@ -308,6 +308,7 @@ def dropped_in_place(x):
 
 DRAWS = {
     "rand": lambda x: torch.rand(len(x), 3),
+    "rand of numpy's sizes": lambda x: torch.rand(numpy.int64(len(x)), 3),
     "rand of a size": lambda x: torch.rand((len(x), 3)),
     "randn": lambda x: torch.randn(size=(len(x), 3)),
     "like": torch.rand_like,
@@ -341,7 +342,27 @@ def test_random_numbers_are_those_of_the_whole_batch(draw, batches):
         assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("draw", ["like", "normal like", "normal_", "bernoulli_", "dropout", "dropout in place"])
+@pytest.mark.parametrize("order", [(0, 2, 3, 1), (3, 0, 1, 2)])
+def test_random_numbers_are_those_of_the_whole_batch_in_any_order_in_memory(draw, order):
+    """As channels_last, in which a DCGAN on the CPU works: random numbers are drawn in the order in memory."""
+    inverse = [order.index(d) for d in range(4)]
+
+    def ordered(x):
+        return x.permute(order).contiguous().permute(inverse)
+
+    whole = ordered(torch.rand(10, 3, 4, 5))
+    torch.manual_seed(3)
+    expected = DRAWS[draw](whole)
+    for share in shares(10, 3):
+        rows = slice(share.first, share.first + share.size)
+        torch.manual_seed(3)
+        with share.as_whole():
+            assert torch.equal(DRAWS[draw](ordered(whole[rows])), expected[rows])
+
+
 UNDIVIDED = {
+    "torch.Tensor.bernoulli_": lambda x: torch.empty_like(x).bernoulli_(x),
     "torch.bernoulli": lambda x: torch.bernoulli(x),
     "torch.Tensor.bernoulli": lambda x: x.bernoulli(0.5),
     "torch.normal": lambda x: torch.normal(0.0, 1.0, x.shape),

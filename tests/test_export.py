@@ -1,6 +1,7 @@
 """Generators to take away: what is in the file, and that it makes the images that the run makes."""
 
 import errno
+import importlib
 import json
 import os
 
@@ -77,7 +78,12 @@ def test_torch_export(run, tmp_path):
 def test_onnx(run, tmp_path):
     pytest.importorskip("onnxscript", reason="ONNX files need the packages onnx and onnxscript")
     onnx = pytest.importorskip("onnx", reason="ONNX files need the packages onnx and onnxscript")
-    onnx.checker.check_model(run.export(tmp_path / "generator.onnx"))
+    reference = importlib.import_module("onnx.reference")
+    path = run.export(tmp_path / "generator.onnx")
+    onnx.checker.check_model(path)
+    program, noise = reference.ReferenceEvaluator(str(path)), run.noise(5, seed=1)
+    (images,) = program.run(None, {program.input_names[0]: noise.numpy()})
+    torch.testing.assert_close(torch.from_numpy(images), run.generate(noise))
     assert [file.name for file in tmp_path.iterdir()] == ["generator.onnx"], "one file, weights included"
 
 

@@ -168,7 +168,11 @@ def test_checkpoints_are_kept_on_request(tmp_path):
     tiny.run(tmp_path / "run", epochs=5, keep_every=2)
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == ["0002.safetensors", "0004.safetensors", "best.safetensors", "last.safetensors"]
-    assert pygan.load(tmp_path / "run", checkpoint="0002").sample(1).shape == (1, 1, 4, 4)
+    kept = [pygan.load(tmp_path / "run", checkpoint=name).sample(1, seed=0) for name in (2, "2", "0002")]
+    assert torch.equal(kept[0], kept[1])
+    assert torch.equal(kept[0], kept[2])
+    with pytest.raises(ValueError, match="'best', 'last' or the number of a kept epoch, got 'None'"):
+        pygan.load(tmp_path / "run", checkpoint=None)
 
 
 def test_a_refined_bandwidth_lies_between_those_of_the_grid(tmp_path):

@@ -324,6 +324,18 @@ def test_a_file_system_without_locks_is_named_and_nothing_stays_behind(tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_folder_in_which_one_may_not_write_is_named(tmp_path, monkeypatch, code):
+    def refuse(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    message = rf"run cannot be locked against other processes \({os.strerror(code)}\); choose out= where you may write"
+    with pytest.raises(OSError, match=message), RunFolder(tmp_path / "run").locked():
+        pytest.fail("it is not locked")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

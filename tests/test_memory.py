@@ -93,6 +93,8 @@ def test_the_limit_of_a_control_group_counts(tmp_path):
     (tmp_path / "user" / "memory.max").write_text("max\n")
     assert memory._cgroup_free(tmp_path, own) == [450]
     assert memory.free_bytes(CPU) is None or memory.free_bytes(CPU) > 0
+    own.write_text("")
+    assert memory._cgroup_free(tmp_path / "user", own) == [], "a process in no group"
 
 
 def test_what_is_available_is_read(tmp_path: Path):

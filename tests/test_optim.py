@@ -159,3 +159,9 @@ def test_the_layout_of_the_memory_makes_no_difference(name: str) -> None:
         results.append(module.weight.detach())
     for result in results[1:]:
         torch.testing.assert_close(result, results[0])
+
+
+def test_weights_that_are_computed_cannot_be_bounded():
+    player = nn.Sequential(nn.Linear(3, 2), nn.utils.parametrizations.weight_norm(nn.Linear(2, 1)))
+    with pytest.raises(ValueError, match=r"max_column_norm: cannot bound 1\.weight, which is computed"):
+        Momentum(player, max_column_norm=1.0)

@@ -1,9 +1,11 @@
 """What a run says of itself: on a terminal of any width, in a notebook, in a file; and where warnings point."""
 
+import errno
 import fcntl
 import io
 import os
 import re
+import signal
 import struct
 import sys
 import termios
@@ -16,7 +18,9 @@ import pytest
 import tiny
 import torch
 
-from pygan import ParzenWindow, _terminal, progress, train
+from pygan import ParzenWindow, _terminal, load, progress, train
+from pygan._session import Interrupt
+from pygan.folder import RunFolder
 from pygan.progress import Progress, Task
 
 MEANS = "D(x) 0.58 D(G(z)) 0.41 D loss 0.65 G loss 0.93"
@@ -205,3 +209,48 @@ def test_one_of_several_processes_that_cannot_find_the_others_is_refused(tmp_pat
 def test_torchrun_with_one_process_trains(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert (tiny.run(tmp_path / "run", epochs=1).path / "result.json").exists()
+
+
+def test_ctrl_c_stays_ignored_where_it_is():
+    """As in a job that a script runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert not interrupt.asked
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.asked
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_line_that_cannot_be_written_ends_nothing(monkeypatch):
+    """As on a terminal that is copied into a file on a full disk."""
+
+    class Full(io.StringIO):
+        def isatty(self):
+            return True
+
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    monkeypatch.setattr(progress, "_EVERY", 0.01)
+    with Task("a task", 3) as task:
+        time.sleep(0.05)
+        task.advance()
+    with Progress(10, 0, True) as line:
+        line.advance()
+        line.show("epoch 1/2", "D(x) 0.5", "")
+
+
+def test_a_warning_under_a_decorator_points_outside_too(tmp_path):
+    best = RunFolder(tiny.run(tmp_path / "run").path).checkpoint_path("best")
+    best.write_bytes(best.read_bytes()[:-1] + b"\xff")
+    with pytest.warns(UserWarning, match="damaged") as found:
+        load(tmp_path / "run", "last")
+    assert found[0].filename == __file__

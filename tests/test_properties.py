@@ -94,6 +94,6 @@ def test_parzen_is_as_exact_as_torch_for_clusters_of_any_kind(
         torchs, exact = (
             reference.parzen_logsumexp(x.to(t), samples.to(t), [10**sigma]) for t in (x.dtype, torch.float64)
         )
-        # A squared distance from products is what is left of norms up to twice as large, and the result what is left
-        # of the largest exponent and the logarithm of a sum.
+        # A squared distance from products is what is left of larger norms, mostly up to twice as large, and the result
+        # what is left of the largest exponent and the logarithm of a sum.
         assert_no_worse_than_torch(ours[None], torchs, exact, largest=2 * exact.abs() + math.log(count))

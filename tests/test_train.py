@@ -339,6 +339,31 @@ def test_on_epoch_ends_a_run_properly(tmp_path):
     assert same(longer, straight)
 
 
+def test_a_run_that_is_stopped_before_its_first_evaluation_tells_tensorboard_its_score(tmp_path, monkeypatch):
+    said = []
+
+    class Writer:
+        def __init__(self, folder, purge_step): ...
+
+        def add_scalar(self, name, value, epoch):
+            said.append((name, epoch))
+
+        def flush(self): ...
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    settings = {"epochs": 9, "evaluate_every": 5, "on_epoch": lambda run: False}
+    run = tiny.run(tmp_path / "run", tensorboard=True, **settings)
+    assert sorted(said) == sorted((name, 1) for name, value in run.history[0].items() if name != "epoch"), "each once"
+
+
+def test_a_player_without_anything_to_train_is_refused(tmp_path):
+    frozen = nn.Sequential(nn.Flatten(), nn.Linear(16, 1)).requires_grad_(False)
+    for optimizer in ("momentum", "adam"):
+        with pytest.raises(ValueError, match="discriminator must have a parameter that requires a gradient"):
+            tiny.run(tmp_path / "run", discriminator=frozen, optimizer=optimizer)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_that_is_stopped_before_its_first_evaluation_has_a_result(tmp_path):
     run = tiny.run(tmp_path / "run", epochs=9, evaluate_every=5, on_epoch=lambda run: False)
     assert len(run.history) == 1
@@ -478,6 +503,29 @@ def test_the_callers_modes_do_not_matter(tmp_path, precision):
         finally:
             torch.set_default_dtype(torch.float32)
     assert all(same(run, runs[0]) for run in runs)
+
+
+def test_a_run_is_used_under_other_defaults(tmp_path):
+    """ "meta" stands for any default device but the CPU's: a tensor made there by mistake has no numbers."""
+    np.save(tmp_path / "images.npy", tiny.images().numpy())
+    trained = tiny.run(tmp_path / "run", str(tmp_path / "images.npy"))
+
+    def used():
+        run = pygan.load(trained.path)
+        found = [run.sample(3, seed=1), run.generate(run.noise(2, seed=0)), run.judge(run.sample(2, seed=0))]
+        found += [run.nearest_training_images(found[0]), run.features(found[0])]
+        report = pygan.report.write(run, tmp_path / "page.html").read_text()
+        numbers = run.validation(), run.log_likelihood().mean, run.reference_log_likelihood()
+        pictures = run.picture(), run._repr_html_(), pygan.pictures.grid(found[0]).tolist(), report.count("data:image")
+        return [tensor.tolist() for tensor in found], numbers, pictures
+
+    expected = used()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            assert used() == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_two_threads_do_not_train_at_once(tmp_path):

@@ -169,6 +169,11 @@ def test_onnx() -> None:
     assert {node.domain for node in program.model.graph} == {""}  # ONNX's own operators
 
 
+def test_jit_script_is_refused() -> None:
+    with pytest.raises(torch.jit.frontend.NotSupportedError, match="keyword-only"):
+        torch.jit.script(model("auto"))
+
+
 def test_jit_trace() -> None:
     layers, x = model("auto"), torch.randn(6, 4)
     file = io.BytesIO()

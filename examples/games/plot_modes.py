@@ -2,7 +2,7 @@
 Samples of runs on Gaussians in the plane, side by side
 =======================================================
 
-Which of the modes does a generator find, and how evenly? Circles are the centres of eight Gaussians, dots are samples.
+Which of the modes does a generator find, and how evenly? Circles are the centres of the Gaussians, dots are samples.
 """
 
 import tempfile

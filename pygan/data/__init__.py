@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from pygan._nearest import nearest
+from pygan._session import own_defaults
 from pygan.data import arrays, cifar10, densities, digits, folders, mnist, olivetti, stacked, tfd
 from pygan.data.batch import Batch
 from pygan.data.names import printable
@@ -43,6 +45,7 @@ NAMED: dict[str, Callable[[str | Path | None], Source]] = {
 """The named data sets: each loader takes the data root (or None) and returns a `Source`. A new one is one entry."""
 
 
+@own_defaults(torch.device("cpu"))
 def load(
     data: Data,
     *,

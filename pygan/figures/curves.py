@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import cycle
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pygan.data.names import printable
 from pygan.figures.game import COLOURS
-from pygan.record import Record, as_record
+from pygan.record import Record, Runs, as_record, listed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from pygan.run import Run
 
 __all__ = ["RUN_COLOURS", "Line", "Panel", "draw_curves", "draw_panel", "panels", "short_names"]
 
@@ -74,7 +72,7 @@ _PANELS = (
 _NO_STATISTICS = {"epoch", "update", "seconds", "sigma"}  # of an entry of the history
 
 
-def draw_curves(runs: Sequence[Run | Record | str | Path], figure: Figure | None = None) -> Figure:
+def draw_curves(runs: Runs | Sequence[Record], figure: Figure | None = None) -> Figure:
     """Draw the curves of runs, a panel for each kind of number; what no run has is left out.
 
     These are: the log-likelihood, with the score of training images as a dotted line and a dot at the best epoch; both
@@ -92,11 +90,11 @@ def draw_curves(runs: Sequence[Run | Record | str | Path], figure: Figure | None
         FileNotFoundError: a folder that holds no run.
         ValueError: no run, a damaged folder, or no run that has completed an epoch.
     """
-    records = [as_record(run) for run in runs]
+    records = [as_record(run) for run in listed(runs)]
     shown = panels(records)
     if not shown:
-        listed = ", ".join(str(record.path) for record in records) or "no run"
-        raise ValueError(f"draw_curves: runs must have at least one completed epoch, got {listed}")
+        paths = ", ".join(str(record.path) for record in records) or "no run"
+        raise ValueError(f"draw_curves: runs must have at least one completed epoch, got {paths}")
     rows, places = -(-len(shown) // 2), {}
     if figure is None:
         from pygan.figures.canvas import ShownFigure
@@ -127,7 +125,8 @@ def draw_panel(axes: Axes, panel: Panel, records: Sequence[Record]) -> None:
             x, y = _points(record, line.entry)
             if x:
                 label = (name if i == 0 else _UNNAMED) if several else line.name
-                axes.plot(x, y, line.style, color=own if several else line.colour, lw=1.5, label=label)
+                colour = own if several else line.colour
+                axes.plot(x, y, line.style, color=colour, lw=1.5, label=label, marker="." if len(x) == 1 else "")
         if panel.lines[0].entry == "log_likelihood" and (best := record.best()) is not None:
             axes.plot(best["epoch"], best["log_likelihood"], "o", color=own if several else panel.lines[0].colour)
     styles = f"\n({panel.styles})" if several and panel.styles else ""

@@ -22,6 +22,7 @@ from pygan.evaluate import ParzenWindow
 from pygan.figures.game import COLOURS, Stage, draw_game
 from pygan.fit import Interrupted
 from pygan.ops import discriminator_loss
+from pygan.record import Runs, listed
 from pygan.run import Run, load
 from pygan.settings import check_seed
 from pygan.train import train
@@ -62,7 +63,7 @@ _STEPS, _PAIRS = 10, 4  # of an interpolation in Figure 3
 
 
 @own_defaults(torch.device("cpu"))
-def paper(number: int, runs: Sequence[str | Path | Run] = (), *, seed: int = 0, device: str = "auto") -> Figure:
+def paper(number: int, runs: Runs = (), *, seed: int = 0, device: str = "auto") -> Figure:
     """Draw a figure of the paper from live runs.
 
     Args:
@@ -79,16 +80,16 @@ def paper(number: int, runs: Sequence[str | Path | Run] = (), *, seed: int = 0, 
     Raises:
         ValueError: another number, runs for 1, and whatever `pygan.load` and `run.splits` raise.
     """
-    seed = check_seed("paper: seed", seed)
+    seed, given = check_seed("paper: seed", seed), listed(runs)
     if number == 1:
-        if runs:
+        if given:
             raise ValueError("paper: Figure 1 is a game of its own and takes no runs")
         return draw_game(play_on_the_line(seed, device))  # type: ignore[return-value]
     if number not in (2, 3):
         raise ValueError(f"paper: number must be 1, 2 or 3, got {number}")
     draw = draw_samples if number == 2 else draw_interpolation
-    if runs:
-        return draw([run if isinstance(run, Run) else load(run) for run in runs], seed)
+    if given:
+        return draw([run if isinstance(run, Run) else load(run) for run in given], seed)
     with _temporary_folder() as folder:
         return draw([train("digits", out=folder / "digits", seed=seed, device=device, **_SILENT)], seed)
 

@@ -5,16 +5,19 @@
 `page.html` and `page.css` are its template; matplotlib and Jinja are imported when the first page is made.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from pygan._files import replace_file
-from pygan.run import Run
+from pygan._session import own_defaults
+from pygan.record import Runs, listed
 
 __all__ = ["write"]
 
 
-def write(runs: Sequence[Run | str | Path], path: str | Path, weights: str = "") -> Path:
+@own_defaults(torch.device("cpu"))
+def write(runs: Runs, path: str | Path, weights: str = "") -> Path:
     """Write one page about runs, side by side, and return its path.
 
     Args:
@@ -30,10 +33,11 @@ def write(runs: Sequence[Run | str | Path], path: str | Path, weights: str = "")
     from pygan.report.page import render
     from pygan.report.subject import Subject
 
-    if not runs:
+    given = listed(runs)
+    if not given:
         raise ValueError("write: runs must hold at least one run, got none")
     path = Path(path).expanduser()
-    page = render([Subject.of(run, weights) for run in runs])
+    page = render([Subject.of(run, weights) for run in given])
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, page.encode())
     return path

@@ -75,7 +75,7 @@ def results(records: Sequence[Record]) -> Chart | None:
 
 def _ends(axes: Axes) -> str:
     """Where each curve begins and ends, in words."""
-    said = ((str(line.get_label()), np.asarray(line.get_ydata())) for line in axes.lines if line.get_marker() == "None")
+    said = ((str(line.get_label()), np.asarray(line.get_ydata())) for line in axes.lines if line.get_marker() != "o")
     return "; ".join(f"{name.strip('_') or 'dashed or dotted'} from {y[0]:.3g} to {y[-1]:.3g}" for name, y in said)
 
 

@@ -32,6 +32,7 @@ _SECTIONS = {
     "machine": "Versions and hardware",
 }
 _UNKNOWN = "\N{EM DASH}"
+_ABSENT = object()  # the value of a setting that there is not
 
 
 def render(subjects: Sequence[Subject]) -> str:
@@ -180,7 +181,7 @@ def _references(records: Sequence[Record]) -> list[_Row]:
 def _differences(records: Sequence[Record]) -> list[_Row]:
     """The settings in which a run differs from its recipe: its value, and the recipe's where that is another."""
     pairs = [(record.recipe.flat(), _start(record).flat()) for record in records]
-    names = dict.fromkeys(n for own, start in pairs for n, value in own.items() if value != start.get(n, value))
+    names = dict.fromkeys(n for own, start in pairs for n, value in own.items() if value != start.get(n, _ABSENT))
     return [(name, [_cell(own, start, name) for own, start in pairs]) for name in names if name != "name"]
 
 
@@ -193,8 +194,8 @@ def _start(record: Record) -> Recipe:
 def _cell(own: Mapping[str, Any], start: Mapping[str, Any], name: str) -> str:
     if name not in own:
         return _UNKNOWN
-    value, before = _shown(own[name]), _shown(start.get(name))
-    return value if value == before else f"{value} ({before})"
+    value, before = own[name], start.get(name, _ABSENT)
+    return _shown(value) if before in (value, _ABSENT) else f"{_shown(value)} ({_shown(before)})"
 
 
 def _shown(value: Any) -> str:
@@ -202,4 +203,4 @@ def _shown(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, tuple | list):
         return ", ".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -98,18 +98,16 @@ class Subject:
 
 def _load(record: Record) -> tuple[Run | None, str, str]:
     """The run with its weights and which they are, or else why there are none."""
-    best = record.best()
+    best, missing = record.best(), list[str]()
     for name, weights in (
         ("best", "of the best epoch" + (f", {best['epoch']:,}" if best is not None else "")),
         ("last", "of the last checkpoint"),
     ):
         try:
             return load(record.path, name), weights, ""
-        except FileNotFoundError as error:
-            missing = str(error)
-        except _FAILURES as error:
-            return None, "", str(error)
-    return None, "", missing
+        except _FAILURES as error:  # FileNotFoundError too
+            missing.append(str(error))
+    return None, "", missing[0]
 
 
 def _of_generator(alt: str, make: Callable[[Run], bytes], run: Run | None, missing: str) -> Picture:
