@@ -52,21 +52,35 @@ def hardware(device: torch.device) -> str:
     return f"{platform.machine()} CPU ({torch.backends.cpu.get_cpu_capability()}), {threads}"
 
 
+_defaults = threading.Lock()  # of the next two: torch's default dtype is the process's
+_users = 0  # contexts of `own_defaults` that have not ended, in all threads
+_dtype = torch.float32  # the caller's, before the first of them
+
 _randomness = threading.RLock()  # held by the thread that trains: torch's default generators are the process's
 
 
 @contextmanager
 def own_defaults(device: torch.device) -> Iterator[None]:
-    """Set torch's defaults for training in this thread: gradients on, no autocast, float32, CPU."""
-    dtype = torch.get_default_dtype()
+    """Set torch's defaults for training in this thread: gradients on, no autocast on this device, float32, CPU.
+
+    The default dtype is that of all threads; it is restored when the last of several overlapping contexts ends.
+    """
+    global _users, _dtype
     on_cpu = torch.get_default_device().type == "cpu"  # Setting even this device slows every operation a little.
     place = nullcontext() if on_cpu else torch.device("cpu")
     with place, torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
-        torch.set_default_dtype(torch.float32)
+        with _defaults:
+            if _users == 0:
+                _dtype = torch.get_default_dtype()
+            _users += 1
+            torch.set_default_dtype(torch.float32)
         try:
             yield
         finally:
-            torch.set_default_dtype(dtype)
+            with _defaults:
+                _users -= 1
+                if _users == 0:
+                    torch.set_default_dtype(_dtype)
 
 
 @contextmanager

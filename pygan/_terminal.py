@@ -7,14 +7,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
+import torch.utils._contextlib
 
 __all__ = ["escape_unprintable", "is_terminal", "say", "warn"]
 
 _INSIDE = (  # decorators of our functions leave their own frames
     f"{Path(__file__).parent}{os.sep}",
     contextlib.__file__,
-    str(Path(torch.__file__).parent / "utils" / "_contextlib.py"),
+    torch.utils._contextlib.__file__,
 )
 
 

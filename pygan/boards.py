@@ -14,7 +14,7 @@ class Board(Protocol):
         """Begin, in a run folder, after this number of epochs; what is shown of later ones is out of date."""
 
     def write(self, entry: dict[str, Any]) -> None:
-        """Take one entry of `Run.history`, which has it already."""
+        """Take one entry of `Run.history`, which has it already; or what was added to the last one, with its epoch."""
 
 
 class Boards:

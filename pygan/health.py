@@ -104,9 +104,7 @@ def spread(pieces: Iterable[Tensor]) -> float:
     The images come in pieces [n, ...], floats. The result is 0 if they are all alike.
     """
     n = 0
-    mean = squares = torch.zeros(
-        (), dtype=torch.float64, device="cpu"
-    )  # per pixel: mean, and sum of squared differences from it
+    mean = squares = torch.zeros((), dtype=torch.float64)  # per pixel: mean, and sum of squared differences from it
     for piece in pieces:
         images = piece.flatten(1)
         variance, centre = torch.var_mean(images, dim=0, correction=0)

@@ -303,18 +303,15 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
 
 def _columns(module: nn.Module) -> list[Tensor]:
     """The trainable weights of each layer, [units, ...]: views, whatever their order in memory."""
-    layers = {
-        name: part
-        for name, part in module.named_modules()
-        if isinstance(part, nn.Linear | nn.Conv2d | Maxout) and part.weight.requires_grad
-    }
-    for name, part in layers.items():
-        if "weight" not in dict(part.named_parameters(recurse=False)):
+    columns = []
+    for name, part in module.named_modules():
+        if not isinstance(part, nn.Linear | nn.Conv2d | Maxout) or not part.weight.requires_grad:
+            continue
+        if "weight" not in part._parameters:
             raise ValueError(f"max_column_norm: cannot bound {name}.weight, which is computed from other parameters")
-    weights = [
-        part.weight.view(-1, part.in_features) if isinstance(part, Maxout) else part.weight for part in layers.values()
-    ]
-    return [weight.detach() for weight in weights]
+        weight = part.weight.detach()
+        columns.append(weight.view(-1, part.in_features) if isinstance(part, Maxout) else weight)
+    return columns
 
 
 def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

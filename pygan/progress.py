@@ -199,6 +199,11 @@ def _bar(**options: Any) -> Any:
 class _Stderr:
     """Standard error, where a line that cannot be written is left out: a full disk behind it ends no training."""
 
+    def __eq__(self, other: object) -> bool:
+        return other is self or other is sys.stderr  # tqdm asks this before it writes around its bars
+
+    __hash__ = object.__hash__
+
     def __getattr__(self, name: str) -> Any:
         return getattr(sys.stderr, name)
 

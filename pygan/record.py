@@ -92,8 +92,10 @@ def read_record(path: str | Path) -> Record:
     return Record(folder.path, *about, history, read_result(folder))
 
 
-def listed(runs: Runs | Sequence[Record]) -> list[Any]:
+def listed(runs: Runs | Sequence[Record] | None) -> list[Any]:
     """Return runs as a list."""
+    if runs is None:
+        return []
     return [runs] if isinstance(runs, Run | str | Path) else list(runs)
 
 

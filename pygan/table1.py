@@ -218,7 +218,9 @@ def table1(
     if runs and budget is not None:
         raise ValueError("table1: budget is for trainings, and with runs nothing is trained; give one of the two")
     if runs and settings:
-        raise ValueError(f"table1: {', '.join(settings)}: for trainings, and with runs nothing is trained")
+        raise ValueError(
+            f"table1: the setting {next(iter(settings))!r} is for trainings, and with runs nothing is trained"
+        )
     inside = "given" if runs else "" if budget is None else f"{budget:g}min"
     folder = Path(out).expanduser() / inside
     device = find_device(device)

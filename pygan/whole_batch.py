@@ -107,7 +107,8 @@ def _filled(mode: AsWholeBatch, func: Callable[..., Tensor], out: Tensor, *args:
 
 def _empty(x: Tensor, shape: Sequence[int]) -> Tensor:
     """Return a tensor of another shape in the order in memory of x, for in this order random numbers are drawn."""
-    order = sorted(range(x.dim()), key=x.stride, reverse=True)
+    strides = torch.empty_like(x, device="meta").stride()  # an expanded x has its copies' order
+    order = sorted(range(x.dim()), key=strides.__getitem__, reverse=True)
     return x.new_empty([shape[d] for d in order]).permute([order.index(d) for d in range(x.dim())])
 
 

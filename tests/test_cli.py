@@ -380,13 +380,19 @@ def test_sample_uses_the_checkpoint_that_is_named(call, trained, tmp_path):
     [
         (
             ["evaluate", "RUN", "--seed", "0"],
-            "argument --seed: is for samples in a file; those of a run have the run's",
+            "--seed is for samples in a file; those of a run have the run's",
         ),
-        (["evaluate", "FILE", "digits", "--checkpoint", "best"], "argument --checkpoint: is for a run, and these"),
-        (["sample", "RUN", "--columns", "2", "-o", "x.npy"], "argument --columns: is for one picture of many images"),
-        (["sample", "RUN", "--columns", "2", "-o", "x/"], "argument --columns: is for one picture of many images"),
-        (["figure", "curve", "RUN", "--seed", "0"], "argument --seed: is not for curves"),
-        (["figure", "curve", "RUN", "--device", "cpu", "-o", "new/x"], "argument --device: is not for curves"),
+        (["evaluate", "FILE", "digits", "--checkpoint", "best"], "--checkpoint is for a run, and these"),
+        (["sample", "RUN", "--columns", "2", "-o", "x.npy"], "--columns is for one picture of many images"),
+        (["sample", "RUN", "--columns", "2", "-o", "x/"], "--columns is for one picture of many images"),
+        (["figure", "curve", "RUN", "--seed", "0"], "--seed is not for curves"),
+        (["figure", "curve", "RUN", "--device", "cpu", "-o", "new/x"], "--device is not for curves"),
+        (
+            ["figure", "2", "RUN", "--device", "cpu", "-o", "new/x"],
+            "--device is for a training, and runs that are given",
+        ),
+        (["table1", "--run", "RUN", "--seeds", "5"], "--seeds is for trainings, and with --run nothing is trained"),
+        (["table1", "--run", "RUN", "--precision", "bf16"], "--precision is for trainings"),
     ],
 )
 def test_an_option_without_effect_is_refused(call, trained, tmp_path, monkeypatch, words, answer):

@@ -78,7 +78,7 @@ def test_fragments_call_what_exists(path):
         function = functools.reduce(getattr, names, owner)
         parameters = inspect.signature(function).parameters
         takes_settings = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values())
-        allowed = {*parameters, *(known_settings() if takes_settings else ()), *([None] if takes_settings else ())}
+        allowed = {*parameters, *((*known_settings(), None) if takes_settings else ())}  # None: **settings
         assert {keyword.arg for keyword in call.keywords} <= allowed, ast.unparse(call)
         ordered = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         assert len(call.args) + (root == "run") <= len(ordered), ast.unparse(call)

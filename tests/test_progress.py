@@ -248,6 +248,13 @@ def test_a_line_that_cannot_be_written_ends_nothing(monkeypatch):
         line.show("epoch 1/2", "D(x) 0.5", "")
 
 
+def test_what_is_written_around_the_line_does_not_end_up_in_it(monkeypatch):
+    with terminal(monkeypatch, 60) as written, Progress(10, 0, True):
+        written()
+        progress._tqdm().write("said in on_epoch", file=sys.stderr)
+        assert re.match(r"\r +\rsaid in on_epoch\r?\n", written())
+
+
 def test_a_warning_under_a_decorator_points_outside_too(tmp_path):
     best = RunFolder(tiny.run(tmp_path / "run").path).checkpoint_path("best")
     best.write_bytes(best.read_bytes()[:-1] + b"\xff")

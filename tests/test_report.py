@@ -159,6 +159,9 @@ def test_the_last_weights_make_up_for_the_best_that_are_damaged(tmp_path):
         page = page_of(run.path, path=tmp_path)
     assert "of the last checkpoint" in page.text
     assert "damaged" not in page.text
+    RunFolder(run.path).checkpoint_path("last").rename(best)
+    best.write_bytes(best.read_bytes()[:-1] + b"\xff")
+    assert "damaged" in page_of(run.path, path=tmp_path).text
 
 
 def test_one_run_needs_no_list(tmp_path):
@@ -183,7 +186,7 @@ def test_a_run_that_is_not_finished_says_how_far_it_is(tmp_path):
     page = page_of(run.path, path=tmp_path)
     assert "Not finished: 0 of 3 epochs" in page.text
     assert "No epoch has been completed yet." in page.text
-    assert "has no checkpoint 'best' yet" in page.text
+    assert "has no checkpoint 'last' yet" in page.text
     assert "after epoch 3" in page.text, "the last picture stands for the samples"
 
 

@@ -188,7 +188,7 @@ def test_time_that_was_trained_counts_in_a_repeated_short_version(tmp_path, mnis
         ({"runs": ["runs/a"], "budget": 5}, "with runs nothing is trained; give one of the two"),
         (
             {"runs": ["runs/a"], "precision": "bf16"},
-            "table1: precision: for trainings, and with runs nothing is trained",
+            "table1: the setting 'precision' is for trainings, and with runs",
         ),
         ({"data": ["cifar10"]}, "data must be of 'mnist', 'tfd', got 'cifar10'"),
         ({"budget": 0}, "budget must be greater than 0 minutes, got 0"),

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import pygan
+from pygan._session import own_defaults
 from pygan.batches import Batches
 from pygan.data import Batch, as_float
 from pygan.data.scaling import Signed, Unit
@@ -524,6 +525,20 @@ def test_a_run_is_used_under_other_defaults(tmp_path):
     try:
         with torch.device("meta"):
             assert used() == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_the_default_dtype_is_restored_when_the_last_thread_ends(tmp_path):
+    one, other = own_defaults(torch.device("cpu")), own_defaults(torch.device("cpu"))
+    torch.set_default_dtype(torch.float64)
+    try:
+        one.__enter__()
+        other.__enter__()
+        one.__exit__(None, None, None)
+        assert torch.get_default_dtype() == torch.float32
+        other.__exit__(None, None, None)
+        assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
 

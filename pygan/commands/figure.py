@@ -42,6 +42,8 @@ def run(words: Sequence[str]) -> None:
         of.error("curve needs a run, as in: pygan figure curve runs/digits")
     if curves:
         of.refuse_useless(options, "--seed", "--device", why="is not for curves, which come from the runs' records")
+    elif runs:
+        of.refuse_useless(options, "--device", why="is for a training, and runs that are given are not trained")
     stem.parent.mkdir(parents=True, exist_ok=True)
     if curves:
         drawn = draw_curves(runs)

@@ -64,7 +64,7 @@ class Parser(argparse.ArgumentParser):
         """End the process if an option was given that has no effect here. Its default must be None."""
         for name in names:
             if getattr(options, name.removeprefix("--")) is not None:
-                self.error(f"argument {name}: {why}")
+                self.error(f"{name} {why}")
 
     def error(self, message: str) -> NoReturn:
         """End the process with exit code 2 and one line."""

@@ -63,7 +63,7 @@ _STEPS, _PAIRS = 10, 4  # of an interpolation in Figure 3
 
 
 @own_defaults(torch.device("cpu"))
-def paper(number: int, runs: Runs = (), *, seed: int = 0, device: str = "auto") -> Figure:
+def paper(number: int, runs: Runs | None = None, *, seed: int = 0, device: str = "auto") -> Figure:
     """Draw a figure of the paper from live runs.
 
     Args:

@@ -44,7 +44,7 @@ class Live:
 
     def write(self, entry: dict[str, Any]) -> None:
         """Draw, if the epoch was evaluated and there is time for it."""
-        if entry["log_likelihood"] is not None and self._spent <= _SHARE * (time.monotonic() - self._begun):
+        if entry.get("log_likelihood") is not None and self._spent <= _SHARE * (time.monotonic() - self._begun):
             self._draw(self._run, f"after epoch {entry['epoch']:,}")
 
     def is_complete(self) -> bool:

@@ -107,7 +107,7 @@ def _load(record: Record) -> tuple[Run | None, str, str]:
             return load(record.path, name), weights, ""
         except _FAILURES as error:  # FileNotFoundError too
             missing.append(str(error))
-    return None, "", missing[0]
+    return None, "", "; ".join(missing)
 
 
 def _of_generator(alt: str, make: Callable[[Run], bytes], run: Run | None, missing: str) -> Picture:
