@@ -1,9 +1,9 @@
 """What a run folder says about its run: everything but the weights, so it is read in a moment, also in training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 from pygan import health
 from pygan.folder import RunFolder, check_numbers, check_tables
@@ -11,10 +11,7 @@ from pygan.optim import Rates
 from pygan.recipes import Recipe
 from pygan.run import Run, read_config, read_result
 
-__all__ = ["Record", "Runs", "as_record", "listed", "read_record"]
-
-Runs: TypeAlias = Sequence[Run | str | Path] | Run | str | Path
-"""Runs, or the folders of runs; one may stand alone."""
+__all__ = ["Record", "as_record", "listed", "read_record"]
 
 _ENTRY = {"epoch": int, "update": int, "d_loss": float, "g_loss": float}  # each line of a log holds these
 
@@ -92,8 +89,8 @@ def read_record(path: str | Path) -> Record:
     return Record(folder.path, *about, history, read_result(folder))
 
 
-def listed(runs: Runs | Sequence[Record] | None) -> list[Any]:
-    """Return runs as a list."""
+def listed(runs: Any) -> list[Any]:
+    """Return runs, or the folders of runs, as a list; one may stand alone."""
     if runs is None:
         return []
     return [runs] if isinstance(runs, Run | str | Path) else list(runs)

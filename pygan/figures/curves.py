@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import cycle
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pygan.data.names import printable
 from pygan.figures.game import COLOURS
-from pygan.record import Record, Runs, as_record, listed
+from pygan.record import Record, as_record, listed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from pygan.run import Run
 
 
 __all__ = ["RUN_COLOURS", "Line", "Panel", "draw_curves", "draw_panel", "panels", "short_names"]
@@ -72,7 +75,7 @@ _PANELS = (
 _NO_STATISTICS = {"epoch", "update", "seconds", "sigma"}  # of an entry of the history
 
 
-def draw_curves(runs: Runs | Sequence[Record], figure: Figure | None = None) -> Figure:
+def draw_curves(runs: Sequence[Run | Record | str | Path] | Run | str | Path, figure: Figure | None = None) -> Figure:
     """Draw the curves of runs, a panel for each kind of number; what no run has is left out.
 
     These are: the log-likelihood, with the score of training images as a dotted line and a dot at the best epoch; both

@@ -22,7 +22,7 @@ from pygan.evaluate import ParzenWindow
 from pygan.figures.game import COLOURS, Stage, draw_game
 from pygan.fit import Interrupted
 from pygan.ops import discriminator_loss
-from pygan.record import Runs, listed
+from pygan.record import listed
 from pygan.run import Run, load
 from pygan.settings import check_seed
 from pygan.train import train
@@ -63,7 +63,13 @@ _STEPS, _PAIRS = 10, 4  # of an interpolation in Figure 3
 
 
 @own_defaults(torch.device("cpu"))
-def paper(number: int, runs: Runs | None = None, *, seed: int = 0, device: str = "auto") -> Figure:
+def paper(
+    number: int,
+    runs: Sequence[str | Path | Run] | Run | str | Path | None = None,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+) -> Figure:
     """Draw a figure of the paper from live runs.
 
     Args:

@@ -5,19 +5,21 @@
 `page.html` and `page.css` are its template; matplotlib and Jinja are imported when the first page is made.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from pygan._files import replace_file
 from pygan._session import own_defaults
-from pygan.record import Runs, listed
+from pygan.record import listed
+from pygan.run import Run
 
 __all__ = ["write"]
 
 
 @own_defaults(torch.device("cpu"))
-def write(runs: Runs, path: str | Path, weights: str = "") -> Path:
+def write(runs: Sequence[Run | str | Path] | Run | str | Path, path: str | Path, weights: str = "") -> Path:
     """Write one page about runs, side by side, and return its path.
 
     Args:
