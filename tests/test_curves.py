@@ -119,7 +119,7 @@ def test_a_record_is_the_run_without_its_weights(tmp_path):
     read = read_record(run.path)
     assert [{k: v for k, v in e.items() if k != "seconds"} for e in read.history] == run.history
     assert read.best()["epoch"] == read.result["best_epoch"]
-    assert read.references() == run.reference_log_likelihood()
+    assert read.references() == pytest.approx(run.reference_log_likelihood(), rel=1e-6)  # other threads, other sums
     log = run.path / "log.jsonl"
     log.write_text(log.read_text() + '{"epoch": "four"}\n')
     with pytest.raises(pygan.folder.DamagedError, match=r"log.jsonl .*epoch must be of type int"):
