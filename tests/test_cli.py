@@ -48,10 +48,8 @@ def call(capsys):
 def trained(tmp_path_factory):
     """A small run on digits that nobody writes to."""
     folder = tmp_path_factory.mktemp("cli") / "run"
-    assert (
-        cli.main(["train", "digits", "--epochs", "2", "--keep-every", "1", "--out", str(folder), "--seed", "3", *SMALL])
-        == 0
-    )
+    words = ["train", "digits", "--epochs", "2", "--keep-every", "1", "--out", str(folder), "--seed", "3", *SMALL]
+    assert cli.main(words) == 0
     return folder
 
 

@@ -312,25 +312,22 @@ def test_a_folder_that_cannot_be_flushed_is_written_to(folder, monkeypatch, code
     assert folder.read_config() == {"seed": 1}
 
 
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
-def test_a_file_system_without_locks_is_named_and_nothing_stays_behind(tmp_path, monkeypatch, code):
-    def flock(*_):
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr("fcntl.flock", flock)
-    message = rf"run cannot be locked against other processes \({os.strerror(code)}\); choose out= on a file system"
-    with pytest.raises(OSError, match=message), RunFolder(tmp_path / "run").locked():
-        pytest.fail("it is not locked")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
-def test_a_folder_in_which_one_may_not_write_is_named(tmp_path, monkeypatch, code):
+@pytest.mark.parametrize(
+    ("what", "code", "advice"),
+    [
+        ("fcntl.flock", errno.ENOLCK, "on a file system"),
+        ("fcntl.flock", errno.EOPNOTSUPP, "on a file system"),
+        ("fcntl.flock", errno.EIO, "on a file system"),
+        ("filelock.FileLock.acquire", errno.EACCES, "where you may write"),
+        ("filelock.FileLock.acquire", errno.EROFS, "where you may write"),
+    ],
+)
+def test_a_folder_that_cannot_be_locked_is_named_and_nothing_stays_behind(tmp_path, monkeypatch, what, code, advice):
     def refuse(*_, **__):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
-    message = rf"run cannot be locked against other processes \({os.strerror(code)}\); choose out= where you may write"
+    monkeypatch.setattr(what, refuse)
+    message = rf"run cannot be locked against other processes \({os.strerror(code)}\); choose out= {advice}"
     with pytest.raises(OSError, match=message), RunFolder(tmp_path / "run").locked():
         pytest.fail("it is not locked")
     assert list(tmp_path.iterdir()) == []

@@ -240,12 +240,12 @@ def test_a_line_that_cannot_be_written_ends_nothing(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Full())
     monkeypatch.setattr(progress, "_PATIENCE", 0.0)
     monkeypatch.setattr(progress, "_EVERY", 0.01)
+    with Progress(10, 0, True) as line:  # first, since an error in the thread of a task would block every later line
+        line.advance()
+        line.show("epoch 1/2", "D(x) 0.5", "")
     with Task("a task", 3) as task:
         time.sleep(0.05)
         task.advance()
-    with Progress(10, 0, True) as line:
-        line.advance()
-        line.show("epoch 1/2", "D(x) 0.5", "")
 
 
 def test_what_is_written_around_the_line_does_not_end_up_in_it(monkeypatch):

@@ -301,8 +301,9 @@ def test_tensorboard_says_what_it_needs(tmp_path, monkeypatch):
         tiny.run(tmp_path / "run", tensorboard=True)
 
 
-def test_tensorboard_gets_what_the_log_says(tmp_path, monkeypatch):
-    """By a stand-in, for TensorBoard may not be installed: a resumed run goes on after the epochs that it kept."""
+@pytest.fixture
+def told(monkeypatch):
+    """What TensorBoard is told, by a stand-in, for it may not be installed: (folder, first epoch), (number, epoch)."""
     said = []
 
     class Writer:
@@ -310,15 +311,20 @@ def test_tensorboard_gets_what_the_log_says(tmp_path, monkeypatch):
             said.append((folder.name, purge_step))
 
         def add_scalar(self, name, value, epoch):
-            if name == "d_loss":
-                said.append(epoch)
+            said.append((name, epoch))
 
         def flush(self): ...
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    return said
+
+
+def test_tensorboard_gets_what_the_log_says(tmp_path, told):
+    """A resumed run goes on after the epochs that it kept."""
     tiny.run(tmp_path / "run", tensorboard=True)
     tiny.run(tmp_path / "run", tensorboard=True, epochs=3, resume=True)
-    assert said == [("tensorboard", 1), 1, 2, ("tensorboard", 3), 3]
+    said = [(name, epoch) for name, epoch in told if name in ("tensorboard", "d_loss")]
+    assert said == [("tensorboard", 1), ("d_loss", 1), ("d_loss", 2), ("tensorboard", 3), ("d_loss", 3)]
 
 
 # ---- how a run ends -------------------------------------------------------------------------------------------------
@@ -340,20 +346,10 @@ def test_on_epoch_ends_a_run_properly(tmp_path):
     assert same(longer, straight)
 
 
-def test_a_run_that_is_stopped_before_its_first_evaluation_tells_tensorboard_its_score(tmp_path, monkeypatch):
-    said = []
-
-    class Writer:
-        def __init__(self, folder, purge_step): ...
-
-        def add_scalar(self, name, value, epoch):
-            said.append((name, epoch))
-
-        def flush(self): ...
-
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+def test_a_run_that_is_stopped_before_its_first_evaluation_tells_tensorboard_its_score(tmp_path, told):
     settings = {"epochs": 9, "evaluate_every": 5, "on_epoch": lambda run: False}
     run = tiny.run(tmp_path / "run", tensorboard=True, **settings)
+    said = [(name, epoch) for name, epoch in told if name != "tensorboard"]
     assert sorted(said) == sorted((name, 1) for name, value in run.history[0].items() if name != "epoch"), "each once"
 
 
@@ -529,7 +525,7 @@ def test_a_run_is_used_under_other_defaults(tmp_path):
         torch.set_default_dtype(torch.float32)
 
 
-def test_the_default_dtype_is_restored_when_the_last_thread_ends(tmp_path):
+def test_the_default_dtype_is_restored_when_the_last_context_ends():
     one, other = own_defaults(torch.device("cpu")), own_defaults(torch.device("cpu"))
     torch.set_default_dtype(torch.float64)
     try:

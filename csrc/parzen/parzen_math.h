@@ -99,8 +99,8 @@ PYGAN_HD Row<T> tile_row(const ParzenTile& tile, std::int64_t j) {
 
 // |x - s|^2 from |x|^2 = x_norm + rest, |s|^2 and 2 x . s. `rest` is what T does not hold of |x|^2: left out, it would
 // shift all distances alike, an error that no sum averages away. Rounding may bring the result below 0, and then it
-// is 0; NaN stays NaN. |x|^2 comes last: what is rounded before it is smaller than
-// the sum of both norms, or than the result.
+// is 0; NaN stays NaN. |x|^2 comes last: what is rounded before it is smaller than the sum of both norms, or than the
+// result.
 template <class T>
 PYGAN_HD T squared_distance(T x_norm, T rest, T sample_norm, T twice_product) {
   const T d2 = ((sample_norm - twice_product) + rest) + x_norm;

@@ -40,8 +40,8 @@ def run(words: Sequence[str]) -> None:
         raise FileNotFoundError(f"evaluate: there is no run or file {source}")
     device = find_device(options.device)
     if source.is_dir():
-        of.refuse_useless(options, "--seed", why="is for samples in a file; those of a run have the run's seed")
-        trained = load(source, checkpoint=options.checkpoint or CHECKPOINT["default"])
+        of.refuse_useless("--seed", why="is for samples in a file; those of a run have the run's seed")
+        trained = load(source, checkpoint=options.checkpoint)
         if options.data is not None:
             size = trained.data.get("sources", {}).get("image_size")
             trained.splits = pygan.data.load(options.data, root=options.root, image_size=size, seed=trained.seed)
@@ -54,10 +54,10 @@ def run(words: Sequence[str]) -> None:
         splits = trained.splits
         estimate = window.score(scaled(splits.test))
     elif options.data is not None:
-        of.refuse_useless(options, "--checkpoint", why="is for a run, and these samples are in a file")
+        of.refuse_useless("--checkpoint", why="is for a run, and these samples are in a file")
         array = read_npz(source)[0] if source.suffix.lower() == ".npz" else read_npy(source)
         samples = from_array(array, str(source))
-        splits = pygan.data.load(options.data, root=options.root, seed=options.seed or 0)
+        splits = pygan.data.load(options.data, root=options.root, seed=options.seed)
         _refuse_other_size(str(source), tuple(samples.shape[1:]), splits)
         window = ParzenWindow(as_float(samples).to(device)).fit(as_float(splits.valid.images[:SIGMA_POINTS]))
         estimate = window.score(as_float(splits.test.images))
@@ -84,9 +84,9 @@ def parser() -> Parser:
     )
     of.option("data", nargs="?", metavar="DATA", help=f"{DATA_HELP} (default: those of the run)")
     of.option("--device", **DEVICE)
-    of.option("--seed", type=seed, metavar="N", help="of the split, for samples in a file (default: 0)")
+    of.option("--seed", type=seed, default=0, metavar="N", help="of the split, for samples in a file (default: 0)")
     of.option("--root", **ROOT)
-    of.option("--checkpoint", **{**CHECKPOINT, "default": None})
+    of.option("--checkpoint", **CHECKPOINT)
     return of
 
 

@@ -37,18 +37,17 @@ def run(words: Sequence[str]) -> None:
     options = of.parse(words)
     runs = [*options.runs, *options.run]
     stem = options.output or Path("curves" if options.kind == "curve" else f"figure{options.kind}")
-    curves = options.kind == "curve"
-    if curves and not runs:
-        of.error("curve needs a run, as in: pygan figure curve runs/digits")
-    if curves:
-        of.refuse_useless(options, "--seed", "--device", why="is not for curves, which come from the runs' records")
+    if options.kind == "curve":
+        if not runs:
+            of.error("curve needs a run, as in: pygan figure curve runs/digits")
+        of.refuse_useless("--seed", "--device", why="is not for curves, which come from the runs' records")
     elif runs:
-        of.refuse_useless(options, "--device", why="is for a training, and runs that are given are not trained")
+        of.refuse_useless("--device", why="is for a training, and runs that are given are not trained")
     stem.parent.mkdir(parents=True, exist_ok=True)
-    if curves:
+    if options.kind == "curve":
         drawn = draw_curves(runs)
     else:
-        drawn = paper(int(options.kind), runs, seed=options.seed or 0, device=options.device or DEVICE["default"])
+        drawn = paper(int(options.kind), runs, seed=options.seed, device=options.device)
     from pygan.figures.canvas import picture  # matplotlib, which other commands do not load
 
     for suffix in (".png", ".svg"):
@@ -64,8 +63,8 @@ def parser() -> Parser:
     of.option("runs", nargs="*", type=path, metavar="RUN", help="run folders; for 2, 3 and curve")
     of.option("--run", action="append", default=[], type=path, metavar="RUN", help="one more of them")
     of.option("-o", "--output", type=_stem, metavar="FILE", help="without suffix (default: figure1, ..., curves)")
-    of.option("--seed", type=seed, metavar="N", help="of noise and of what is trained (default: 0)")
-    of.option("--device", **{**DEVICE, "default": None})
+    of.option("--seed", type=seed, default=0, metavar="N", help="of noise and of what is trained (default: 0)")
+    of.option("--device", **DEVICE)
     return of
 
 

@@ -39,6 +39,7 @@ class Parser(argparse.ArgumentParser):
         )
         self._switches: set[str] = set()
         self._options: list[str] = []
+        self._given: set[str] = set()
 
     def option(self, *names: str, group: Any = None, **keywords: Any) -> None:
         """Add an option, to a group if there is one; `keywords` are those of `ArgumentParser.add_argument`."""
@@ -49,7 +50,9 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse the words after the command's name. A wrong one ends the process with exit code 2."""
-        options, unknown = self.parse_known_args(self._plain(words))
+        plain = self._plain(words)
+        self._given = {word.partition("=")[0] for word in plain}
+        options, unknown = self.parse_known_args(plain)
         if unknown:
             self.refuse(unknown[0])
         return options
@@ -60,10 +63,10 @@ class Parser(argparse.ArgumentParser):
         near = nearest(name, self._options) if name.startswith("-") else ""
         self.error(f"unknown argument {word}{near}")
 
-    def refuse_useless(self, options: argparse.Namespace, *names: str, why: str) -> None:
-        """End the process if an option was given that has no effect here. Its default must be None."""
+    def refuse_useless(self, *names: str, why: str) -> None:
+        """End the process if one of these options was given, since it has no effect here."""
         for name in names:
-            if getattr(options, name.removeprefix("--")) is not None:
+            if name in self._given:
                 self.error(f"{name} {why}")
 
     def error(self, message: str) -> NoReturn:

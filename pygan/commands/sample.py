@@ -50,7 +50,7 @@ def run(words: Sequence[str]) -> None:
     into_folder = options.output.endswith("/") or output.is_dir()
     plotted = pictures.is_plottable(trained.shape)
     if into_folder or plotted or output.suffix.lower() != ".png":
-        of.refuse_useless(options, "--columns", why="is for one picture of many images")
+        of.refuse_useless("--columns", why="is for one picture of many images")
     if into_folder:
         _refuse_pictures(output)
     images = trained.sample(n, options.seed, labels if labels is None or len(labels) > 1 else labels[0])

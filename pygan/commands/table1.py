@@ -26,25 +26,26 @@ examples:
   pygan table1 --run runs/seed0 --run runs/seed1     runs that are finished
   torchrun --nproc-per-node 4 -m pygan table1 --seeds 0,1,2,3     in parallel
 """
-_OF_TRAININGS = ("data", "recipes", "seeds", "precision")
 
 
 def run(words: Sequence[str]) -> None:
     """Run the command."""
     of = parser()
     options = of.parse(words)
-    chosen = {name: value for name in _OF_TRAININGS if (value := getattr(options, name)) is not None}
     if options.run:
         why = "is for trainings, and with --run nothing is trained"
-        of.refuse_useless(options, *(f"--{name}" for name in _OF_TRAININGS), why=why)
+        of.refuse_useless("--data", "--recipes", "--seeds", "--precision", why=why)
     table = table1(
         out=options.out,
+        data=options.data,
+        recipes=options.recipes,
+        seeds=options.seeds,
         budget=options.budget,
         runs=options.run,
         device=options.device,
         root=options.root,
         progress=not options.quiet,
-        **chosen,
+        **({} if options.precision is None else {"precision": options.precision}),
     )
     if not table.rows:
         raise RuntimeError(f"nothing was measured: {'; '.join(table.missing.values())}")
@@ -55,9 +56,9 @@ def parser() -> Parser:
     """Return the parser."""
     of = Parser("table1 [options]", _DESCRIPTION)
     of.option("--out", type=path, default="runs/table1", metavar="FOLDER", help="its runs (default: runs/table1)")
-    of.option("--data", type=_names, metavar="NAMES", help="default: mnist,tfd")
-    of.option("--recipes", type=_recipes, metavar="NAMES", help="of MNIST (default: code2014)")
-    of.option("--seeds", type=_seeds, metavar="N,N", help="a run each (default: 0,1)")
+    of.option("--data", type=_names, default=("mnist", "tfd"), metavar="NAMES", help="default: mnist,tfd")
+    of.option("--recipes", type=_recipes, default=("code2014",), metavar="NAMES", help="of MNIST (default: code2014)")
+    of.option("--seeds", type=_seeds, default=(0, 1), metavar="N,N", help="a run each (default: 0,1)")
     of.option("--budget", type=_minutes, metavar="MINUTES", help="a short version, marked as one")
     of.option("--run", action="append", default=[], type=path, metavar="RUN", help="take a finished run; train nothing")
     of.option("--precision", choices=known_settings()["precision"].choices, help="of all runs (default: float32)")
