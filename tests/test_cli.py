@@ -402,6 +402,13 @@ def test_an_option_without_effect_is_refused(call, trained, tmp_path, monkeypatc
     assert [path.name for path in tmp_path.iterdir()] == ["samples.npy"]
 
 
+def test_columns_are_refused_for_a_plot_of_points(call, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "is_plottable", lambda shape: True)
+    code, _, err = call("sample", trained, "--columns", "2", "-o", tmp_path / "x.png")
+    assert (code, "--columns is for one picture of many images" in err) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_evaluate_a_run(call, trained):
     code, out, err = call("evaluate", trained)
     result = json.loads((trained / "result.json").read_text())

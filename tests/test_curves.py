@@ -11,6 +11,7 @@ from pygan.figures import curves, draw_curves
 from pygan.objectives import OBJECTIVES
 from pygan.recipes import RECIPES
 from pygan.record import Record, read_record
+from pygan.report import charts
 
 pytest.importorskip("matplotlib")
 picture = importlib.import_module("pygan.figures.canvas").picture
@@ -53,6 +54,11 @@ def test_a_curve_of_one_point_is_seen(tmp_path):
     for history, marker in (([entry(1)], "."), ([entry(1), entry(2)], "")):
         axes = draw_curves([record(tmp_path, history)]).axes[0]
         assert {line.get_marker() for line in axes.lines} == {marker}
+
+
+def test_the_words_of_a_chart_tell_of_curves_and_not_of_the_dot(tmp_path):
+    axes = draw_curves([record(tmp_path, [entry(1, 5.0)])]).axes[0]
+    assert charts._ends(axes) == "samples from 5 to 5; training images from 9 to 9"
 
 
 def test_a_long_run_is_drawn_by_means_of_equal_stretches(tmp_path, monkeypatch):
