@@ -11,7 +11,6 @@ from pygan.figures import curves, draw_curves
 from pygan.objectives import OBJECTIVES
 from pygan.recipes import RECIPES
 from pygan.record import Record, read_record
-from pygan.report import charts
 
 pytest.importorskip("matplotlib")
 picture = importlib.import_module("pygan.figures.canvas").picture
@@ -58,6 +57,7 @@ def test_a_curve_of_one_point_is_seen(tmp_path):
 
 def test_the_words_of_a_chart_tell_of_curves_and_not_of_the_dot(tmp_path):
     axes = draw_curves([record(tmp_path, [entry(1, 5.0)])]).axes[0]
+    charts = importlib.import_module("pygan.report.charts")
     assert charts._ends(axes) == "samples from 5 to 5; training images from 9 to 9"
 
 
