@@ -153,6 +153,10 @@ void maxout_grad_weight(Address grad, Address index, Address x, Address grad_wei
 
 // ---- products of sparse activations, on the CPU only ----
 
+std::int64_t count_live(Address values, std::int64_t n, int dtype, int threads) {
+  return PYGAN_SIMD_CALL(count_live_cpu, dtype_of(dtype, -1), pointer(values), n, threads);
+}
+
 void sparse_times(Address values, std::int64_t n, std::int64_t m, Address matrix, std::int64_t row_stride,
                   std::int64_t column_stride, Address bias, std::int64_t columns, Address out, int dtype, int threads) {
   const SparseOperand left{pointer(values), n, m};
@@ -281,6 +285,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("maxout_grad_input", &maxout_grad_input, no_gil);
   m.def("maxout_grad_weight", &maxout_grad_weight, no_gil);
 
+  m.def("count_live", &count_live, no_gil);
   m.def("sparse_times", &sparse_times, no_gil);
   m.def("sparse_outer", &sparse_outer, no_gil);
 

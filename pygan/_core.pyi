@@ -122,6 +122,7 @@ def maxout_grad_weight(
     threads: int,
     /,
 ) -> None: ...
+def count_live(values: int, n: int, dtype: int, threads: int, /) -> int: ...
 def sparse_times(
     values: int,
     n: int,

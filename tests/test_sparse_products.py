@@ -1,5 +1,7 @@
 """Products whose first operand is mostly zeros: against float64, at every vector level, for any number of threads."""
 
+import math
+
 import pytest
 import torch
 from tolerances import assert_no_worse_than_torch
@@ -95,3 +97,19 @@ def test_what_is_sparse_enough(dtype, limit):
     x.view(-1)[0] = 0
     assert is_sparse(x) is (limit > 0)
     assert not is_sparse(x[:100])  # too few to pay
+
+
+@pytest.mark.usefixtures("simd_level")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_lives_is_counted(dtype):
+    """A minus zero does not; the smallest number, infinity and NaN do. The order in memory does not matter."""
+    x = torch.zeros(300, 201, dtype=dtype)
+    limit = math.ceil({torch.float32: 0.4, torch.bfloat16: 0.15}[dtype] * x.numel())
+    x.view(-1)[torch.randperm(x.numel())[: limit - 1]] = torch.randn(limit - 1).abs().add(0.1).to(dtype)
+    x[x == 0] = -0.0
+    x[x > 1] = torch.tensor([torch.nan, -torch.inf, torch.finfo(dtype).tiny], dtype=dtype).repeat(20_000)[: (x > 1).sum()]
+    assert is_sparse(x)
+    assert is_sparse(x.t())
+    x.view(-1)[int((x == 0).flatten().nonzero()[-1])] = 1
+    assert not is_sparse(x)
+    assert not is_sparse(x.t())

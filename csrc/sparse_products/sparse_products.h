@@ -23,6 +23,8 @@ struct Strided {
   std::int64_t row_stride, column_stride;
 };
 
+// How many of the n numbers are not zero.
+PYGAN_EACH_SIMD_LEVEL(std::int64_t count_live_cpu(DType dtype, const void* values, std::int64_t n, int threads);)
 // out [n, columns] = values matrix + bias: matrix [m, columns], bias [columns] or null
 PYGAN_EACH_SIMD_LEVEL(void sparse_times_cpu(DType dtype, const SparseOperand& left, const Strided& matrix,
                                             const void* bias, std::int64_t columns, void* out, int threads);)

@@ -1,5 +1,7 @@
 #include "sparse_products/sparse_products.h"
 
+#include <atomic>
+
 #include "sparse_products/sparse_rows.h"
 
 namespace pygan {
@@ -9,6 +11,19 @@ namespace {
 using std::int64_t;
 
 // ---- live entries -------------------------------------------------------------------------------------------------
+
+template <class T>
+int64_t count_live(const T* values, int64_t n, int threads) {
+  constexpr int64_t kChunk = 16384;
+  std::atomic<int64_t> total{0};
+  parallel_chunks(ceil_div(n, kChunk), threads, [&](int64_t chunk) {
+    const int64_t end = std::min(n, (chunk + 1) * kChunk);
+    std::int32_t live = 0;
+    for (int64_t i = chunk * kChunk; i < end; ++i) live += load(values[i]) != 0;
+    total.fetch_add(live, std::memory_order_relaxed);
+  });
+  return total;
+}
 
 // Those of each row of `values`.
 template <class T>
@@ -61,6 +76,14 @@ void outer(const SparseOperand& left, const T* x, int64_t columns, T* out, int t
 }
 
 }  // namespace
+
+int64_t count_live_cpu(DType dtype, const void* values, int64_t n, int threads) {
+  int64_t live = 0;
+  with_type<float, double, bfloat16>(dtype, [&](auto element) {
+    live = count_live(static_cast<const decltype(element)*>(values), n, threads);
+  });
+  return live;
+}
 
 void sparse_times_cpu(DType dtype, const SparseOperand& left, const Strided& matrix, const void* bias, int64_t columns,
                       void* out, int threads) {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pygan._session import keep_freed_memory
 from pygan._terminal import warn
 from pygan.algorithm import ALGORITHMS
 from pygan.distributed import Share
@@ -31,6 +32,8 @@ def make_step(game: Game, recipe: "Recipe", device: torch.device, share: Share |
     share = Share(recipe.batch_size) if share is None else share
     if recipe.precision == "bf16" and device.type == "cpu" and not _has_bf16():
         warn("precision='bf16': this CPU has no bfloat16 instructions, so float32 would be faster")
+    if device.type == "cpu":
+        keep_freed_memory()
     step: BaseStep
     if recipe.step == "auto" and can_fuse(game, recipe, device):
         step = FusedStep(game, recipe, device, share)

@@ -34,7 +34,7 @@ from pygan.nn import Maxout
 from pygan.objectives import NonSaturating, Saturating
 from pygan.ops.dropout import draw_seed, drop_into
 from pygan.optim import Momentum, Optimizer, Rates
-from pygan.step import BaseStep, NextBatch
+from pygan.step import BaseStep, NextBatch, blend
 
 if TYPE_CHECKING:
     from pygan.recipes import Recipe
@@ -134,6 +134,7 @@ class FusedStep(BaseStep):
         self._painter = _Painter(self.g_optimizer, half_precision, products, self.share, game.generator)
         self._judge = _Judge(self.d_optimizer, half_precision, products, self.share, game.discriminator)
         self._objective = game.objective
+        self._pixels = game.generator.layers()[-1][0].weight.shape[0]
         self._update = self._alternating if ALGORITHMS[recipe.updates] is alternating else self._simultaneous
 
     @torch.no_grad()
@@ -152,28 +153,30 @@ class FusedStep(BaseStep):
         self.reload()
 
     def _alternating(self, real: NextBatch, rates: Rates) -> Tensor:
-        """`pygan.algorithm.alternating`."""
+        """`pygan.algorithm.alternating`. G, which moves last, makes the images of all updates in one pass."""
         judge, painter = self._judge, self._painter
-        for _ in range(self.recipe.k):
-            images = real().images.flatten(1)
-            fakes = painter.forward(self.noise()).images
-            judged = judge.forward(self.blurred(images), self.blurred(fakes))
+        draws = [self._draw(real().images.flatten(1)) for _ in range(self.recipe.k)]
+        last = self._draw()
+        painted = painter.forward(torch.cat([draw.noise for draw in (*draws, last)]))
+        *fakes, shown = painted.images.split(len(last.noise))
+        for draw, images in zip(draws, fakes, strict=True):
+            judged = judge.forward(draw.masks, *draw.real, blend(images, draw.blur))
             slopes = judge.logit_slopes(judged)
             d_loss, d_slopes = self._discriminator_loss(judged.logits)
             d_gradients = self._discriminator_gradients(judged, slopes, d_slopes)
             judge.update(d_gradients, rates.discriminator_lr, rates.momentum)
-        painted = painter.forward(self.noise())
-        seen = judge.forward(self.blurred(painted.images))
+        seen = judge.forward(last.masks, blend(shown, last.blur))
         g_loss, g_slopes = self._generator_loss(seen.logits)
         image_gradient = judge.image_gradient(seen, judge.logit_slopes(seen), 0, g_slopes)
-        painter.update(painter.gradients(painted, image_gradient), rates.generator_lr, rates.momentum)
+        painter.update(painter.gradients(painted.last(len(shown)), image_gradient), rates.generator_lr, rates.momentum)
         return self._objective.row(d_loss, g_loss, *judged.logits.chunk(2))
 
     def _simultaneous(self, real: NextBatch, rates: Rates) -> Tensor:
         """`pygan.algorithm.simultaneous`: both gradients at the same parameters, from one backward pass through D."""
         judge, painter = self._judge, self._painter
-        images, painted = real().images.flatten(1), painter.forward(self.noise())
-        judged = judge.forward(self.blurred(images), self.blurred(painted.images))
+        draw = self._draw(real().images.flatten(1))
+        painted = painter.forward(draw.noise)
+        judged = judge.forward(draw.masks, *draw.real, blend(painted.images, draw.blur))
         slopes = judge.logit_slopes(judged)
         real_logits, fake_logits = judged.logits.chunk(2)
         d_loss, d_slopes = self._discriminator_loss(judged.logits)
@@ -184,6 +187,13 @@ class FusedStep(BaseStep):
         judge.update(d_gradients, rates.discriminator_lr, rates.momentum)
         painter.update(g_gradients, rates.generator_lr, rates.momentum)
         return self._objective.row(d_loss, g_loss, real_logits, fake_logits)
+
+    def _draw(self, *real: Tensor) -> "_Draw":
+        """Draw for one update; real images [n, pixels], if D sees any in it."""
+        noise = self.noise()
+        seen = [self.blurred(images) for images in real]
+        fakes = noise.new_empty(len(noise), self._pixels, dtype=self._painter.dtype)
+        return _Draw(noise, seen, self.instance_noise(fakes), self._judge.masks())
 
     def _discriminator_gradients(self, judged: "_Judging", slopes: list[Tensor], d_slopes: Tensor) -> list[Tensor]:
         gradients = self._judge.weight_gradients(judged, slopes, d_slopes)
@@ -220,6 +230,11 @@ class _Layers:
         self._copies_follow = type(optimizer) is Momentum
         self.refresh()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the products, and of what the player computes."""
+        return self._operands[0].dtype
+
     def refresh(self) -> None:
         """Copy the parameters to the operands, if these are copies."""
         if self._operands is not self._parameters:
@@ -236,6 +251,22 @@ class _Layers:
             self.refresh()
 
 
+class _Draw(NamedTuple):
+    """What one update draws at random, all of it before anything is computed, in the order of `PlainStep`.
+
+    Attributes:
+        noise: for G, [n, noise_size].
+        real: the real images that D sees in this update, [n, pixels], if any.
+        blur: the instance noise of the generated ones.
+        masks: of D's dropout.
+    """
+
+    noise: Tensor
+    real: list[Tensor]
+    blur: Tensor | None
+    masks: list["_Mask"]
+
+
 class _Painting(NamedTuple):
     """One pass of the generator.
 
@@ -250,6 +281,10 @@ class _Painting(NamedTuple):
     @property
     def images(self) -> Tensor:
         return self.values[-1]
+
+    def last(self, n: int) -> "_Painting":
+        """The last n rows of it."""
+        return _Painting([value[-n:] for value in self.values], self.products)
 
 
 class _Painter(_Layers):
@@ -268,7 +303,7 @@ class _Painter(_Layers):
 
     def forward(self, noise: Tensor) -> _Painting:
         """Noise [n, noise_size] -> images [n, pixels]."""
-        values = [noise.to(self._operands[0].dtype)]
+        values = [noise.to(self.dtype)]
         products: list[Products | SparseProducts] = [self._products]
         for (weight, bias), activation in zip(self.layers(), self._activations, strict=True):
             values.append(products[-1].affine(values[-1], weight, bias, activation))
@@ -342,10 +377,18 @@ class _Judge(_Layers):
         super().__init__(optimizer, half_precision, products, share)
         self._droppers = [*discriminator.hidden, discriminator]  # somebody may change their rates and modes
 
-    def forward(self, *parts: Tensor) -> _Judging:
+    def masks(self) -> list[_Mask]:
+        """Draw the masks for one pass: of the dropout before each layer."""
+        masks = []
+        for dropper in self._droppers:
+            rate = dropper.dropout if dropper.training else 0.0
+            seed = draw_seed(self._operands[0].device) if rate > 0 else None
+            masks.append(_Mask(1 - rate, seed, self._share))
+        return masks
+
+    def forward(self, masks: list[_Mask], *parts: Tensor) -> _Judging:
         """Judge images [n, pixels], given in one or more parts, one after the other."""
         *hidden, output = self.layers()
-        masks = [self._draw(0)]
         x = parts[0].new_empty(sum(map(len, parts)), parts[0].shape[1], dtype=output[0].dtype)
         first = 0
         for part in parts:
@@ -355,7 +398,6 @@ class _Judge(_Layers):
         for depth, (weight, bias) in enumerate(hidden, start=1):
             pieces = self._products.affine(x, weight.flatten(0, 1), bias.flatten())
             x, winner = torch.ops.pygan.maxout_pool(pieces, weight.shape[1])
-            masks.append(self._draw(depth))
             masks[depth].drop(x, x)
             inputs.append(x)
             winners.append(winner)
@@ -412,8 +454,3 @@ class _Judge(_Layers):
             tangent = by_piece.gather(2, winners.long().unsqueeze(2)).squeeze(2)
             judged.masks[depth + 1].drop(tangent, tangent)
         gradients[-2] += tangent.sum(0)
-
-    def _draw(self, depth: int) -> _Mask:
-        dropper = self._droppers[depth]
-        rate = dropper.dropout if dropper.training else 0.0
-        return _Mask(1 - rate, draw_seed(self._operands[0].device) if rate > 0 else None, self._share)

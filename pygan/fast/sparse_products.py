@@ -23,9 +23,11 @@ _FEWEST = 2**14  # numbers; below, a look at them costs more than it can spare
 
 def is_sparse(x: Tensor) -> bool:
     """Whether so few of the numbers are not zero that the functions of this module pay."""
-    if x.device.type != "cpu" or x.numel() < _FEWEST:
+    if x.device.type != "cpu" or x.numel() < _FEWEST or x.dtype not in _SPARSE:
         return False
-    return int(torch.count_nonzero(x)) < _SPARSE.get(x.dtype, 0.0) * x.numel()
+    x = x.contiguous()
+    live = _core.count_live(address(x), x.numel(), dtype_code(x), torch.get_num_threads())
+    return live < _SPARSE[x.dtype] * x.numel()
 
 
 class SparseProducts:
