@@ -1,6 +1,7 @@
 import copy
 import gc
 import os
+import platform
 import subprocess
 import sys
 import tomllib
@@ -150,6 +151,36 @@ def test_same_numbers_where_most_units_are_silent(updates, hidden, bias, monkeyp
         assert not torch.equal(plain.weights[name], before), f"{name} has no gradient here"
     silent, done = 1 + (hidden[0] == 200), len(RATES)
     assert used == {"affine": done * silent, "times": done, "outer": done * silent}
+
+
+FREES = """
+import resource, sys
+import torch
+sys.path.insert(0, sys.argv[1])
+import test_fast as t
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        blocks = [torch.ones(1 << 20) for _ in range(6)]
+        del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+torch.set_num_threads(1)
+chosen = t.recipe()
+t.make_step(t.new_game(chosen), chosen, t.CPU)
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library, whose rules are others")
+def test_the_memory_that_a_step_frees_stays_in_the_process():
+    """Six blocks of 4 MB, twenty times: glibc alone may return them each time and fetch all 6,144 pages again."""
+    command = [sys.executable, "-W", "ignore", "-c", FREES, str(Path(__file__).parent)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1000
 
 
 @pytest.mark.parametrize("bias", [-1e4, -90.0, 90.0, 1e4])

@@ -79,9 +79,8 @@ void outer(const SparseOperand& left, const T* x, int64_t columns, T* out, int t
 
 int64_t count_live_cpu(DType dtype, const void* values, int64_t n, int threads) {
   int64_t live = 0;
-  with_type<float, double, bfloat16>(dtype, [&](auto element) {
-    live = count_live(static_cast<const decltype(element)*>(values), n, threads);
-  });
+  with_type<float, double, bfloat16>(
+      dtype, [&](auto element) { live = count_live(static_cast<const decltype(element)*>(values), n, threads); });
   return live;
 }
 

@@ -32,7 +32,9 @@ from pygan.models.maxout_mlp import Discriminator, Generator
 from pygan.models.relu_sigmoid_mlp import DeepenedGenerator, ReluSigmoidGenerator
 from pygan.nn import Maxout
 from pygan.objectives import NonSaturating, Saturating
+from pygan.ops.adversarial_loss import discriminator_loss_op, generator_loss_op
 from pygan.ops.dropout import draw_seed, drop_into
+from pygan.ops.maxout import maxout_grad_input_op, maxout_grad_weight_op, maxout_pool_op
 from pygan.optim import Momentum, Optimizer, Rates
 from pygan.step import BaseStep, NextBatch, blend
 
@@ -134,7 +136,7 @@ class FusedStep(BaseStep):
         self._painter = _Painter(self.g_optimizer, half_precision, products, self.share, game.generator)
         self._judge = _Judge(self.d_optimizer, half_precision, products, self.share, game.discriminator)
         self._objective = game.objective
-        self._pixels = game.generator.layers()[-1][0].weight.shape[0]
+        self._pixels = math.prod(game.shape)
         self._update = self._alternating if ALGORITHMS[recipe.updates] is alternating else self._simultaneous
 
     @torch.no_grad()
@@ -204,12 +206,12 @@ class FusedStep(BaseStep):
 
     def _discriminator_loss(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """The loss and its derivative with respect to each logit; the first half of them is of real images."""
-        loss, *slopes = torch.ops.pygan.discriminator_loss(*logits.chunk(2), True)
+        loss, *slopes = discriminator_loss_op(*logits.chunk(2), True)
         return self._objective.scale * loss, self._objective.scale * torch.cat(slopes)
 
     def _generator_loss(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """The loss and its derivative with respect to each logit."""
-        return torch.ops.pygan.generator_loss(logits, isinstance(self._objective, Saturating), True)
+        return generator_loss_op(logits, isinstance(self._objective, Saturating), True)
 
 
 class _Layers:
@@ -397,7 +399,7 @@ class _Judge(_Layers):
         inputs, winners = [x], []
         for depth, (weight, bias) in enumerate(hidden, start=1):
             pieces = self._products.affine(x, weight.flatten(0, 1), bias.flatten())
-            x, winner = torch.ops.pygan.maxout_pool(pieces, weight.shape[1])
+            x, winner = maxout_pool_op(pieces, weight.shape[1])
             masks[depth].drop(x, x)
             inputs.append(x)
             winners.append(winner)
@@ -412,7 +414,7 @@ class _Judge(_Layers):
             judged.masks[depth + 1].drop(grad, grad)
             slopes.insert(0, grad)
             if depth > 0:
-                grad = torch.ops.pygan.maxout_grad_input(grad, weight, judged.winners[depth])
+                grad = maxout_grad_input_op(grad, weight, judged.winners[depth])
         return slopes
 
     def weight_gradients(self, judged: _Judging, slopes: list[Tensor], loss_slopes: Tensor) -> list[Tensor]:
@@ -421,14 +423,14 @@ class _Judge(_Layers):
         scale = loss_slopes.to(judged.inputs[-1].dtype)
         for (weight, _), grad, x, winner in zip(self.layers(), slopes, judged.inputs, judged.winners, strict=False):
             scaled = grad * scale.unsqueeze(1)
-            gradients += torch.ops.pygan.maxout_grad_weight(scaled, x, winner, weight.shape[1])
+            gradients += maxout_grad_weight_op(scaled, x, winner, weight.shape[1])
         return [*gradients, (scale @ judged.inputs[-1]).unsqueeze(0), scale.sum(0, keepdim=True)]
 
     def image_gradient(self, judged: _Judging, slopes: list[Tensor], first: int, loss_slopes: Tensor) -> Tensor:
         """Return the gradient of a loss with respect to the images from row `first` on, [len(loss_slopes), pixels]."""
         rows = slice(first, first + len(loss_slopes))
         scaled = slopes[0][rows] * loss_slopes.to(slopes[0].dtype).unsqueeze(1)
-        grad = torch.ops.pygan.maxout_grad_input(scaled, self.layers()[0][0], judged.winners[0][rows])
+        grad = maxout_grad_input_op(scaled, self.layers()[0][0], judged.winners[0][rows])
         judged.masks[0].drop(grad, grad, first)
         return grad
 
@@ -448,7 +450,7 @@ class _Judge(_Layers):
         for depth, (matrix, _) in enumerate(hidden):
             units, pieces, _ = matrix.shape
             winners = judged.winners[depth][:n]
-            by_weight, _ = torch.ops.pygan.maxout_grad_weight(slopes[depth][:n], tangent, winners, pieces)
+            by_weight, _ = maxout_grad_weight_op(slopes[depth][:n], tangent, winners, pieces)
             gradients[2 * depth] += by_weight
             by_piece = self._products.affine(tangent, matrix.flatten(0, 1), None).view(n, units, pieces)
             tangent = by_piece.gather(2, winners.long().unsqueeze(2)).squeeze(2)

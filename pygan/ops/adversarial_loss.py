@@ -167,14 +167,14 @@ def _gradient_like(logits: Tensor, wanted: bool) -> Tensor:
     return torch.empty_like(logits, memory_format=torch.contiguous_format) if wanted else logits.new_empty(0)
 
 
-_discriminator_loss_op = define(
+discriminator_loss_op = define(
     "discriminator_loss(Tensor real_logits, Tensor fake_logits, bool with_gradient) -> (Tensor, Tensor, Tensor)",
     _check_discriminator_loss,
     _discriminator_loss,
     _discriminator_loss_fake,
     lambda *args: _discriminator_loss_with_derivative(*args),
 )
-_generator_loss_op = define(
+generator_loss_op = define(
     "generator_loss(Tensor fake_logits, bool saturating, bool with_gradient) -> (Tensor, Tensor)",
     _check_generator_loss,
     _generator_loss,
@@ -201,7 +201,7 @@ class _DiscriminatorLoss(Function):
 
     @staticmethod
     def forward(real: Tensor, fake: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
-        return _discriminator_loss_op(real, fake, with_gradient)
+        return discriminator_loss_op(real, fake, with_gradient)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -235,7 +235,7 @@ class _GeneratorLoss(Function):
 
     @staticmethod
     def forward(fake: Tensor, saturating: bool, with_gradient: bool) -> tuple[Tensor, Tensor]:
-        return _generator_loss_op(fake, saturating, with_gradient)
+        return generator_loss_op(fake, saturating, with_gradient)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

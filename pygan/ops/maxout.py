@@ -305,7 +305,7 @@ _maxout_op = define(
     _maxout_fake,
     lambda *args: _Maxout.apply(*args),
 )
-_maxout_pool_op = define(
+maxout_pool_op = define(
     "maxout_pool(Tensor x, int pieces) -> (Tensor, Tensor)",
     _check_maxout_pool,
     _maxout_pool,
@@ -319,14 +319,14 @@ _maxout_spread_op = define(
     _maxout_spread_fake,
     lambda *args: _Spread.apply(*args),
 )
-_maxout_grad_input_op = define(
+maxout_grad_input_op = define(
     "maxout_grad_input(Tensor grad, Tensor weight, Tensor index) -> Tensor",
     _check_maxout_grad_input,
     _maxout_grad_input,
     _maxout_grad_input_fake,
     lambda *args: _GradInput.apply(*args),
 )
-_maxout_grad_weight_op = define(
+maxout_grad_weight_op = define(
     "maxout_grad_weight(Tensor grad, Tensor x, Tensor index, int pieces) -> (Tensor, Tensor)",
     _check_maxout_grad_weight,
     _maxout_grad_weight,
@@ -350,12 +350,12 @@ def _pick(z: Tensor, index: Tensor, pieces: int) -> Tensor:
 
 
 def _grad_input(grad: Tensor, weight: Tensor, index: Tensor) -> Tensor:
-    function = _GradInput.apply if is_recorded() else _maxout_grad_input_op
+    function = _GradInput.apply if is_recorded() else maxout_grad_input_op
     return function(grad, weight, index)
 
 
 def _grad_weight(grad: Tensor, x: Tensor, index: Tensor, pieces: int) -> tuple[Tensor, Tensor]:
-    function = _GradWeight.apply if is_recorded() else _maxout_grad_weight_op
+    function = _GradWeight.apply if is_recorded() else maxout_grad_weight_op
     return function(grad, x, index, pieces)
 
 
@@ -409,7 +409,7 @@ class _GradInput(Function):
 
     @staticmethod
     def forward(grad: Tensor, weight: Tensor, index: Tensor) -> Tensor:
-        return _maxout_grad_input_op(grad, weight, index)
+        return maxout_grad_input_op(grad, weight, index)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -442,7 +442,7 @@ class _GradWeight(Function):
 
     @staticmethod
     def forward(grad: Tensor, x: Tensor, index: Tensor, pieces: int) -> tuple[Tensor, Tensor]:
-        return _maxout_grad_weight_op(grad, x, index, pieces)
+        return maxout_grad_weight_op(grad, x, index, pieces)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -476,7 +476,7 @@ class _MaxoutPool(Function):
 
     @staticmethod
     def forward(x: Tensor, pieces: int) -> tuple[Tensor, Tensor]:
-        return _maxout_pool_op(x, pieces)
+        return maxout_pool_op(x, pieces)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
