@@ -1,5 +1,6 @@
 """What a run uses of its process: the device, torch's random generators, Ctrl-C."""
 
+import ctypes
 import os
 import platform
 import signal
@@ -58,11 +59,14 @@ def keep_freed_memory() -> None:
 
     glibc gives free memory at the end of its heap back once that is twice as large as the largest block that it has
     returned so far (mallopt(3), M_MMAP_THRESHOLD). A step that frees more than that, in smaller blocks, then gets it
-    back page by page, each cleared anew: up to 6 ms of a step of 18, in this process or that, as the heap happens to
-    lie. Freeing one block of nearly 32 MB, the largest that counts, raises the limit to twice that. Its pages are never
+    back page by page, each cleared anew. In some processes, as the heap happens to lie, that takes 4 to 6 ms of 17.
+    Freeing one block of nearly 32 MB, the largest that counts, raises the limit to twice that; its pages are never
     touched. A limit that the user has set stays, and other C libraries have no such rule.
     """
-    torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8, device="cpu")
+    libc = ctypes.CDLL(None)  # not torch.empty, which may be asked to fill what it allocates
+    libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.free(libc.malloc((32 << 20) - (64 << 10)))
 
 
 _defaults = threading.Lock()  # of the next two: torch's default dtype is the process's

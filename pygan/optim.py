@@ -51,7 +51,8 @@ class Optimizer(Protocol):
         """Do one update, with one gradient for each parameter, in the order of the parameters.
 
         Rates may be 0-dimensional tensors on the device of the parameters, so that a captured CUDA graph can use new
-        values.
+        values. It draws no random numbers from torch's default generators: the fast step has drawn all of an iteration
+        by then, so that it would no longer give the numbers of step="plain".
         """
 
     def state_dict(self) -> dict[str, Tensor]:

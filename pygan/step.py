@@ -17,7 +17,7 @@ from pygan.optim import Optimizer, Rates, trainable, with_prefix
 if TYPE_CHECKING:
     from pygan.recipes import Recipe
 
-__all__ = ["BaseStep", "NextBatch", "PlainStep", "StatisticsRows", "Step", "blend"]
+__all__ = ["BaseStep", "NextBatch", "PlainStep", "StatisticsRows", "Step"]
 
 NextBatch = Callable[[], Batch]
 """Returns the next batch of real images, in the game's pixel scale, on the players' device."""
@@ -101,16 +101,14 @@ class BaseStep:
         """Return noise for this process's share of one batch, [n, noise_size]."""
         return self.share.of(self.game.draw_noise(self.recipe.batch_size, device=self.device))
 
-    def instance_noise(self, like: Tensor) -> Tensor | None:
-        """Return the recipe's instance noise for images of this shape and dtype; None if it has none."""
-        if self.recipe.instance_noise == 0:
-            return None
+    def instance_noise(self, like: Tensor) -> Tensor:
+        """Return the recipe's instance noise for images of this shape and dtype."""
         with self.share.as_whole():
             return self.recipe.instance_noise * torch.randn_like(like)
 
     def blurred(self, images: Tensor) -> Tensor:
         """Return the images with the recipe's instance noise, as the discriminator sees them."""
-        return blend(images, self.instance_noise(images))
+        return images if self.recipe.instance_noise == 0 else images + self.instance_noise(images)
 
     def statistics(self) -> Tensor:
         """See `Step`."""
@@ -128,11 +126,6 @@ class BaseStep:
         """See `Step`."""
         self.g_optimizer.load_state_dict(with_prefix(state, "generator."))
         self.d_optimizer.load_state_dict(with_prefix(state, "discriminator."))
-
-
-def blend(images: Tensor, noise: Tensor | None) -> Tensor:
-    """Return the images with instance noise, if there is any."""
-    return images if noise is None else images + noise
 
 
 class PlainStep(BaseStep):

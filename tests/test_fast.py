@@ -356,7 +356,7 @@ def measured(monkeypatch):
 @pytest.mark.parametrize(("by_onednn", "chosen"), [(0.5, "onednn"), (0.95, "torch"), (1.0, "torch"), (2.0, "torch")])
 def test_the_faster_library_is_chosen_and_torch_between_equals(measured, monkeypatch, by_onednn, chosen):
     measured(1.0, by_onednn)
-    layers = (products.Layer(2, 3, 4, backward=True),)
+    layers = (products.Layer(2, 3, 4, backward=2),)
     assert products.faster_library("auto", layers, torch.float32) == chosen
     assert products.faster_library("onednn", layers, torch.float32) == "onednn"
     monkeypatch.setattr(products, "HAS_ONEDNN", False)
@@ -367,7 +367,7 @@ def test_every_product_is_measured(monkeypatch):
     called = []
     for product in ("affine", "times", "outer"):
         monkeypatch.setattr(products.Products, product, lambda self, *operands, name=product: called.append(name))
-    layers = [products.Layer(2, 3, 4, backward=True), products.Layer(2, 4, 5, backward=False)]
+    layers = [products.Layer(4, 3, 4, backward=2), products.Layer(2, 4, 5, backward=0)]
     assert products._least_seconds(layers, torch.float32).keys() == set(LIBRARIES)
     assert called == ["affine", "times", "outer", "affine"] * len(LIBRARIES) * products._ROUNDS
     called.clear()
@@ -402,15 +402,19 @@ def test_a_run_of_version_0_1_keeps_the_library_of_that_version(monkeypatch, fam
     assert choose_products(new_game(chosen), chosen, CPU, before={}) == library
 
 
-def test_what_is_measured_are_the_products_of_a_step(monkeypatch):
-    """Real and generated images pass the discriminator together, and its gradients are kernels, not products."""
+@pytest.mark.parametrize(("settings", "painted"), [({"updates": "simultaneous"}, 10), ({}, 20), ({"k": 3}, 40)])
+def test_what_is_measured_are_the_products_of_a_step(settings, painted, monkeypatch):
+    """Real and generated images pass the discriminator together, and its gradients are kernels, not products.
+
+    Alternating updates make all their images at once; only the last batch of them has gradients.
+    """
     measured = []
     monkeypatch.setattr(fused, "faster_library", lambda *asked: measured.append(asked) or "torch")
-    chosen = recipe(precision="bf16")
+    chosen = recipe(precision="bf16", **settings)
     choose_products(new_game(chosen), chosen, CPU)
     ((asked, layers, dtype),) = measured
-    generator = [(10, 12, 20, True), (10, 20, 24, True), (10, 24, 63, True)]
-    discriminator = [(20, 63, 3 * 16, False), (20, 16, 3 * 12, False)]
+    generator = [(painted, 12, 20, 10), (painted, 20, 24, 10), (painted, 24, 63, 10)]
+    discriminator = [(20, 63, 3 * 16, 0), (20, 16, 3 * 12, 0)]
     assert [tuple(layer) for layer in layers] == generator + discriminator
     assert (asked, dtype) == ("auto", torch.bfloat16)
 

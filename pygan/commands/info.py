@@ -52,7 +52,7 @@ def info(words: Sequence[str]) -> None:
 
 
 def _faster_products() -> str:
-    layers = Layer(100, 1200, 1200, backward=True), Layer(200, 784, 1200, backward=False)
+    layers = Layer(100, 1200, 1200, backward=100), Layer(200, 784, 1200, backward=0)
     return faster_library("auto", layers, torch.float32)
 
 

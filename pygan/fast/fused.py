@@ -36,7 +36,7 @@ from pygan.ops.adversarial_loss import discriminator_loss_op, generator_loss_op
 from pygan.ops.dropout import draw_seed, drop_into
 from pygan.ops.maxout import maxout_grad_input_op, maxout_grad_weight_op, maxout_pool_op
 from pygan.optim import Momentum, Optimizer, Rates
-from pygan.step import BaseStep, NextBatch, blend
+from pygan.step import BaseStep, NextBatch
 
 if TYPE_CHECKING:
     from pygan.recipes import Recipe
@@ -103,8 +103,9 @@ def choose_products(
     assert isinstance(game.generator, _GENERATORS)
     assert isinstance(game.discriminator, Discriminator)
     n = recipe.batch_size
-    layers = [Layer(n, *_sizes(layer), backward=True) for layer, _ in game.generator.layers()]
-    layers += [Layer(2 * n, *_sizes(layer), backward=False) for layer in game.discriminator.hidden]
+    painted = n * (recipe.k + 1) if ALGORITHMS[recipe.updates] is alternating else n
+    layers = [Layer(painted, *_sizes(layer), backward=n) for layer, _ in game.generator.layers()]
+    layers += [Layer(2 * n, *_sizes(layer), backward=0) for layer in game.discriminator.hidden]
     return faster_library(asked, tuple(layers), torch.bfloat16 if bf16 else torch.float32)
 
 
@@ -162,12 +163,12 @@ class FusedStep(BaseStep):
         painted = painter.forward(torch.cat([draw.noise for draw in (*draws, last)]))
         *fakes, shown = painted.images.split(len(last.noise))
         for draw, images in zip(draws, fakes, strict=True):
-            judged = judge.forward(draw.masks, *draw.real, blend(images, draw.blur))
+            judged = judge.forward(draw.masks, *draw.real, draw.blurred(images))
             slopes = judge.logit_slopes(judged)
             d_loss, d_slopes = self._discriminator_loss(judged.logits)
             d_gradients = self._discriminator_gradients(judged, slopes, d_slopes)
             judge.update(d_gradients, rates.discriminator_lr, rates.momentum)
-        seen = judge.forward(last.masks, blend(shown, last.blur))
+        seen = judge.forward(last.masks, last.blurred(shown))
         g_loss, g_slopes = self._generator_loss(seen.logits)
         image_gradient = judge.image_gradient(seen, judge.logit_slopes(seen), 0, g_slopes)
         painter.update(painter.gradients(painted.last(len(shown)), image_gradient), rates.generator_lr, rates.momentum)
@@ -178,7 +179,7 @@ class FusedStep(BaseStep):
         judge, painter = self._judge, self._painter
         draw = self._draw(real().images.flatten(1))
         painted = painter.forward(draw.noise)
-        judged = judge.forward(draw.masks, *draw.real, blend(painted.images, draw.blur))
+        judged = judge.forward(draw.masks, *draw.real, draw.blurred(painted.images))
         slopes = judge.logit_slopes(judged)
         real_logits, fake_logits = judged.logits.chunk(2)
         d_loss, d_slopes = self._discriminator_loss(judged.logits)
@@ -194,8 +195,10 @@ class FusedStep(BaseStep):
         """Draw for one update; real images [n, pixels], if D sees any in it."""
         noise = self.noise()
         seen = [self.blurred(images) for images in real]
-        fakes = noise.new_empty(len(noise), self._pixels, dtype=self._painter.dtype)
-        return _Draw(noise, seen, self.instance_noise(fakes), self._judge.masks())
+        blur = None
+        if self.recipe.instance_noise > 0:
+            blur = self.instance_noise(noise.new_empty(len(noise), self._pixels, dtype=self._painter.dtype))
+        return _Draw(noise, seen, blur, self._judge.masks())
 
     def _discriminator_gradients(self, judged: "_Judging", slopes: list[Tensor], d_slopes: Tensor) -> list[Tensor]:
         gradients = self._judge.weight_gradients(judged, slopes, d_slopes)
@@ -259,7 +262,7 @@ class _Draw(NamedTuple):
     Attributes:
         noise: for G, [n, noise_size].
         real: the real images that D sees in this update, [n, pixels], if any.
-        blur: the instance noise of the generated ones.
+        blur: the instance noise of the generated ones, if there is any.
         masks: of D's dropout.
     """
 
@@ -267,6 +270,10 @@ class _Draw(NamedTuple):
     real: list[Tensor]
     blur: Tensor | None
     masks: list["_Mask"]
+
+    def blurred(self, fakes: Tensor) -> Tensor:
+        """Generated images as D sees them."""
+        return fakes if self.blur is None else fakes + self.blur
 
 
 class _Painting(NamedTuple):

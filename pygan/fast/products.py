@@ -28,12 +28,12 @@ _MARGIN = 1.1  # by which oneDNN must be faster: a choice between equals would d
 
 
 class Layer(NamedTuple):
-    """A linear layer, x [rows, inputs] -> [rows, outputs], and whether its gradients are products too."""
+    """A linear layer, x [rows, inputs] -> [rows, outputs], and of how many rows its gradients are products too."""
 
     rows: int
     inputs: int
     outputs: int
-    backward: bool
+    backward: int
 
 
 class Products:
@@ -107,8 +107,8 @@ def _least_seconds(layers: Sequence[Layer], dtype: torch.dtype) -> dict[Library,
 
 def _operands(layer: Layer, dtype: torch.dtype) -> list[Tensor]:
     """x, weight, bias and the gradient with respect to the output."""
-    rows, inputs, outputs, _ = layer
-    shapes = (rows, inputs), (outputs, inputs), (outputs,), (rows, outputs)
+    rows, inputs, outputs, backward = layer
+    shapes = (rows, inputs), (outputs, inputs), (outputs,), (backward, outputs)
     return [torch.full(shape, 0.5, dtype=dtype) for shape in shapes]
 
 
@@ -117,4 +117,4 @@ def _multiply_all(products: Products, layers: Sequence[Layer], operands: Sequenc
         products.affine(x, weight, bias)
         if layer.backward:
             products.times(grad, weight)
-            products.outer(grad, x)
+            products.outer(grad, x[: layer.backward])
