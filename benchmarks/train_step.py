@@ -2,7 +2,7 @@
 
     python benchmarks/train_step.py                     # all cases side by side, and where our milliseconds go
     python benchmarks/train_step.py --no-compile        # without the minute that torch.compile takes
-    python benchmarks/train_step.py --device cuda       # all cases on a GPU; ours as one CUDA graph
+    python benchmarks/train_step.py --device cuda       # on a GPU; ours as one CUDA graph
     python benchmarks/train_step.py --time-to 100       # seconds until the validation log-likelihood is 100 nats
 
 A generator's last hidden layer falls silent as it learns, and pygan's products leave out what is zero. Torch's time
@@ -424,7 +424,7 @@ def main() -> None:
     theirs = {"torch, eager": eager_step(images, args.batch)}
     if not args.no_compile:
         theirs["torch.compile"] = eager_step(images, args.batch, "default")
-        if on_cpu:  # on CUDA, torch 2.11's trees of graphs end in an error of their own at the second player's backward
+        if on_cpu:  # on CUDA, the backward pass of the second player ends in an error of torch 2.11's cudagraph_trees
             theirs["torch.compile, reduce-overhead"] = eager_step(images, args.batch, "reduce-overhead")
     baselines = list(theirs)
     theirs["torch, eager, tuned"] = tuned_step(images, args.batch)
