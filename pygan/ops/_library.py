@@ -81,7 +81,8 @@ def define(
         derivative: a differentiable equivalent, which serves calls that need a derivative; None refuses them.
 
     Returns:
-        What a `Function` calls: the operator, or its body at once where nothing else of torch would see the call.
+        What a `Function` and the fast step call: the operator, or its body at once where no transform or dispatch mode
+        would see the call. (torch.profiler and function modes see only the operator.)
     """
     name = schema.partition("(")[0]
     _LIBRARY.define(schema, tags=torch.Tag.pt2_compliant_tag)
