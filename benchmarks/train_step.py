@@ -14,9 +14,7 @@ of the other cases: the one the 2014 authors ran.
 """
 
 import argparse
-import ctypes
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -33,6 +31,7 @@ from torch.utils._pytree import tree_leaves
 
 import pygan
 from pygan import optim
+from pygan._session import keep_freed_memory
 from pygan.batches import Batches
 from pygan.data import Batch
 from pygan.data.scaling import Unit
@@ -157,17 +156,6 @@ def silence(generator: nn.Module, active: float) -> None:
 
 
 # ---- timing ---------------------------------------------------------------------------------------------------------
-
-
-def keep_freed_memory() -> None:
-    """glibc may return memory and fetch it again at each step: 4 to 6 ms of a step of 17, as the heap happens to lie.
-
-    pygan's steps prevent it for the whole process; here it is taken out for all cases from the start.
-    """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        for option, bytes_ in ((-1, 1 << 30), (-3, 1 << 25)):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-            libc.mallopt(option, bytes_)
 
 
 def interleaved(cases: dict[str, Callable[[], object]], rounds: int, calls: int) -> dict[str, list[float]]:
@@ -403,7 +391,7 @@ def main() -> None:
         args.rounds, args.no_compile = 3, True
 
     on_cpu = args.device.type == "cpu"
-    keep_freed_memory()
+    keep_freed_memory()  # for torch's cases too; pygan's steps see to it themselves
     torch.manual_seed(0)
     images = torch.rand(EPOCH_IMAGES, PIXELS).to(args.device)
     for name, value in {**conditions(), "device": args.device, "batch": args.batch}.items():

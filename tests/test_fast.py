@@ -225,6 +225,19 @@ def test_bf16_is_as_close_to_float32_as_autocast(updates, library, settings, bia
 APART = {"float32": 1e-4, "bf16": 0.4}
 
 
+@pytest.mark.parametrize("updates", ALGORITHMS)
+def test_bf16_blurs_with_the_noise_of_the_plain_step(updates):
+    """Instance noise has the dtype of the images. Other noise moves the weights another way altogether."""
+    chosen = recipe(updates=updates, precision="bf16", instance_noise=1.0, batch_size=50)
+    start = weights(new_game(chosen))
+    plain, fused = both(chosen)
+    for name, expected in plain.weights.items():
+        if expected.numel() > 1:
+            way = (expected - start[name]).norm()
+            assert (fused.weights[name] - expected).norm() <= APART["bf16"] * way, name
+    torch.testing.assert_close(fused.statistics(), plain.statistics(), rtol=0, atol=0.01)
+
+
 class Playing:
     """A game, its step, its batches and the generator's average, from the same start each time."""
 
