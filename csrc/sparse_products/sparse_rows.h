@@ -214,16 +214,15 @@ void multiply(const SparseRows<C>& left, const Matrix<T>& right, const T* bias, 
       if (bias != nullptr) load_row(bias + strip.begin, strip.size, start);
       for (std::int64_t t = 0; t < left.tiles(); ++t) {
         if (right.rows > 0) pack<width>(right, left.right_rows(t), strip.begin, strip.size, tile);
+        const bool last = t + 1 == left.tiles();
         for (std::int64_t r = rows.begin; r < rows.end; ++r) {
           const auto& span = left.span(t, r);
           C* sum = sums + (r - rows.begin) * width;
           add_live<vectors>(span.begin, span.end, tile, t == 0 ? start : sum, sum);
+          if (!last) continue;
+          T* to = out + r * columns + strip.begin;  // at once: the processor fetches these lines while it adds
+          strip.size == width ? store_row(sum, width, to) : store_row(sum, strip.size, to);
         }
-      }
-      for (std::int64_t r = rows.begin; r < rows.end; ++r) {
-        const C* sum = sums + (r - rows.begin) * width;
-        T* to = out + r * columns + strip.begin;
-        strip.size == width ? store_row(sum, width, to) : store_row(sum, strip.size, to);
       }
     });
   });

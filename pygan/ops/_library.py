@@ -103,10 +103,7 @@ def define(
         device = "cuda" if args[0].is_cuda else "cpu"
         if torch.is_autocast_enabled(device):  # the public function has already chosen the dtype
             with torch.autocast(device, enabled=False):
-                return readable(*args)
-        return readable(*args)
-
-    def readable(*args: Any) -> Any:
+                return run(*args)
         try:
             return body(*args)
         except UnreadableError:
