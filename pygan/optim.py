@@ -51,7 +51,7 @@ class Optimizer(Protocol):
         """Do one update, with one gradient for each parameter, in the order of the parameters.
 
         Rates may be 0-dimensional tensors on the device of the parameters, so that a captured CUDA graph can use new
-        values. It draws no random numbers from torch's default generators: the fast step has drawn all of an iteration
+        values. It draws no random numbers from torch's default generators: the fast step has drawn those of G's update
         by then, so that it would no longer give the numbers of step="plain".
         """
 

@@ -103,7 +103,7 @@ def choose_products(
     assert isinstance(game.generator, _GENERATORS)
     assert isinstance(game.discriminator, Discriminator)
     n = recipe.batch_size
-    painted = n * (recipe.k + 1) if ALGORITHMS[recipe.updates] is alternating else n
+    painted = 2 * n if ALGORITHMS[recipe.updates] is alternating else n  # see `FusedStep._alternating`
     layers = [Layer(painted, *_sizes(layer), backward=n) for layer, _ in game.generator.layers()]
     layers += [Layer(2 * n, *_sizes(layer), backward=0) for layer in game.discriminator.hidden]
     return faster_library(asked, tuple(layers), torch.bfloat16 if bf16 else torch.float32)
@@ -156,23 +156,29 @@ class FusedStep(BaseStep):
         self.reload()
 
     def _alternating(self, real: NextBatch, rates: Rates) -> Tensor:
-        """`pygan.algorithm.alternating`. G, which moves last, makes the images of all updates in one pass."""
+        """`pygan.algorithm.alternating`. The last images that D sees and those of G's update come from one pass of G."""
         judge, painter = self._judge, self._painter
-        draws = [self._draw(real().images.flatten(1)) for _ in range(self.recipe.k)]
-        last = self._draw()
-        painted = painter.forward(torch.cat([draw.noise for draw in (*draws, last)]))
-        *fakes, shown = painted.images.split(len(last.noise))
-        for draw, images in zip(draws, fakes, strict=True):
-            judged = judge.forward(draw.masks, *draw.real, draw.blurred(images))
-            slopes = judge.logit_slopes(judged)
-            d_loss, d_slopes = self._discriminator_loss(judged.logits)
-            d_gradients = self._discriminator_gradients(judged, slopes, d_slopes)
-            judge.update(d_gradients, rates.discriminator_lr, rates.momentum)
+        for _ in range(self.recipe.k - 1):
+            draw = self._draw(real().images.flatten(1))
+            self._update_discriminator(draw, painter.forward(draw.noise).images, rates)
+        draw, last = self._draw(real().images.flatten(1)), self._draw()
+        painted = painter.forward(torch.cat([draw.noise, last.noise]))
+        fakes, shown = painted.images.chunk(2)
+        d_loss, logits = self._update_discriminator(draw, fakes, rates)
         seen = judge.forward(last.masks, last.blurred(shown))
         g_loss, g_slopes = self._generator_loss(seen.logits)
         image_gradient = judge.image_gradient(seen, judge.logit_slopes(seen), 0, g_slopes)
         painter.update(painter.gradients(painted.last(len(shown)), image_gradient), rates.generator_lr, rates.momentum)
-        return self._objective.row(d_loss, g_loss, *judged.logits.chunk(2))
+        return self._objective.row(d_loss, g_loss, *logits.chunk(2))
+
+    def _update_discriminator(self, draw: "_Draw", fakes: Tensor, rates: Rates) -> tuple[Tensor, Tensor]:
+        """One update of D alone -> its loss and its logits, of real images first."""
+        judged = self._judge.forward(draw.masks, *draw.real, draw.blurred(fakes))
+        slopes = self._judge.logit_slopes(judged)
+        d_loss, d_slopes = self._discriminator_loss(judged.logits)
+        gradients = self._discriminator_gradients(judged, slopes, d_slopes)
+        self._judge.update(gradients, rates.discriminator_lr, rates.momentum)
+        return d_loss, judged.logits
 
     def _simultaneous(self, real: NextBatch, rates: Rates) -> Tensor:
         """`pygan.algorithm.simultaneous`: both gradients at the same parameters, from one backward pass through D."""
