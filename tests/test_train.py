@@ -405,6 +405,14 @@ def test_a_test_split_that_only_repeats_the_validation_split_is_refused(tmp_path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("floats", ["valid", "test"])
+def test_it_is_refused_too_if_one_split_holds_bytes_and_the_other_floats(tmp_path, floats):
+    images = torch.arange(256, dtype=torch.uint8).reshape(16, 1, 4, 4)
+    splits = {"valid": images, "test": images, floats: images.numpy() / 255}
+    with pytest.raises(ValueError, match="test must hold images that valid does not hold; all 16"):
+        tiny.run(tmp_path / "run", **splits)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
