@@ -223,7 +223,7 @@ class Fit:
 
     def _keep(self, epoch: int) -> None:
         if self.cadence.keep_every and epoch % self.cadence.keep_every == 0:
-            self.save(f"{epoch:04}")
+            self.save(str(epoch))
 
     def _best_epoch(self, otherwise: int) -> int:
         """The first of the best epochs, if any was judged."""

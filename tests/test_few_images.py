@@ -173,6 +173,8 @@ def test_checkpoints_are_kept_on_request(tmp_path):
     assert torch.equal(kept[0], kept[2])
     with pytest.raises(ValueError, match="'best', 'last' or the number of a kept epoch, got 'None'"):
         pygan.load(tmp_path / "run", checkpoint=None)
+    with pytest.raises(ValueError, match="got 'bst'; did you mean 'best'"):
+        pygan.load(tmp_path / "run", checkpoint="bst")
 
 
 def test_a_refined_bandwidth_lies_between_those_of_the_grid(tmp_path):
