@@ -174,7 +174,7 @@ def learn(
             fit = Fit(learner, folder, learner.cadence, device)
             fit.restore()
             folder.write_config(config)
-            fit.open_logs()
+            fit.open_log()
             fit.play(keeping.progress)
     return learner, fit
 

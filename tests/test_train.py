@@ -5,6 +5,7 @@ import copy
 import json
 import random
 import re
+import signal
 import sys
 import threading
 import types
@@ -303,12 +304,22 @@ def test_tensorboard_says_what_it_needs(tmp_path, monkeypatch):
 
 @pytest.fixture
 def told(monkeypatch):
-    """What TensorBoard is told, by a stand-in, for it may not be installed: (folder, first epoch), (number, epoch)."""
+    """What TensorBoard is told, by a stand-in, for it may not be installed.
+
+    (folder, first epoch), then (number, epoch), and (folder, "closed").
+    """
     said = []
 
     class Writer:
         def __init__(self, folder, purge_step):
-            said.append((folder.name, purge_step))
+            self.folder = folder.name
+            said.append((self.folder, purge_step))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            said.append((self.folder, "closed"))
 
         def add_scalar(self, name, value, epoch):
             said.append((name, epoch))
@@ -324,7 +335,31 @@ def test_tensorboard_gets_what_the_log_says(tmp_path, told):
     tiny.run(tmp_path / "run", tensorboard=True)
     tiny.run(tmp_path / "run", tensorboard=True, epochs=3, resume=True)
     said = [(name, epoch) for name, epoch in told if name in ("tensorboard", "d_loss")]
-    assert said == [("tensorboard", 1), ("d_loss", 1), ("d_loss", 2), ("tensorboard", 3), ("d_loss", 3)]
+    closed = ("tensorboard", "closed")
+    assert said == [
+        *[("tensorboard", 1), ("d_loss", 1), ("d_loss", 2), closed],
+        *[("tensorboard", 3), ("d_loss", 3), closed],
+    ]
+
+
+def _fail(run):
+    raise ArithmeticError
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        (lambda run: False, None),
+        (_fail, ArithmeticError),
+        (lambda run: signal.raise_signal(signal.SIGINT), KeyboardInterrupt),
+    ],
+    ids=["stopped", "an error", "Ctrl-C"],
+)
+def test_tensorboard_is_opened_and_closed_once_however_a_run_ends(tmp_path, told, end, error):
+    with contextlib.nullcontext() if error is None else pytest.raises(error):
+        tiny.run(tmp_path / "run", tensorboard=True, epochs=9, evaluate_every=5, on_epoch=end)
+    assert [said for said in told if said[0] == "tensorboard"] == [("tensorboard", 1), ("tensorboard", "closed")]
+    assert told[-1] == ("tensorboard", "closed")
 
 
 # ---- how a run ends -------------------------------------------------------------------------------------------------
