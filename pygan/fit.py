@@ -66,8 +66,8 @@ class Learner(Protocol):
     def describe(self, means: Mapping[str, float]) -> str:
         """Return the means of the epoch so far as text for the progress line."""
 
-    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-        """Return the problems that the history shows: name -> sentence with advice."""
+    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, str]]:
+        """Return the problems that the history shows: name -> the first epoch that does, and a sentence with advice."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -199,7 +199,7 @@ class Fit:
         self.times.append(round(self.seconds, 3))
         self.folder.append_log({**entry, "seconds": self.times[-1]})
         self.board.write(entry)
-        health.warn_once(self.learner.diagnose(self.history), epoch, self.warned)
+        health.warn_once(self.learner.diagnose(self.history), self.warned)
         self._keep_best(entry)
         if self.cadence.patience and epoch - self._best_epoch(epoch) >= self.cadence.patience:
             self.stopped = f"no better log-likelihood for {self.cadence.patience} epochs"

@@ -80,7 +80,7 @@ class LearnerWithParts:
         """See `pygan.fit.Learner`."""
         return " ".join(f"{name.replace('_', ' ')} {means[name]:.3f}" for name in self.statistics)
 
-    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, str]]:
         """See `pygan.fit.Learner`."""
         return {}
 

@@ -260,7 +260,7 @@ class _Play:
     def reload(self) -> None:
         self.step.reload()
 
-    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, str]]:
         return health.diagnose(history) | self.game.objective.diagnose(history)
 
     def end_epoch(self, epoch: int, last: bool) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def test_mirrored_images_depend_on_seed_and_epoch_alone():
 
 
 def entry(spread: float | None, score: float, update: int = 1000) -> dict[str, object]:
-    return {"log_likelihood": score, "spread": spread, "update": update, "d_loss": 0.7, "g_loss": 0.7}
+    return {"epoch": 1, "log_likelihood": score, "spread": spread, "update": update, "d_loss": 0.7, "g_loss": 0.7}
 
 
 def test_an_epoch_whose_samples_are_alike_is_not_the_best():

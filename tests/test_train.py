@@ -217,7 +217,7 @@ def test_what_is_diagnosed(history, names):
 
 
 def test_the_advice_where_the_discriminator_wins_names_settings_that_there_are():
-    sentence = NonSaturating().diagnose([entry(d_real=0.999, d_fake=0.001)] * 3)["discriminator wins"]
+    _, sentence = NonSaturating().diagnose([entry(d_real=0.999, d_fake=0.001)] * 3)["discriminator wins"]
     named = set(re.findall(r"[a-z]+_[a-z]+", sentence))
     assert {"gradient_penalty", "keep_input", "keep_hidden"} <= named <= set(known_settings())
 
