@@ -1,17 +1,21 @@
 """Places that show the history of a run, besides its log."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["Board", "Boards"]
+__all__ = ["NOWHERE", "Board", "Boards"]
 
 
 class Board(Protocol):
     """What `pygan.fit.Fit` tells of each epoch."""
 
-    def open(self, folder: Path, epochs: int) -> None:
-        """Begin, in a run folder, after this number of epochs; what is shown of later ones is out of date."""
+    def open(self, folder: Path, epochs: int) -> AbstractContextManager[None]:
+        """Begin, in a run folder, after this number of epochs; what is shown of later ones is out of date.
+
+        All is written within the context that this returns, which ends however the training ends.
+        """
 
     def write(self, entry: dict[str, Any]) -> None:
         """Take one entry of `Run.history`, which has it already; or what was added to the last one, with its epoch."""
@@ -23,12 +27,19 @@ class Boards:
     def __init__(self, boards: Sequence[Board]) -> None:
         self._boards = boards
 
-    def open(self, folder: Path, epochs: int) -> None:
+    @contextmanager
+    def open(self, folder: Path, epochs: int) -> Iterator[None]:
         """See `Board`."""
-        for board in self._boards:
-            board.open(folder, epochs)
+        with ExitStack() as opened:
+            for board in self._boards:
+                opened.enter_context(board.open(folder, epochs))
+            yield
 
     def write(self, entry: dict[str, Any]) -> None:
         """See `Board`."""
         for board in self._boards:
             board.write(entry)
+
+
+NOWHERE = Boards(())
+"""Takes a history and shows it nowhere."""

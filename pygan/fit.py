@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pygan import health
 from pygan._session import CpuRandomness, Interrupt, forked_randomness
-from pygan.boards import Board
+from pygan.boards import NOWHERE, Board
 from pygan.checkpoint import Part, plain_state, state_of, take_over
 from pygan.distributed import ALONE, Ranks, is_one_of_several
 from pygan.folder import RunFolder, check_tables
@@ -66,8 +66,8 @@ class Learner(Protocol):
     def describe(self, means: Mapping[str, float]) -> str:
         """Return the means of the epoch so far as text for the progress line."""
 
-    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-        """Return the problems that the history shows: name -> sentence with advice."""
+    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, str]]:
+        """Return the problems that the history shows: name -> the first epoch that does, and a sentence with advice."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -109,7 +109,7 @@ class Fit:
         device: where the learner draws random numbers, besides the CPU.
         on_epoch: called after each epoch. Random numbers that it draws from torch's generators do not change the run.
             If it returns False, the run ends there. If it raises, the run is saved first.
-        board: an additional place for the history, or None.
+        board: an additional place for the history.
         ranks: the processes that train the learner together. Each has a `Fit`, and calls its methods in the same order.
 
     Attributes:
@@ -127,7 +127,7 @@ class Fit:
         cadence: Cadence,
         device: torch.device,
         on_epoch: Callable[[], object] | None = None,
-        board: Board | None = None,
+        board: Board = NOWHERE,
         ranks: Ranks = ALONE,
     ) -> None:
         self.learner, self.folder, self.cadence, self.device = learner, folder, cadence, device
@@ -156,7 +156,8 @@ class Fit:
         per_epoch = self.cadence.updates_per_epoch
         started, saved, waits = time.monotonic() - self.seconds, time.monotonic(), False
         interrupted = Interrupt(patient=is_one_of_several())
-        with Progress(self.cadence.epochs * per_epoch, self.update, show) as progress, interrupted as interrupt:
+        shown = self.board.open(self.folder.path, len(self.history))
+        with shown, Progress(self.cadence.epochs * per_epoch, self.update, show) as progress, interrupted as interrupt:
 
             def flags() -> tuple[bool, bool, bool]:
                 late = time.monotonic() - saved > self.cadence.checkpoint_seconds
@@ -197,9 +198,8 @@ class Fit:
         self.history.append(entry)
         self.times.append(round(self.seconds, 3))
         self.folder.append_log({**entry, "seconds": self.times[-1]})
-        if self.board is not None:
-            self.board.write(entry)
-        health.warn_once(self.learner.diagnose(self.history), epoch, self.warned)
+        self.board.write(entry)
+        health.warn_once(self.learner.diagnose(self.history), self.warned)
         self._keep_best(entry)
         if self.cadence.patience and epoch - self._best_epoch(epoch) >= self.cadence.patience:
             self.stopped = f"no better log-likelihood for {self.cadence.patience} epochs"
@@ -209,9 +209,8 @@ class Fit:
             judged = self.learner.end_epoch(epoch, True)
             entry |= judged
             self._keep_best(entry)
-            self.open_logs()
-            if self.board is not None:
-                self.board.write({"epoch": epoch, **judged})
+            self.open_log()
+            self.board.write({"epoch": epoch, **judged})
 
     def _keep_best(self, entry: Mapping[str, Any]) -> None:
         if entry.get("log_likelihood") is None:
@@ -223,7 +222,7 @@ class Fit:
 
     def _keep(self, epoch: int) -> None:
         if self.cadence.keep_every and epoch % self.cadence.keep_every == 0:
-            self.save(f"{epoch:04}")
+            self.save(str(epoch))
 
     def _best_epoch(self, otherwise: int) -> int:
         """The first of the best epochs, if any was judged."""
@@ -314,13 +313,11 @@ class Fit:
         if self.device.type == "cuda" and cuda is not None:
             torch.cuda.set_rng_state(cuda, self.device)
 
-    def open_logs(self) -> None:
-        """Open the logs at the end of the history; what was logged after the newest checkpoint is removed."""
+    def open_log(self) -> None:
+        """Open the log at the end of the history; what was logged after the newest checkpoint is removed."""
         if self._last_is_old:  # a kill came after "best": what follows it at the end of an epoch is made up for
             self._ask_user()
             self._keep(len(self.history))
             self.save("last")
             self._last_is_old = False
-        if self.board is not None:
-            self.board.open(self.folder.path, len(self.history))
         self.folder.write_log([{**e, "seconds": s} for e, s in zip(self.history, self.times, strict=True)])

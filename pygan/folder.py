@@ -31,13 +31,22 @@ from torch import Tensor
 
 from pygan import checkpoint
 from pygan._files import DamagedError, damaged, is_leftover, read_text, remove_leftovers, replace_file
+from pygan._nearest import nearest
 from pygan._terminal import warn
 from pygan.checkpoint import Checkpoint
 from pygan.distributed import Ranks
 
-__all__ = ["DamagedError", "RunFolder", "SharedFolder", "check_numbers", "check_tables", "choose_folder"]
+__all__ = [
+    "DamagedError",
+    "RunFolder",
+    "SharedFolder",
+    "check_numbers",
+    "check_tables",
+    "checkpoint_stem",
+    "choose_folder",
+]
 
-CHECKPOINTS = ("last", "best")
+_CHECKPOINTS = ("last", "best")
 _LOST = {  # what is lost with a checkpoint, where the other one can be read
     "last": "The checkpoint 'best' is used in its place; what was trained after it is lost",
     "best": "The checkpoint 'last' is used in its place; the weights of the best epoch are lost",
@@ -230,7 +239,7 @@ class RunFolder:
             DamagedError: no checkpoint can be read, and one is damaged.
         """
         found, errors = dict(known or {}), {}
-        for name in CHECKPOINTS:
+        for name in _CHECKPOINTS:
             if name in found:
                 continue
             try:
@@ -245,12 +254,8 @@ class RunFolder:
         return found
 
     def checkpoint_path(self, name: str) -> Path:
-        """Return where "last", "best" or a checkpoint that is kept for good ("100") lies."""
-        if name.isdecimal():
-            name = f"{int(name):04}"
-        elif name not in CHECKPOINTS:
-            raise ValueError(f"checkpoint must be 'best', 'last' or the number of a kept epoch, got {name!r}")
-        return self.path / "checkpoints" / f"{name}.safetensors"
+        """Return where "last", "best" or a checkpoint that is kept for good ("100") lies; see `checkpoint_stem`."""
+        return self.path / "checkpoints" / f"{checkpoint_stem(name)}.safetensors"
 
     def samples(self, epoch: int) -> Path:
         """Return where the picture of an epoch goes."""
@@ -405,6 +410,20 @@ def check_numbers(table: Mapping[str, Any], path: Path, least: Mapping[str, int]
             raise damaged(path, f"{name} {expected}, got {value!r:.80}", _COPY_REMEDY)
         if least is not None and value < least.get(name, -math.inf):
             raise damaged(path, f"{name} must be at least {least[name]}, got {value!r:.80}", _COPY_REMEDY)
+
+
+def checkpoint_stem(name: str) -> str:
+    """Return what the file of a checkpoint is called without its suffix: "last", "best" or the number of an epoch.
+
+    Raises ValueError for any other name.
+    """
+    if name.isdecimal():
+        return f"{int(name):04}"
+    if name in _CHECKPOINTS:
+        return name
+    raise ValueError(
+        f"checkpoint must be 'best', 'last' or the number of a kept epoch, got {name!r}{nearest(name, _CHECKPOINTS)}"
+    )
 
 
 def choose_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:

@@ -63,22 +63,28 @@ def not_finite(
     return NonFiniteError(f"train: {bad} is {statistics[bad]} at update {update}, while all weights are finite")
 
 
-def diagnose(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the warnings that a history of epochs causes, for any objective: name -> sentence."""
-    found = {}
-    spreads = [epoch["spread"] for epoch in history if epoch.get("spread") is not None]
-    if spreads and spreads[-1] < 0.1 and max(spreads) > 0.3:
-        found["collapse"] = (
-            f"the generator collapses: its samples vary {spreads[-1]:.2f} times as much as the data, and did "
-            f"{max(spreads):.2f} times. Lower generator_lr, or give the discriminator more updates "
-            "(updates='alternating' with k=2)"
-        )
-    if spreads and spreads[-1] < LEAST_SPREAD and "collapse" not in found and history[-1].get("update", 0) >= _GRACE:
-        found["low_spread"] = (
-            f"the samples are much alike: they vary {spreads[-1]:.2f} times as much as the data, so the log-likelihood "
-            "is misleadingly high (a mean image scores well). Train longer, raise generator_lr, or take another "
-            "recipe or model"
-        )
+def diagnose(history: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, str]]:
+    """Return the problems that a history of epochs shows, for any objective: see `Objective.diagnose`."""
+    found: dict[str, tuple[int, str]] = {}
+    most = 0.0
+    for entry in history:
+        if (varied := entry.get("spread")) is None:
+            continue
+        most = max(most, varied)
+        if varied < 0.1 and most > 0.3:
+            sentence = (
+                f"the generator collapses: its samples vary {varied:.2f} times as much as the data, and did "
+                f"{most:.2f} times. Lower generator_lr, or give the discriminator more updates "
+                "(updates='alternating' with k=2)"
+            )
+            found.setdefault("collapse", (entry["epoch"], sentence))
+        elif varied < LEAST_SPREAD and entry.get("update", 0) >= _GRACE:
+            sentence = (
+                f"the samples are much alike: they vary {varied:.2f} times as much as the data, so the log-likelihood "
+                "is misleadingly high (a mean image scores well). Train longer, raise generator_lr, or take another "
+                "recipe or model"
+            )
+            found.setdefault("low_spread", (entry["epoch"], sentence))
     return found
 
 
@@ -116,9 +122,9 @@ def spread(pieces: Iterable[Tensor]) -> float:
     return math.sqrt((squares / n).mean().item())
 
 
-def warn_once(found: Mapping[str, str], epoch: int, warned: list[str]) -> None:
+def warn_once(found: Mapping[str, tuple[int, str]], warned: list[str]) -> None:
     """Give the warnings that were not given before, and remember them in `warned`."""
-    for name, sentence in found.items():
+    for name, (epoch, sentence) in found.items():
         if name not in warned:
             warned.append(name)
             warn(f"epoch {epoch}: {sentence}", HealthWarning)

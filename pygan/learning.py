@@ -80,7 +80,7 @@ class LearnerWithParts:
         """See `pygan.fit.Learner`."""
         return " ".join(f"{name.replace('_', ' ')} {means[name]:.3f}" for name in self.statistics)
 
-    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, str]]:
         """See `pygan.fit.Learner`."""
         return {}
 
@@ -174,7 +174,7 @@ def learn(
             fit = Fit(learner, folder, learner.cadence, device)
             fit.restore()
             folder.write_config(config)
-            fit.open_logs()
+            fit.open_log()
             fit.play(keeping.progress)
     return learner, fit
 

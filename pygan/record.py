@@ -62,14 +62,9 @@ class Record:
         """Return the learning rates and the momentum of the last update before an entry of the history."""
         return self.recipe.rates(entry["update"] - 1, max(1, entry["update"] // entry["epoch"]))
 
-    def warnings(self) -> dict[str, tuple[int, str]]:
-        """Return the warnings that the training gave: name -> the epoch and the sentence with advice."""
-        found: dict[str, tuple[int, str]] = {}
-        for n, entry in enumerate(self.history, 1):
-            past = self.history[:n]
-            for name, sentence in (health.diagnose(past) | self.recipe.objective.diagnose(past)).items():
-                found.setdefault(name, (entry["epoch"], sentence))
-        return found
+    def warnings(self) -> list[tuple[int, str]]:
+        """Return the warnings that the training gave: the epoch and the sentence with advice, in order."""
+        return sorted((health.diagnose(self.history) | self.recipe.objective.diagnose(self.history)).values())
 
 
 def read_record(path: str | Path) -> Record:

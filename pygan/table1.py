@@ -6,12 +6,13 @@ table = pygan.table1(runs=["runs/mnist"])        # takes finished runs
 print(table.markdown())
 """
 
+import hashlib
 import json
 import statistics
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from torch import Tensor
 import pygan.data
 from pygan._files import replace_file
 from pygan._session import find_device
-from pygan.data import as_float
+from pygan._version import __version__
+from pygan.data import Splits, as_float, fingerprint
 from pygan.data.tfd import FOLDS
 from pygan.distributed import Ranks, apart, join
 from pygan.evaluate import ParzenEstimate, ParzenWindow
@@ -267,6 +269,7 @@ def _of_runs(work: "_Work", ranks: Ranks, paths: Sequence[str | Path]) -> _Score
             raise ValueError(
                 f"table1: runs of one model must differ in their seeds, got seed {run.seed} in {first} and {path}"
             )
+        _results([path])
         runs.append((run, name, [path]))
     mine = [work.score(*one) for one in runs[ranks.rank :: ranks.count]]
     scores: _Scores = {}
@@ -356,30 +359,31 @@ class _Work:
 
     def score(self, run: Run, data: str, paths: Sequence[str | Path]) -> Score:
         """Judge a finished run; `paths` are the folders of its phases."""
-        results = [read_result(RunFolder(path)) for path in paths]
-        last = results[-1]
-        if last is None or any(result is None for result in results):
-            raise ValueError(f"table1: {paths[-1]} must be a finished run; resume=True finishes it")
-        about = {name: last.get(name) for name in ("seed", "best_epoch", "stopped", "hardware")}
+        results = _results(paths)
+        about = {name: results[-1].get(name) for name in ("seed", "best_epoch", "stopped", "hardware")}
         for name in ("epochs", "seconds"):
-            about[name] = sum(result[name] for result in results if result is not None)
+            about[name] = sum(result[name] for result in results)
         about["path"] = str(paths[-1])
         with Task(f"table1: {_DATA[data]}, {run.recipe.name}, seed {run.seed}", show=self.progress):
-            return self._judge(run.sample(run.recipe.evaluation_samples, seed=run.seed), data, about)
+            judges = [__version__, torch.__version__, self.device.type, *map(fingerprint.checksums, self._folds(data))]
+            told = hashlib.sha256(json.dumps([about, results, judges]).encode()).hexdigest()
+            return self._judge(
+                f"score-{told:.16}", lambda: run.sample(run.recipe.evaluation_samples, seed=run.seed), data, about
+            )
 
     def references(self, data: str) -> dict[str, dict[str, Any]]:
         """The `Score` of training images in place of samples and, in a full version, of k-means centroids."""
-        rows: dict[str, Callable[[Tensor], Tensor]] = {"training images in place of samples": training_samples}
+
+        def images() -> Tensor:
+            return as_float(pygan.data.load(data, root=self.root).train.images)
+
+        rows = {"training images in place of samples": lambda: training_samples(images())}
         if self.left is None:
-            rows["k-means centroids of them"] = centroids
+            rows["k-means centroids of them"] = lambda: centroids(images())
         scores = {}
         for number, (name, make) in enumerate(rows.items()):
-            kept = self.folder / f"reference-{data}-{number}.json"
-            if not kept.exists():
-                with Task(f"table1: {_DATA[data]}, {name}", show=self.progress):
-                    images = as_float(pygan.data.load(data, root=self.root).train.images)
-                    self.keep(kept.name, json.dumps(asdict(self._judge(make(images), data))))
-            scores[name] = json.loads(kept.read_text())
+            with Task(f"table1: {_DATA[data]}, {name}", show=self.progress):
+                scores[name] = asdict(self._judge(f"reference-{data}-{number}", make, data))
         return scores
 
     def keep(self, name: str, text: str) -> None:
@@ -387,12 +391,14 @@ class _Work:
         self.folder.mkdir(parents=True, exist_ok=True)
         replace_file(self.folder / name, text.encode())
 
-    def _judge(self, samples: Tensor, data: str, run: Mapping[str, Any] | None = None) -> Score:
-        """Score samples [n, ...] by the authors' protocol."""
-        names = [data] if data == "mnist" else ["tfd", *(f"tfd_fold{fold}" for fold in range(1, FOLDS))]
+    def _judge(self, name: str, make: Callable[[], Tensor], data: str, run: Mapping[str, Any] | None = None) -> Score:
+        """Score samples [n, ...] by the authors' protocol, and keep the score by this name, once."""
+        kept = self.folder / f"{name}.json"
+        if kept.exists():
+            return Score(**json.loads(kept.read_text()))
+        samples = make()
         estimates: list[ParzenEstimate] = []
-        for name in names:
-            splits = pygan.data.load(name, root=self.root)
+        for splits in self._folds(data):
             valid, test = (as_float(split.images) for split in (splits.valid, splits.test))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # The table has sigma; the grid's edge is no news here.
@@ -401,7 +407,22 @@ class _Work:
         means = [estimate.mean for estimate in estimates]
         error = estimates[0].standard_error if len(means) == 1 else statistics.stdev(means) / len(means) ** 0.5
         sigma = statistics.mean(estimate.sigma for estimate in estimates)
-        return Score(statistics.mean(means), error, sigma, len(samples), run)
+        score = Score(statistics.mean(means), error, sigma, len(samples), run)
+        self.keep(kept.name, json.dumps(asdict(score)))
+        return score
+
+    def _folds(self, data: str) -> Iterator[Splits]:
+        """What samples are judged by, one after the other."""
+        for name in [data] if data == "mnist" else ["tfd", *(f"tfd_fold{fold}" for fold in range(1, FOLDS))]:
+            yield pygan.data.load(name, root=self.root)
+
+
+def _results(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
+    """The results of the phases of a run. Raises ValueError if one is not finished."""
+    results = [result for path in paths if (result := read_result(RunFolder(path))) is not None]
+    if len(results) < len(paths):
+        raise ValueError(f"table1: {paths[-1]} must be a finished run; resume=True finishes it")
+    return results
 
 
 def _trained_seconds(path: Path) -> float:

@@ -1,6 +1,7 @@
 """TensorBoard files of a run, for those who have installed the extra "tensorboard"."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ __all__ = ["TensorBoard"]
 
 
 class TensorBoard:
-    """Writes what the log says to `folder`/tensorboard, from `open` on.
+    """Writes what the log says to `folder`/tensorboard, within `open`.
 
     Raises RuntimeError if TensorBoard is not installed.
     """
@@ -22,9 +23,11 @@ class TensorBoard:
             ) from error
         self._make: Callable[..., Any] = SummaryWriter
 
-    def open(self, folder: Path, epochs: int) -> None:
+    @contextmanager
+    def open(self, folder: Path, epochs: int) -> Iterator[None]:
         """Continue after this number of epochs; later entries, from before the run was resumed, are removed."""
-        self._writer = self._make(folder / "tensorboard", purge_step=epochs + 1)
+        with self._make(folder / "tensorboard", purge_step=epochs + 1) as self._writer:
+            yield
 
     def write(self, entry: dict[str, Any]) -> None:
         """One epoch of `Run.history`."""

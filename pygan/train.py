@@ -24,7 +24,7 @@ from pygan._terminal import say
 from pygan._threads import check_threads, choose_threads, own_threads
 from pygan._version import __version__
 from pygan.batches import Batches
-from pygan.boards import Board, Boards
+from pygan.boards import NOWHERE, Board, Boards
 from pygan.checkpoint import Part
 from pygan.data import Data, Splits, fingerprint
 from pygan.distributed import Ranks, join
@@ -164,14 +164,14 @@ def train(
             config["products"] = ranks.from_main(lambda: choose_products(game, used, device, before))
             play = _Play(run, game, splits, folder, device, config["products"], ranks)
             live = Live(run, device) if report and ranks.is_main else None
-            board = _boards(used, live) if ranks.is_main else None
+            board = _boards(used, live) if ranks.is_main else NOWHERE
             asks = ranks.from_main(lambda: on_epoch is not None)
             asking = _asking(on_epoch, run) if asks else None
             fit = Fit(play, folder, play.cadence(), device, asking, board, ranks)
             fit.restore(longer=before is not None and used.epochs > before["recipe"].epochs)
             run.history, play.fit = fit.history, fit
             folder.write_config(config)  # From here on the folder holds a run; what cannot begin leaves none.
-            fit.open_logs()
+            fit.open_log()
             if not (fit.finished and folder.is_finished()):
                 folder.write_result(None)
                 if progress:
@@ -260,7 +260,7 @@ class _Play:
     def reload(self) -> None:
         self.step.reload()
 
-    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, str]]:
         return health.diagnose(history) | self.game.objective.diagnose(history)
 
     def end_epoch(self, epoch: int, last: bool) -> dict[str, Any]:

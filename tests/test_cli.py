@@ -215,7 +215,7 @@ def test_the_other_options_reach_train(call, monkeypatch):
             ["sample", "x", "-o", "x.jpg"],
             "expected a name that ends in .png, .npy, .npz or / (a folder), got 'x.jpg'",
         ),
-        (["sample", "x", "--checkpoint", "bst"], "'bst' is neither last nor best nor the number of an epoch"),
+        (["sample", "x", "--checkpoint", "bst"], "number of a kept epoch, got 'bst'; did you mean 'best'?"),
         (["sample", "x", "-n", "0"], "expected a whole number, at least 1, got '0'"),
         (["evaluate", __file__], "samples in a file need data to be judged by"),
         (["train", "--seed", "-1"], "argument --seed: expected a whole number in 0..2**63 - 1, got '-1'"),

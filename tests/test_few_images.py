@@ -73,7 +73,7 @@ def test_mirrored_images_depend_on_seed_and_epoch_alone():
 
 
 def entry(spread: float | None, score: float, update: int = 1000) -> dict[str, object]:
-    return {"log_likelihood": score, "spread": spread, "update": update, "d_loss": 0.7, "g_loss": 0.7}
+    return {"epoch": 1, "log_likelihood": score, "spread": spread, "update": update, "d_loss": 0.7, "g_loss": 0.7}
 
 
 def test_an_epoch_whose_samples_are_alike_is_not_the_best():
@@ -173,6 +173,8 @@ def test_checkpoints_are_kept_on_request(tmp_path):
     assert torch.equal(kept[0], kept[2])
     with pytest.raises(ValueError, match="'best', 'last' or the number of a kept epoch, got 'None'"):
         pygan.load(tmp_path / "run", checkpoint=None)
+    with pytest.raises(ValueError, match="got 'bst'; did you mean 'best'"):
+        pygan.load(tmp_path / "run", checkpoint="bst")
 
 
 def test_a_refined_bandwidth_lies_between_those_of_the_grid(tmp_path):

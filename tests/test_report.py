@@ -22,7 +22,7 @@ from pygan import cli, commands, report
 from pygan.film import film
 from pygan.folder import RunFolder
 from pygan.pictures import save_png
-from pygan.record import read_record
+from pygan.record import Record, read_record
 from pygan.report import live
 from pygan.train import _Play
 
@@ -310,6 +310,29 @@ def test_warnings_are_there_with_their_advice(tmp_path):
     page = page_of(run, path=tmp_path)
     assert "Epoch 1 the losses diverge" in page.text
     assert "Lower both learning rates" in page.text
+
+
+@pytest.mark.parametrize("recipe", ["paper2014", "wgan", "wgan_gp"])
+def test_the_warnings_of_a_long_run_are_found_in_one_pass(tmp_path, recipe):
+    reads = [0]
+
+    class Entry(dict):
+        def get(self, name):
+            reads[0] += 1
+            return super().get(name)
+
+        def __getitem__(self, name):
+            reads[0] += 1
+            return super().__getitem__(name)
+
+    healthy = {"d_loss": 1.0, "g_loss": 1.0, "d_real": 0.6, "d_fake": 0.4, "distance": 1.0, "spread": 0.9}
+    history = [Entry(healthy, epoch=n, update=100 * n) for n in range(1, 1001)]
+    history[700]["spread"] = 0.05
+    record = Record(tmp_path, pygan.RECIPES[recipe], 0, 1, {}, history, None)
+    ((epoch, sentence),) = record.warnings()
+    assert epoch == 701
+    assert "and did 0.90 times" in sentence
+    assert reads[0] < 20 * len(history)
 
 
 @pytest.mark.parametrize("name", ["x.png", ".", "", "..", "folder/", "folder.html", "x.html.gz"])

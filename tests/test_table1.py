@@ -15,6 +15,7 @@ from pygan.cli import main
 from pygan.data import NAMED, Batch, Source, as_float
 from pygan.evaluate import ParzenWindow
 from pygan.folder import RunFolder
+from pygan.run import Run
 from pygan.table1 import PUBLISHED
 
 TINY = {
@@ -25,6 +26,8 @@ TINY = {
     "batch_size": 10,
     "evaluation_samples": 50,
 }
+
+sample = Run.sample
 
 
 @pytest.fixture
@@ -88,9 +91,41 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path, mnist, monkeypatch):
     monkeypatch.setattr(module, "train", pygan.train)
     table = pygan.table1(tmp_path, ["mnist"], progress=False, **TINY)
     assert len(table.rows[0].scores) == 2
-    monkeypatch.setattr(module, "centroids", None)  # what is there is not done again
+    for judge in ("centroids", "ParzenWindow"):
+        monkeypatch.setattr(module, judge, None)  # what is there is not done again
     assert pygan.table1(tmp_path, ["mnist"], progress=False, **TINY).rows == table.rows
     assert (tmp_path / "mnist-code2014-seed0" / "generator.safetensors").stat().st_mtime_ns == first
+
+
+def test_a_run_is_judged_again_only_if_it_or_the_data_have_changed(tmp_path, mnist, monkeypatch):
+    judged = []
+    monkeypatch.setattr(Run, "sample", lambda run, *args, **how: judged.append(run) or sample(run, *args, **how))
+    path = tmp_path / "run"
+
+    def judge():
+        judged.clear()
+        table = pygan.table1(tmp_path / "out", runs=[path], progress=False)
+        return len(judged), table.rows[0].scores[0]
+
+    def train(epochs):
+        pygan.train("mnist", "code2014", path, progress=False, resume=True, **TINY | {"epochs": epochs})
+
+    train(2)
+    times, first = judge()
+    assert times == 1
+    assert judge() == (0, first)
+    train(3)
+    times, longer = judge()
+    assert (times, longer.run["epochs"]) == (1, 3)
+    assert longer.mean != first.mean
+    splits = pygan.data.load("mnist")
+    other = Source("mnist", splits.train, "made up", splits.valid, Batch(255 - splits.test.images))
+    with monkeypatch.context() as patch:
+        patch.setitem(NAMED, "mnist", lambda root: other)
+        times, negative = judge()
+    assert times == 1
+    assert negative.mean != longer.mean
+    assert judge() == (0, longer)
 
 
 def test_tfd_in_both_phases_over_its_folds(tmp_path, mnist):
@@ -216,6 +251,7 @@ def test_a_run_on_other_data_or_unfinished_is_refused(tmp_path, mnist):
     (run.path / "result.json").unlink()
     with pytest.raises(ValueError, match="must be a finished run; resume=True finishes it"):
         pygan.table1(tmp_path / "out", runs=[run.path])
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_mistyped_setting_leaves_no_folder(tmp_path, mnist):

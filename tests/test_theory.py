@@ -412,7 +412,7 @@ def test_a_generator_that_is_trained_alone_collapses_and_the_health_line_says_so
     before, collapsed, after = (entry["spread"] for entry in example["history"])
     assert before > 1.5
     assert collapsed < 0.1
-    assert "the generator collapses" in example["warnings"]["collapse"]
+    assert "the generator collapses" in example["sentence"]
     d, samples = example["stages"][1].d, example["stages"][1].g_z
     assert (samples - example["x"][d.argmax()]).abs().max() < 0.3, "all at the maximum of D"
     assert after > 0.4

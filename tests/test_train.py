@@ -5,6 +5,7 @@ import copy
 import json
 import random
 import re
+import signal
 import sys
 import threading
 import types
@@ -216,7 +217,7 @@ def test_what_is_diagnosed(history, names):
 
 
 def test_the_advice_where_the_discriminator_wins_names_settings_that_there_are():
-    sentence = NonSaturating().diagnose([entry(d_real=0.999, d_fake=0.001)] * 3)["discriminator wins"]
+    _, sentence = NonSaturating().diagnose([entry(d_real=0.999, d_fake=0.001)] * 3)["discriminator wins"]
     named = set(re.findall(r"[a-z]+_[a-z]+", sentence))
     assert {"gradient_penalty", "keep_input", "keep_hidden"} <= named <= set(known_settings())
 
@@ -303,12 +304,22 @@ def test_tensorboard_says_what_it_needs(tmp_path, monkeypatch):
 
 @pytest.fixture
 def told(monkeypatch):
-    """What TensorBoard is told, by a stand-in, for it may not be installed: (folder, first epoch), (number, epoch)."""
+    """What TensorBoard is told, by a stand-in, for it may not be installed.
+
+    (folder, first epoch), then (number, epoch), and (folder, "closed").
+    """
     said = []
 
     class Writer:
         def __init__(self, folder, purge_step):
-            said.append((folder.name, purge_step))
+            self.folder = folder.name
+            said.append((self.folder, purge_step))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            said.append((self.folder, "closed"))
 
         def add_scalar(self, name, value, epoch):
             said.append((name, epoch))
@@ -324,7 +335,31 @@ def test_tensorboard_gets_what_the_log_says(tmp_path, told):
     tiny.run(tmp_path / "run", tensorboard=True)
     tiny.run(tmp_path / "run", tensorboard=True, epochs=3, resume=True)
     said = [(name, epoch) for name, epoch in told if name in ("tensorboard", "d_loss")]
-    assert said == [("tensorboard", 1), ("d_loss", 1), ("d_loss", 2), ("tensorboard", 3), ("d_loss", 3)]
+    closed = ("tensorboard", "closed")
+    assert said == [
+        *[("tensorboard", 1), ("d_loss", 1), ("d_loss", 2), closed],
+        *[("tensorboard", 3), ("d_loss", 3), closed],
+    ]
+
+
+def _fail(run):
+    raise ArithmeticError
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        (lambda run: False, None),
+        (_fail, ArithmeticError),
+        (lambda run: signal.raise_signal(signal.SIGINT), KeyboardInterrupt),
+    ],
+    ids=["stopped", "an error", "Ctrl-C"],
+)
+def test_tensorboard_is_opened_and_closed_once_however_a_run_ends(tmp_path, told, end, error):
+    with contextlib.nullcontext() if error is None else pytest.raises(error):
+        tiny.run(tmp_path / "run", tensorboard=True, epochs=9, evaluate_every=5, on_epoch=end)
+    assert [said for said in told if said[0] == "tensorboard"] == [("tensorboard", 1), ("tensorboard", "closed")]
+    assert told[-1] == ("tensorboard", "closed")
 
 
 # ---- how a run ends -------------------------------------------------------------------------------------------------
@@ -403,6 +438,14 @@ def test_a_test_split_that_only_repeats_the_validation_split_is_refused(tmp_path
     with pytest.raises(ValueError, match="test must hold images that valid does not hold"):
         tiny.run(tmp_path / "run", torch.full((60, 1, 4, 4), 7, dtype=torch.uint8))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("floats", ["valid", "test"])
+def test_it_is_refused_too_if_one_split_holds_bytes_and_the_other_floats(tmp_path, floats):
+    images = torch.arange(256, dtype=torch.uint8).reshape(16, 1, 4, 4)
+    splits = {"valid": images, "test": images, floats: images.numpy() / 255}
+    with pytest.raises(ValueError, match="test must hold images that valid does not hold; all 16"):
+        tiny.run(tmp_path / "run", **splits)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,8 @@ for _ in range(400):
 stages.append(stage("G alone, 400 updates: collapse", generator, discriminator, x, p_data))
 history.append(measure(2))
 warnings = diagnose(history)
-print(warnings["collapse"])
+epoch, sentence = warnings["collapse"]
+print(f"epoch {epoch}: {sentence}")
 
 # %%
 # When both are updated again, the samples spread again.

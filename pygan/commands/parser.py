@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pygan._nearest import nearest
-from pygan.folder import CHECKPOINTS
+from pygan.folder import checkpoint_stem
 from pygan.settings import check_seed
 
 __all__ = ["CHECKPOINT", "DEVICE", "ROOT", "Parser", "choice", "count", "png", "seed", "sizes", "whole_numbers"]
@@ -116,11 +116,11 @@ def choice(names: Collection[str]) -> dict[str, Any]:
 
 
 def _checkpoint(text: str) -> str:
-    if text in CHECKPOINTS or text.isdecimal():
-        return text
-    raise argparse.ArgumentTypeError(
-        f"{text!r} is neither {' nor '.join(CHECKPOINTS)} nor the number of an epoch{nearest(text, CHECKPOINTS)}"
-    )
+    try:
+        checkpoint_stem(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 CHECKPOINT: dict[str, Any] = {

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 import pygan.data
-from pygan.data.splits import Splits
+from pygan.data.splits import Splits, as_float
 
 __all__ = ["changed", "checksums", "describe", "refuse_leak"]
 
@@ -64,7 +64,8 @@ def checksums(splits: Splits, labelled: bool = False) -> dict[str, str]:
 
 
 def _sha256(image: Tensor) -> bytes:
-    return hashlib.sha256(image.numpy().tobytes()).digest()
+    """The same for the same pixels, whether they are bytes or floats."""
+    return hashlib.sha256(as_float(image).numpy().tobytes()).digest()
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> str:

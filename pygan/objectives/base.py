@@ -78,20 +78,22 @@ class Objective(Settings):
             f"D loss {means['d_loss']:.2f} G loss {means['g_loss']:.2f}"
         )
 
-    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-        """Return the problems that the statistics of a history show: name -> sentence with advice.
+    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, str]]:
+        """Return the problems that the statistics of a history show.
 
         By default there is one, a loss of more than 50 nats. This is suitable for losses of log odds.
+
+        Returns:
+            Name -> the first epoch that shows the problem, and a sentence with advice.
         """
-        last = history[-1]
-        if max(abs(last["d_loss"]), abs(last["g_loss"])) <= 50:
-            return {}
-        return {
-            "divergence": (
-                f"the losses diverge: d_loss = {last['d_loss']:.3g}, g_loss = {last['g_loss']:.3g} nats. "
-                "Lower both learning rates (generator_lr, discriminator_lr)"
-            )
-        }
+        for entry in history:
+            if max(abs(entry["d_loss"]), abs(entry["g_loss"])) > 50:
+                sentence = (
+                    f"the losses diverge: d_loss = {entry['d_loss']:.3g}, g_loss = {entry['g_loss']:.3g} nats. "
+                    "Lower both learning rates (generator_lr, discriminator_lr)"
+                )
+                return {"divergence": (entry["epoch"], sentence)}
+        return {}
 
 
 def slopes(logits: Tensor, images: Tensor) -> Tensor:

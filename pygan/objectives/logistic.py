@@ -43,14 +43,17 @@ class _Logistic(Objective):
         slopes = squared_slopes(judged.real_logits, judged.real)
         return self.scale * self.gradient_penalty / 2 * slopes.sum() / len(judged.real)
 
-    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-        found, recent = super().diagnose(history), history[-3:]
-        if len(recent) == 3 and all(epoch["d_real"] > 0.99 and epoch["d_fake"] < 0.01 for epoch in recent):
-            found["discriminator wins"] = (
-                f"the discriminator wins: D(x) = {recent[-1]['d_real']:.3f} and D(G(z)) = {recent[-1]['d_fake']:.3f}, "
-                "and it was so for three epochs. The generator then learns little. "
-                "Add a gradient_penalty (try 1), drop more (lower keep_input and keep_hidden), or change the rates"
-            )
+    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, str]]:
+        found = super().diagnose(history)
+        for three in zip(history, history[1:], history[2:], strict=False):
+            if all(entry["d_real"] > 0.99 and entry["d_fake"] < 0.01 for entry in three):
+                last = three[-1]
+                sentence = (
+                    f"the discriminator wins: D(x) = {last['d_real']:.3f} and D(G(z)) = {last['d_fake']:.3f}, "
+                    "and it was so for three epochs. The generator then learns little. "
+                    "Add a gradient_penalty (try 1), drop more (lower keep_input and keep_hidden), or change the rates"
+                )
+                return found | {"discriminator wins": (last["epoch"], sentence)}
         return found
 
 

@@ -1,7 +1,7 @@
 """The game for the Wasserstein distance: the discriminator is a critic, whose values are not log odds."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -39,19 +39,17 @@ class _Critic(Objective):
     def describe(self, means: Mapping[str, float]) -> str:
         return f"distance {means['distance']:.3g} G loss {means['g_loss']:.3g}"
 
-    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, str]]:
         """Only the distance is used, because the critic's values have no natural zero or scale."""
-        found: dict[str, str] = {}
-        recent = [epoch["distance"] for epoch in history[-3:]]
-        if len(recent) < 3:
-            return found
-        if max(recent) <= 0:
-            found["weak critic"] = (
-                f"the critic does not keep up: the distance that it estimates is {recent[-1]:.3g}, and it was not "
-                "positive for three epochs, so that it leads the generator nowhere. "
-                "Lower generator_lr, give the critic more updates (larger k), and lower slope_penalty if there is one"
-            )
-        return found
+        for epoch, recent in _in_threes(history):
+            if max(recent) <= 0:
+                sentence = (
+                    f"the critic does not keep up: the distance that it estimates is {recent[-1]:.3g}, and it was not "
+                    "positive for three epochs, so that it leads the generator nowhere. Lower generator_lr, "
+                    "give the critic more updates (larger k), and lower slope_penalty if there is one"
+                )
+                return {"weak critic": (epoch, sentence)}
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,16 +87,18 @@ class WassersteinPenalty(_Critic):
     def penalises(self) -> bool:
         return True
 
-    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    def diagnose(self, history: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, str]]:
         """Also report a distance that grows after it had fallen to half; while the critic learns it may rise."""
-        found, distances = super().diagnose(history), [epoch["distance"] for epoch in history]
+        found, distances = super().diagnose(history), [entry["distance"] for entry in history]
         peaks = list(accumulate(distances, max))
         before = next((peak for peak, now in zip(peaks, distances, strict=True) if now < peak / 2), math.inf)
-        if len(distances) >= 3 and min(distances[-3:]) > 2 * before > 0:
-            found["growing distance"] = (
-                f"the distance grows: {distances[-1]:.3g}, after it had fallen from {before:.3g}, and it was so "
-                "for three epochs. The generator moves away from the data. Lower generator_lr"
-            )
+        for epoch, recent in _in_threes(history):
+            if min(recent) > 2 * before > 0:  # only after the fall: until then no distance is larger than `before`
+                sentence = (
+                    f"the distance grows: {recent[-1]:.3g}, after it had fallen from {before:.3g}, and it was so "
+                    "for three epochs. The generator moves away from the data. Lower generator_lr"
+                )
+                return found | {"growing distance": (epoch, sentence)}
         return found
 
     def penalty(self, judged: Judged, judge: Callable[[Tensor], Tensor]) -> Tensor:
@@ -108,3 +108,9 @@ class WassersteinPenalty(_Critic):
         between = torch.lerp(fakes, real, share).requires_grad_()
         norms = vector_norm(slopes(judge(between), between), dim=1)  # Its derivative at 0 is 0, not NaN.
         return self.slope_penalty * (norms - 1).square().mean()
+
+
+def _in_threes(history: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, list[float]]]:
+    """Each epoch from the third on, with the distances of the last three."""
+    for three in zip(history, history[1:], history[2:], strict=False):
+        yield three[-1]["epoch"], [entry["distance"] for entry in three]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,10 @@ class Live:
         self._begun, self._spent = time.monotonic(), _SHORT
         self._failed: set[str] = set()
 
-    def open(self, folder: Path, epochs: int) -> None:
+    def open(self, folder: Path, epochs: int) -> AbstractContextManager[None]:
         """Begin to measure time."""
         self._begun, self._spent = time.monotonic(), _SHORT
+        return nullcontext()
 
     def write(self, entry: dict[str, Any]) -> None:
         """Draw, if the epoch was evaluated and there is time for it."""

@@ -49,7 +49,7 @@ def render(subjects: Sequence[Subject]) -> str:
                 "subject": subject,
                 "state": _state(subject.record),
                 "weights": f", {subject.weights}" if subject.weights else "",
-                "warnings": subject.record.warnings().values(),
+                "warnings": subject.record.warnings(),
             }
             for name, subject in zip(names, subjects, strict=True)
         ],
