@@ -194,7 +194,7 @@ print(again, int(size & 2 == 0))  # 2 marks a block of its own, which goes back 
 def test_the_memory_that_a_step_frees_stays_in_the_process():
     """Six blocks of 4 MB, twenty times: glibc alone may return them each time and fetch all 6,144 pages again.
 
-    It does so in two processes of three, as their heaps happen to lie. In all, a block of 31 MB would be one of its own.
+    It does so in two processes of three, as their heaps happen to lie. A block of 31 MB would in all be one of its own.
     """
     command = [sys.executable, "-W", "ignore", "-c", FREES, str(Path(__file__).parent)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}

@@ -156,7 +156,7 @@ class FusedStep(BaseStep):
         self.reload()
 
     def _alternating(self, real: NextBatch, rates: Rates) -> Tensor:
-        """`pygan.algorithm.alternating`. The last images that D sees and those of G's update come from one pass of G."""
+        """`pygan.algorithm.alternating`. The images of the last update of D and of that of G come from one pass."""
         judge, painter = self._judge, self._painter
         for _ in range(self.recipe.k - 1):
             draw = self._draw(real().images.flatten(1))
