@@ -443,8 +443,8 @@ def load(
 
     Args:
         path: the run folder.
-        checkpoint: "best", by validation log-likelihood among the epochs whose samples vary; "last"; or the number of
-            an epoch that `keep_every` kept, such as 100.
+        checkpoint: "best", by validation log-likelihood among the epochs whose samples vary most like the data; "last";
+            or the number of an epoch that `keep_every` kept, such as 100.
         generator, discriminator: if you trained modules of your own, modules of the same structure; their weights are
             overwritten.
 
