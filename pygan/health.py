@@ -23,7 +23,7 @@ __all__ = [
 
 LEAST_SPREAD = 0.3
 """The spread of samples over that of the data below which samples are much alike, and score too high."""
-_LEVELS = (LEAST_SPREAD, 0.6, 0.8)  # an epoch that reaches one more is better; MNIST comes to .97, digits to .83
+_LEVELS = (LEAST_SPREAD, 0.6, 0.8)  # an epoch that reaches one more is better; MNIST and digits come to .97
 _GRACE = 500  # updates in which a generator may learn to vary
 
 

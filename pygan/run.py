@@ -297,7 +297,7 @@ class Run:
         if pictures.is_plottable(self.shape):
             data = as_float(self.splits.train.images[:_POINTS])
             return pictures.points_png(self.sample(len(data), self.seed), data)
-        return pictures.png(pictures.grid(*self._picture()))
+        return pictures.png(pictures.grid(*samples_in_rows(self, self.seed)))
 
     @own_defaults(_CPU)
     @torch.no_grad()
@@ -372,15 +372,6 @@ class Run:
         window = ParzenWindow(torch.cat(list(samples)) if small else samples)
         return window.fit(self.density_images(valid[:SIGMA_POINTS]), refine=self.recipe.sigma == "refined")
 
-    def _picture(self) -> tuple[Tensor, int | None]:
-        """Samples, and how many make a row; of a conditional run a row is a class, and a column a noise vector."""
-        classes = self.game.classes
-        if not classes:
-            return self.sample(_PICTURES, self.seed), None
-        noise = self.noise(_PICTURES_OF_A_CLASS, self.seed).repeat(classes, 1)
-        labels = torch.arange(classes).repeat_interleave(_PICTURES_OF_A_CLASS)
-        return self.generate(noise, labels), _PICTURES_OF_A_CLASS
-
     def _sample(self, n: int, seed: int | None, labels: Any = None) -> Tensor:
         return self.game.sample(
             whole_number("sample: n", n, 1), self._labels(labels, n, _CPU), random_generator("sample: seed", seed)
@@ -432,6 +423,20 @@ class _Samples:
 
 
 @own_defaults(_CPU)
+def samples_in_rows(run: Run, seed: int | None) -> tuple[Tensor, int | None]:
+    """Return the samples of a picture, and how many make a row, None for a square.
+
+    Of a conditional run a row is a class, and a column a noise vector.
+    """
+    classes = run.game.classes
+    if not classes:
+        return run.sample(_PICTURES, seed), None
+    noise = run.noise(_PICTURES_OF_A_CLASS, seed).repeat(classes, 1)
+    labels = torch.arange(classes).repeat_interleave(_PICTURES_OF_A_CLASS)
+    return run.generate(noise, labels), _PICTURES_OF_A_CLASS
+
+
+@own_defaults(_CPU)
 def load(
     path: str | Path,
     checkpoint: str | int = "best",
@@ -443,8 +448,8 @@ def load(
 
     Args:
         path: the run folder.
-        checkpoint: "best", by validation log-likelihood among the epochs whose samples vary; "last"; or the number of
-            an epoch that `keep_every` kept, such as 100.
+        checkpoint: "best", by validation log-likelihood among the epochs whose samples vary most like the data; "last";
+            or the number of an epoch that `keep_every` kept, such as 100.
         generator, discriminator: if you trained modules of your own, modules of the same structure; their weights are
             overwritten.
 

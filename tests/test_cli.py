@@ -91,6 +91,14 @@ def test_examples_of_the_help_are_valid_command_lines(call):
             parser().parse(words)
 
 
+@pytest.mark.parametrize("command", ["sample", "evaluate", "latent"])
+def test_the_help_says_which_epoch_is_the_best(call, command):
+    """Not simply that with the highest log-likelihood, see `pygan.health.rank`; in the words of the documents."""
+    _, out, _ = call(command, "--help")
+    words = "by validation log-likelihood among the epochs whose samples vary most like the data"
+    assert words in " ".join(out.split())
+
+
 def test_every_setting_has_its_flag_and_its_help(call):
     _, out, _ = call("train", "--help")
     for name, known in known_settings().items():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pygan import pictures
+from pygan import cli, pictures
 from pygan.evaluate import ParzenWindow
 from pygan.export import load_generator
 from pygan.models import ConditionalMLP
@@ -142,6 +142,18 @@ def test_a_picture_has_a_row_for_each_class_and_a_column_for_each_noise(tmp_path
     noise = gan.noise(10, gan.seed)
     for label, row in enumerate(images.split(10)):
         torch.testing.assert_close(row, gan.generate(noise, label))
+
+
+def test_the_command_draws_such_a_picture_unless_a_number_or_labels_are_given(tmp_path):
+    gan = run(tmp_path, report=False)
+    words = ["sample", str(gan.path), "-o", str(tmp_path / "x.png"), "--seed", str(gan.seed)]
+    for more, picture in {
+        (): gan.picture(),
+        ("-n", "6"): pictures.png(pictures.grid(gan.sample(6, gan.seed))),
+        ("--labels", "1"): pictures.png(pictures.grid(gan.sample(64, gan.seed, labels=1))),
+    }.items():
+        assert cli.main([*words, *more]) == 0
+        assert (tmp_path / "x.png").read_bytes() == picture
 
 
 def test_the_log_likelihood_of_each_class(tmp_path):

@@ -1,6 +1,7 @@
 """The curves of runs: what is drawn of which log, and that a run and `pygan figure curve` show them."""
 
 import importlib
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -45,8 +46,27 @@ def test_each_panel_shows_its_numbers_at_their_epochs(tmp_path):
         "discriminator": ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5]),
         "generator": ([1, 2, 3, 4, 5], [2, 4, 6, 8, 10]),
     }
-    rates = lines(axes["learning rates"])["generator"][1]
+    rates = lines(axes["learning rates"])["both players"][1]
     assert rates == [RECIPES["paper2014"].rates(10 * e - 1, 10).generator_lr for e in range(1, 6)]
+
+
+def test_learning_rates_are_seen_whole(tmp_path):
+    """Equal ones as one line, and below the upper edge; epochs are whole numbers."""
+    constant = RECIPES["digits"]
+    other = constant.with_settings(generator_lr=constant.generator_lr / 2)
+    one, two = (record(tmp_path / name, [entry(1), entry(2)], "digits") for name in "ab")
+    two = replace(two, recipe=other)
+    for runs, names in (
+        ([one], ["both players"]),
+        ([two], ["discriminator", "generator"]),
+        ([one, two], ["a", "b", "_"]),
+    ):
+        axes = draw_curves(runs).axes[-1]
+        assert axes.get_title(loc="left").partition("\n")[0] == "learning rates"
+        assert list(lines(axes)) == names
+        most = max(max(y) for _, y in lines(axes).values())
+        assert axes.get_ylim() == (0, pytest.approx(1.05 * most))
+        assert [tick for tick in axes.get_xticks() if 1 <= tick <= 2] == [1, 2]
 
 
 def test_a_curve_of_one_point_is_seen(tmp_path):

@@ -57,6 +57,13 @@ def test_python_runs(path, tmp_path, monkeypatch, small_mnist, one_thread):
         exec(compile(block, name(path), "exec"), names)
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_no_document_trains_in_the_folder_that_a_plain_command_makes(path):
+    """Who ran `pygan train`, or the same with mnist or photos/, has that folder, and a second run in it is refused."""
+    code = "\n".join([*blocks(path, "python"), *blocks(path, "sh")])
+    assert re.findall(r"(?:out=|--out )[f\"']*runs/(?:digits|mnist|photos)(?![\w/-])", code) == []
+
+
 def fragments(path: Path) -> list[str]:
     """Indented Python: fragments of longer trainings, which the tests read but do not run."""
     text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)

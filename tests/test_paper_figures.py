@@ -113,6 +113,12 @@ def test_the_users_dtype_and_dollars_in_a_name_do_not_matter(run):
     assert canvas.picture(drawn, "png").startswith(b"\x89PNG")
 
 
+def test_data_and_recipe_of_one_name_are_named_once(run):
+    runs = [replace(run, data={**run.data, "name": name}) for name in (run.recipe.name, "a")]
+    titles = [axes.get_title() for axes in pygan.figures.paper(3, runs).axes]
+    assert titles == [run.recipe.name, f"a, {run.recipe.name}"]
+
+
 def test_a_place_that_cannot_be_written_is_found_before_anything_is_drawn(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(figure, "paper", lambda *arguments, **keywords: drawn.append(arguments))

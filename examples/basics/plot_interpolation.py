@@ -34,5 +34,6 @@ for axis, image in zip(axes.flat, images, strict=True):
 
 steps = images.view(4, 10, -1).diff(dim=1).norm(dim=2)
 figure, axis = pyplot.subplots(figsize=(6, 2.8), layout="constrained")
-axis.plot(torch.arange(1, 10), steps.T, "o-")
+axis.plot(torch.arange(1, 10), steps.T, "o-", label=[f"row {i}" for i in range(1, 5)])
 axis.set(xlabel="step", ylabel="distance between images", ylim=(0, None))
+axis.legend(frameon=False, ncols=4, loc="lower center")

@@ -127,8 +127,8 @@ CHECKPOINT: dict[str, Any] = {
     "type": _checkpoint,
     "default": "best",
     "metavar": "NAME",
-    "help": "weights to use: best (by validation log-likelihood), last, or the number of an epoch that --keep-every "
-    "kept (default: best)",
+    "help": "weights to use: best (by validation log-likelihood among the epochs whose samples vary most like the "
+    "data), last, or the number of an epoch that --keep-every kept (default: best)",
 }
 
 

@@ -13,7 +13,7 @@ from pygan import pictures
 from pygan._files import replace_file
 from pygan._session import find_device
 from pygan.commands.parser import CHECKPOINT, DEVICE, Parser, count, seed, whole_numbers
-from pygan.run import load
+from pygan.run import load, samples_in_rows
 
 __all__ = ["SUMMARY", "parser", "run"]
 
@@ -27,6 +27,10 @@ examples:
   pygan sample runs/mnist -n 500 -o samples/    500 files: 000.png, 001.png, ...
   pygan sample runs/mnist --labels 3            of a conditional run: only 3s
 """
+_N = (
+    "number of samples (default: 64; for a picture of a conditional run 10 of each class, a row for each class and a "
+    "column for each noise vector)"
+)
 _OUTPUT = (
     ".png: one picture; .npy: float32 [N, C, H, W] in [0, 1]; .npz: the same as 'images', with their 'labels'; "
     "folder/: a .png for each sample (default: samples.png)"
@@ -49,17 +53,22 @@ def run(words: Sequence[str]) -> None:
     output = Path(options.output).expanduser()
     into_folder = options.output.endswith("/") or output.is_dir()
     plotted = pictures.is_plottable(trained.shape)
-    if into_folder or plotted or output.suffix.lower() != ".png":
+    grid = not into_folder and not plotted and output.suffix.lower() == ".png"
+    if not grid:
         of.refuse_useless("--columns", why="is for one picture of many images")
     if into_folder:
         _refuse_pictures(output)
-    images = trained.sample(n, options.seed, labels if labels is None or len(labels) > 1 else labels[0])
+    columns = None
+    if grid and options.n is None and options.labels is None:
+        images, columns = samples_in_rows(trained, options.seed)
+    else:
+        images = trained.sample(n, options.seed, labels if labels is None or len(labels) > 1 else labels[0])
     if into_folder:
         _write_folder(output, images)
-    elif output.suffix.lower() == ".png" and plotted:
-        pictures.save_points(output, images)
+    elif grid:
+        pictures.save_png(output, images, options.columns or columns)
     elif output.suffix.lower() == ".png":
-        pictures.save_png(output, images, options.columns)
+        pictures.save_points(output, images)
     else:
         arrays = {"images": images.numpy()}
         if labels is not None:
@@ -72,7 +81,7 @@ def parser() -> Parser:
     """Return the parser."""
     of = Parser("sample RUN [-n N] [-o FILE] [options]", _DESCRIPTION)
     of.option("run", metavar="RUN", help="run folder")
-    of.option("-n", type=count, metavar="N", help="number of samples (default: 64)")
+    of.option("-n", type=count, metavar="N", help=_N)
     of.option("-o", "--output", type=_output, default="samples.png", metavar="FILE", help=_OUTPUT)
     of.option("--columns", type=count, metavar="N", help="images in a row of the picture (default: about square)")
     of.option("--labels", type=whole_numbers("3 or 0,1,2"), metavar="C,C", help="classes, one for all or one each")

@@ -39,12 +39,16 @@ class Line(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One plot: its title, what its styles mean where colours stand for runs, its lines, the limits of its axis."""
+    """One plot: its title, what its styles mean where colours stand for runs, its lines, the limits of its axis.
+
+    Where all lines of a run would be the same, one is drawn, which is called `together`, if that is not empty.
+    """
 
     title: str
     styles: str
     lines: tuple[Line, ...]
     limits: tuple[float | None, float | None] = (None, None)
+    together: str = ""
 
 
 def _players(
@@ -52,11 +56,12 @@ def _players(
     discriminator: tuple[str, str],
     generator: tuple[str, str],
     limits: tuple[float | None, float | None] = (None, None),
+    together: str = "",
 ) -> Panel:
     """A panel of the discriminator's numbers on data, solid, and the generator's or on its samples, dashed."""
-    styles = f"solid: {discriminator[1]}, dashed: {generator[1]}"
+    styles = f"solid: {discriminator[1]}{' or both' if together else ''}, dashed: {generator[1]}"
     lines = Line(*discriminator), Line(*generator, COLOURS["generator"], "--")
-    return Panel(title, styles, lines, limits)
+    return Panel(title, styles, lines, limits, together)
 
 
 _PANELS = (
@@ -70,7 +75,13 @@ _PANELS = (
     Panel("sigmoid of D(x) - D(G(z)), mean over pairs", "", (Line("d_paired", "pairs"),), (0, 1)),
     Panel("critic's distance", "", (Line("distance", "distance"),)),
     Panel("spread of the samples, where 1 is that of the data", "", (Line("spread", "spread"),), (0, None)),
-    _players("learning rates", ("discriminator_lr", "discriminator"), ("generator_lr", "generator"), (0, None)),
+    _players(
+        "learning rates",
+        ("discriminator_lr", "discriminator"),
+        ("generator_lr", "generator"),
+        (0, None),
+        "both players",
+    ),
 )
 _NO_STATISTICS = {"epoch", "update", "seconds", "sigma"}  # of an entry of the history
 
@@ -122,9 +133,11 @@ def panels(records: Sequence[Record]) -> list[Panel]:
 
 def draw_panel(axes: Axes, panel: Panel, records: Sequence[Record]) -> None:
     """Draw one panel. Of one run, the legend names the lines; of several it names the runs."""
+    from matplotlib.ticker import MaxNLocator
+
     several = len(records) > 1
     for record, name, own in zip(records, short_names(records), cycle(RUN_COLOURS), strict=False):
-        for i, line in enumerate(panel.lines):
+        for i, line in enumerate(_distinct(panel, record)):
             x, y = _points(record, line.entry)
             if x:
                 label = (name if i == 0 else _UNNAMED) if several else line.name
@@ -135,11 +148,24 @@ def draw_panel(axes: Axes, panel: Panel, records: Sequence[Record]) -> None:
     styles = f"\n({panel.styles})" if several and panel.styles else ""
     axes.set_title(panel.title + styles, fontsize=10, loc="left")
     axes.set_xlabel("epoch")
-    axes.set_ylim(*panel.limits)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    low, high = panel.limits
+    if low is not None and high is None and (most := axes.dataLim.y1) > low:
+        high = most + 0.05 * (most - low)  # matplotlib's margin is a share of what the lines span, which may be 0
+    axes.set_ylim(low, high)
     axes.spines[["top", "right"]].set_visible(False)
     if several or len(panel.lines) > 1:
         for text in axes.legend(fontsize=9, frameon=False).get_texts():
             text.set_parse_math(False)  # names of runs may have dollars
+
+
+def _distinct(panel: Panel, record: Record) -> tuple[Line, ...]:
+    """The lines of a panel, or one in place of equal ones where it has a name."""
+    first, *others = panel.lines
+    points = _points(record, first.entry)
+    if panel.together and all(_points(record, line.entry) == points for line in others):
+        return (first._replace(name=panel.together),)
+    return panel.lines
 
 
 def short_names(records: Sequence[Record]) -> list[str]:

@@ -235,7 +235,8 @@ def _panels(runs: Sequence[Run], cells: Callable[[Run], tuple[Tensor, int]]) -> 
     figure = new_figure((_PANEL * columns, height * rows))
     for run, picture, axes in zip(runs, drawn, figure.subplots(rows, columns, squeeze=False).flat, strict=False):
         axes.imshow(picture.squeeze(2) if picture.shape[2] == 1 else picture, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(f"{run.data.get('name', 'own data')}, {run.recipe.name}").set_parse_math(False)
+        names = dict.fromkeys((run.data.get("name", "own data"), run.recipe.name))  # digits have a recipe of that name
+        axes.set_title(", ".join(names)).set_parse_math(False)
     for axes in figure.axes:
         axes.set_axis_off()
     return figure
