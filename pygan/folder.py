@@ -40,6 +40,7 @@ __all__ = [
     "DamagedError",
     "RunFolder",
     "SharedFolder",
+    "begun_with",
     "check_numbers",
     "check_tables",
     "checkpoint_stem",
@@ -446,11 +447,7 @@ def choose_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
                 return RunFolder(path, missing)
             except FileExistsError:
                 number, last = number + 1, path
-    if not isinstance(out, str | os.PathLike):
-        raise TypeError(f"train: out must be the path of a folder, got {out!r}")
-    if not str(out):
-        raise ValueError("train: out must be the path of a folder, got an empty one")
-    folder = RunFolder(out)
+    folder = _folder_at(out)
     if folder.holds_run():
         if not resume:
             raise ValueError(f"train: {out} holds a run; resume=True continues it, another out= starts a new one")
@@ -460,6 +457,26 @@ def choose_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
         if any(entry.name != ".lock" and not is_leftover(entry.name) for entry in folder.path.iterdir()):
             raise ValueError(f"train: {out} is not empty and holds no run; choose another out=")
     return folder
+
+
+def begun_with(out: str | Path | None, name: str = "") -> dict[str, Any]:
+    """Return config.toml of the run that `choose_folder` would choose to resume; empty where none has begun.
+
+    Raises TypeError, ValueError: as `choose_folder`; DamagedError: the file is not TOML.
+    """
+    if out is None:
+        numbered = (Path("runs", name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+        *_, out = None, *itertools.takewhile(Path.exists, numbered)
+    folder = None if out is None else _folder_at(out)
+    return folder.read_config() if folder is not None and folder.holds_run() else {}
+
+
+def _folder_at(out: str | Path) -> RunFolder:
+    if not isinstance(out, str | os.PathLike):
+        raise TypeError(f"train: out must be the path of a folder, got {out!r}")
+    if not str(out):
+        raise ValueError("train: out must be the path of a folder, got an empty one")
+    return RunFolder(out)
 
 
 def _missing(path: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from pygan.evaluate._pixels import check_images
 from pygan.evaluate.neighbours import nearest
 from pygan.evaluate.references import result_rows
 from pygan.features import hidden_layers
-from pygan.folder import RunFolder, check_numbers, check_tables
+from pygan.folder import RunFolder, begun_with, check_numbers, check_tables
 from pygan.game import Game, evaluating
 from pygan.memory import WINDOW_BYTES
 from pygan.recipes import Recipe
@@ -36,6 +36,7 @@ __all__ = [
     "FORMAT",
     "SIGMA_POINTS",
     "Run",
+    "left_open",
     "load",
     "load_weights",
     "make_config",
@@ -83,6 +84,7 @@ _NUMBERS = (
 )
 FORMAT = 2  # of config.toml
 _PLAYERS = ("generator", "discriminator")
+_ARGUMENTS = {"name": "recipe", "classes": "conditional"}  # of `train`, by the name in config.toml
 
 
 @dataclass(eq=False)
@@ -538,9 +540,28 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
         old, new = old_settings.get(name), new_settings.get(name)
         if new != old and not (name == "epochs" and now["recipe"]["epochs"] > before["recipe"].epochs):
             rule = "epochs may only grow" if name == "epochs" else "only epochs may change"
+            if name not in ("epochs", *own_roles(before["players"]), *own_roles(now["players"])):
+                rule += f": leave {_ARGUMENTS.get(name, name)} out, and it stays as it was"
             raise ValueError(f"train: {name} was {old!r} in {path}, got {new!r}; to resume, {rule}")
     if changed := fingerprint.changed(before["data"]["checksums"], now["data"]["checksums"]):
         raise ValueError(f"train: data must be the same as at the start of the run in {path}: {changed}")
+
+
+def left_open(out: str | Path | None, name: str) -> dict[str, Any]:
+    """Return the arguments of `train` that a run to be resumed was begun with, for those that are not passed again.
+
+    Empty where no game has begun. The data, if they were not in memory, and their sources are among them.
+
+    Args:
+        out: the folder, or None for the last of runs/<name>, runs/<name>-2, ...
+        name: of the data.
+    """
+    config = begun_with(out, name)
+    if not config or "task" in config:  # which `read_config` refuses
+        return {}
+    check_tables(config, _CONFIG, Path(out or "runs") / "config.toml")
+    data = config["data"]
+    return {**data.get("sources", {}), "seed": config["seed"], "conditional": data.get("classes", 0) > 0}
 
 
 def read_config(folder: RunFolder) -> dict[str, Any]:

@@ -188,8 +188,8 @@ def test_the_other_options_reach_train(call, monkeypatch):
     assert received == {**expected, "valid": "e", "test": "f", "progress": True, "report": False}
     received.clear()
     call("train", "--quiet")
-    expected = {"data": "digits", "recipe": None, "out": None, "resume": False, "device": "auto", "seed": 0}
-    assert received == {**expected, "conditional": False, "progress": False, "report": True}
+    expected = {"data": "digits", "recipe": None, "out": None, "resume": False, "device": "auto"}
+    assert received == {**expected, "progress": False, "report": True}
 
 
 # Wrong words
@@ -282,6 +282,19 @@ def test_train_names_the_picture_of_the_last_epoch(call, tmp_path, trained):
     code, out, err = call("train", "digits", "--resume", "--out", tmp_path / "run", "--seed", "3", *SMALL)
     assert (code, err) == (0, "")
     assert out.endswith("samples/10005.png\n")
+
+
+def test_a_run_is_resumed_by_its_folder_alone(call, tmp_path):
+    """The data too, where they came from a file."""
+    data = tmp_path / "points.npy"
+    np.save(data, np.random.default_rng(0).random((60, 1, 4, 4), dtype=np.float32))
+    run = call("train", data, "--out", tmp_path / "run", "--seed", "3", "--epochs", "2", "--quiet", "--no-report")
+    assert run[0] == 0
+    code, _, err = call("train", "--resume", "--out", tmp_path / "run", "--epochs", "3", "--quiet", "--no-report")
+    assert (code, err) == (0, "")
+    assert (pygan.load(tmp_path / "run").seed, len(pygan.load(tmp_path / "run").history)) == (3, 3)
+    code, _, err = call("train", "--resume", "--out", tmp_path / "run", "--seed", "0")
+    assert err.endswith("got 0; to resume, only epochs may change: leave seed out, and it stays as it was\n")
 
 
 def test_a_finished_run_is_no_error_whatever_the_streams(tmp_path, trained, monkeypatch):

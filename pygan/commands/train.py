@@ -16,7 +16,7 @@ from pygan.folder import RunFolder
 from pygan.plan import Plan, plan
 from pygan.progress import duration
 from pygan.recipes import RECIPES, KnownSetting, Recipe, default_recipe, find_recipe, known_settings, named_recipe
-from pygan.run import FORMAT, OWN_PLAYER, recipe_of, summary
+from pygan.run import FORMAT, OWN_PLAYER, left_open, recipe_of, summary
 from pygan.settings import value_of_type
 from pygan.train import train
 
@@ -40,7 +40,6 @@ examples:
 _OF_DATA = ("data", "root", "valid", "test", "image_size", "seed")
 _OF_CONFIG = (*_OF_DATA, "conditional", "threads")
 _LATER: dict[str, Any] = {"default": argparse.SUPPRESS}  # where it is not given, the options hold no such name
-_DEFAULTS = {"data": "digits", "seed": 0, "conditional": False}
 
 
 def run(words: Sequence[str]) -> None:
@@ -74,7 +73,11 @@ def parser(recipe: Recipe | None = None) -> Parser:
     of.option("--recipe", metavar="NAME", help=f"{', '.join(RECIPES)} (default: the data's own); see pygan recipes")
     of.option("--config", type=path, metavar="FILE", help="start from the recipe, data and seed in a config.toml")
     of.option("--out", metavar="RUN", help="run folder (default: runs/DATA, runs/DATA-2, ...)")
-    of.option("--resume", action="store_true", help="continue the run in --out, or the last one on DATA")
+    of.option(
+        "--resume",
+        action="store_true",
+        help="continue the run in --out, or the last one on DATA, with all that is not given as it was",
+    )
     of.option(
         "--conditional",
         **_LATER,
@@ -86,7 +89,13 @@ def parser(recipe: Recipe | None = None) -> Parser:
     of.option(
         "--threads", **_LATER, type=count, metavar="N", help="threads of the CPU (default: torch's; 1 for small nets)"
     )
-    of.option("--seed", **_LATER, type=seed, metavar="N", help="seed of all random numbers (default: 0)")
+    of.option(
+        "--seed",
+        **_LATER,
+        type=seed,
+        metavar="N",
+        help="seed of all random numbers (default: 0, or that of the run with --resume)",
+    )
     of.option("--root", **_LATER, **ROOT)
     of.option("--valid", **_LATER, metavar="PATH", help="images to use as the validation split")
     of.option("--test", **_LATER, metavar="PATH", help="images to use as the test split")
@@ -111,7 +120,7 @@ def parser(recipe: Recipe | None = None) -> Parser:
 
 def _recipe_to_run(chosen: Mapping[str, Any], settings: Mapping[str, Any]) -> Recipe:
     """The recipe that would run, fitted to the data; of data that cannot be read here, as it stands."""
-    recipe, conditional = chosen["recipe"], chosen["conditional"]
+    recipe, conditional = chosen["recipe"], chosen.get("conditional", False)
     try:
         with no_downloads():
             splits = pygan.data.load(**{name: chosen[name] for name in _OF_DATA if name in chosen})
@@ -147,7 +156,8 @@ def _arguments(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, A
     """Return the arguments of `train` and of `plan` alike, and the settings that were given one by one."""
     given = {name: value for name, value in vars(options).items() if value is not None}
     settings = {name: given[name] for name in known_settings() if name in given}
-    chosen: dict[str, Any] = {**_DEFAULTS, "recipe": options.recipe, "device": options.device}
+    begun = left_open(options.out, "") if options.resume and options.out is not None else {}
+    chosen: dict[str, Any] = {"data": begun.get("data", "digits"), "recipe": options.recipe, "device": options.device}
     if options.config is not None:
         if options.recipe is not None:
             raise ValueError("--config contains a recipe: give either --config or --recipe")
@@ -179,8 +189,8 @@ def _read_config(file: Path) -> dict[str, Any]:
         return {
             **sources,
             "recipe": recipe_of(config["recipe"], config.get("format", FORMAT)),
-            "seed": value_of_type("seed", config.get("seed", 0), int),
-            "conditional": data.get("classes", 0) > 0,
+            **({"seed": value_of_type("seed", config["seed"], int)} if "seed" in config else {}),
+            **({"conditional": data.get("classes", 0) > 0} if data else {}),
         }
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"--config: {file} cannot be used: {error}") from None

@@ -9,6 +9,7 @@ See docs/data.md for what can be passed and where files are looked for.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,7 +28,7 @@ from pygan.data.resize import check_image_size, resized
 from pygan.data.scaling import SCALES, Scale, make_scale
 from pygan.data.splits import Source, Splits, as_float, divide, with_given
 
-__all__ = ["NAMED", "SCALES", "Batch", "Data", "Scale", "Source", "Splits", "as_float", "load", "make_scale"]
+__all__ = ["NAMED", "SCALES", "Batch", "Data", "Scale", "Source", "Splits", "as_float", "load", "make_scale", "name_of"]
 
 Array: TypeAlias = Tensor | np.ndarray[Any, Any]
 Data: TypeAlias = str | Path | Array | tuple[Array, Array] | Dataset[Any]
@@ -93,6 +94,15 @@ def load(
         for split, other in (("valid", valid), ("test", test))
     }
     return divide(with_given(source, **given), seed)
+
+
+def name_of(data: Any) -> str:
+    """Return the name that `load` gives to data, without loading them; that of a new data set is its entry's."""
+    if isinstance(data, str) and data in NAMED:
+        return data
+    if isinstance(data, str | Path) and (path := Path(os.path.abspath(Path(data).expanduser()))).is_dir():
+        return folders.name_of(path)
+    return _name(data[0] if isinstance(data, tuple | list) and len(data) == 2 else data)
 
 
 def _source(data: Data, what: str, shape: folders.Shape | None, image_size: int | None) -> Source:
