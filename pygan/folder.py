@@ -32,7 +32,7 @@ from torch import Tensor
 from pygan import checkpoint
 from pygan._files import DamagedError, damaged, is_leftover, read_text, remove_leftovers, replace_file
 from pygan._nearest import nearest
-from pygan._terminal import warn
+from pygan._terminal import say, warn
 from pygan.checkpoint import Checkpoint
 from pygan.distributed import Ranks
 
@@ -430,10 +430,19 @@ def checkpoint_stem(name: str) -> str:
 def choose_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
     """Return the folder `out`, or the next free one of runs/<name>, runs/<name>-2, ...; to resume, the last of these.
 
+    A message says if there is nothing to resume.
+
     Raises:
         TypeError: `out` is no path.
         ValueError: the folder holds a run that is not to be resumed, or anything that is no run.
     """
+    folder = _usable_folder(out, name, resume)
+    if resume and not folder.holds_run():
+        say(f"train: nothing to resume in {folder.path}: a new run begins")
+    return folder
+
+
+def _usable_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
     if out is None:
         number, last = 1, None
         while True:

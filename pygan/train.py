@@ -89,10 +89,10 @@ def train(
         device: "auto" (CUDA if there is one, else the CPU) or any torch device.
         seed: at least 0; None is 0, or that of the run that is resumed. On the CPU the same seed gives the same bits,
             with the same `threads` and `products`.
-        resume: continue from the last checkpoint in the run folder, or start if there is none. A finished run is
-            returned unchanged, unless `epochs` is larger than before. Of the other arguments, pass `data` again, and
-            what was in memory or is a module of yours; what is not passed stays as it was, and what is must be the
-            same as before.
+        resume: continue from the last checkpoint in the run folder; where no run has begun, start one and say so. A
+            finished run is returned unchanged, unless `epochs` is larger than before. Of the other arguments, pass
+            `data` again, and what was in memory or is a module of yours; what is not passed stays as it was, and what
+            is must be the same as before.
         progress: show the progress on standard error: on a terminal or in a notebook as one line that is rewritten,
             elsewhere as a new line for each evaluation.
         generator, discriminator: your own modules instead of the recipe's, trained in place; see `pygan.models`.

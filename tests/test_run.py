@@ -320,6 +320,15 @@ def test_sources_and_seed_that_are_left_open_stay_when_resumed(tmp_path, monkeyp
         train("faces.2.npy", out=out, resume=True, progress=False, seed=0)
 
 
+@pytest.mark.parametrize("out", ["run", None])
+def test_where_there_is_nothing_to_resume_a_new_run_begins_and_says_so(tmp_path, monkeypatch, capsys, out):
+    monkeypatch.chdir(tmp_path)
+    path = tiny.run(out, resume=True).path
+    assert capsys.readouterr().err == f"train: nothing to resume in {path}: a new run begins\n"
+    tiny.run(out, resume=True)
+    assert capsys.readouterr().err == ""
+
+
 def test_folders_are_named_after_the_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths = [str(tiny.run(None).path) for _ in range(3)]

@@ -76,7 +76,8 @@ def parser(recipe: Recipe | None = None) -> Parser:
     of.option(
         "--resume",
         action="store_true",
-        help="continue the run in --out, or the last one on DATA, with all that is not given as it was",
+        help="continue the run in --out, or the last one on DATA, with all that is not given as it was; "
+        "where none has begun, start one and say so",
     )
     of.option(
         "--conditional",
