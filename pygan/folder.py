@@ -258,6 +258,12 @@ class RunFolder:
         """Return where "last", "best" or a checkpoint that is kept for good ("100") lies; see `checkpoint_stem`."""
         return self.path / "checkpoints" / f"{checkpoint_stem(name)}.safetensors"
 
+    def kept_checkpoints(self) -> list[str]:
+        """Return the names of the checkpoints that exist: "best", "last" and the numbers of epochs, ascending."""
+        stems = {path.stem for path in (self.path / "checkpoints").glob("*.safetensors")}
+        epochs = sorted(int(stem) for stem in stems if stem.isdecimal())
+        return [*sorted(stems & set(_CHECKPOINTS)), *map(str, epochs)]
+
     def samples(self, epoch: int) -> Path:
         """Return where the picture of an epoch goes."""
         return self.path / "samples" / f"{epoch:04}.png"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pygan._nearest import nearest
 from pygan._session import find_device, own_defaults, own_randomness
+from pygan._terminal import counted
 from pygan._threads import check_threads, choose_threads, own_threads, refuse_many_processes
 from pygan.checkpoint import Part
 from pygan.data import fingerprint
@@ -127,7 +128,7 @@ def autocast(precision: Literal["float32", "bf16"], device: torch.device) -> tor
 
 def in_words(model: object, path: Path, shape: Sequence[int], history: Sequence[Any]) -> str:
     """Return the representation of what was trained: its class, folder, images (C, H, W) and number of epochs."""
-    return f"{type(model).__name__}({str(path)!r}: {'x'.join(map(str, shape))}, {len(history)} epochs)"
+    return f"{type(model).__name__}({str(path)!r}: {'x'.join(map(str, shape))}, {counted(len(history), 'epoch')})"
 
 
 S = TypeVar("S", bound=LearnerSettings)

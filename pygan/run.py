@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import pygan.data
 from pygan import health, pictures
 from pygan._session import own_defaults
+from pygan._terminal import counted
 from pygan.checkpoint import Checkpoint, Part, take_over
 from pygan.data import Batch, Splits, as_float, fingerprint
 from pygan.data.scaling import SCALES
@@ -120,7 +121,7 @@ class Run:
     def __repr__(self) -> str:
         judged = [entry["log_likelihood"] for entry in self.history if entry.get("log_likelihood") is not None]
         score = f", {judged[-1]:.1f} nats on the validation split" if judged else ""
-        return f"Run({str(self.path)!r}: {self.recipe.name}, {len(self.history)} epochs{score})"
+        return f"Run({str(self.path)!r}: {self.recipe.name}, {counted(len(self.history), 'epoch')}{score})"
 
     @own_defaults(_CPU)
     def _repr_html_(self) -> str:
@@ -470,7 +471,9 @@ def load(
         generator, discriminator = (recipe.model.place(player, _CPU) for player in (generator, discriminator))
     state = folder.read_checkpoint(checkpoint)
     if state is None:
-        raise FileNotFoundError(f"load: {folder.path} has no checkpoint {checkpoint!r} yet")
+        yet = "" if folder.is_finished() else " yet"
+        kept = ", ".join(folder.kept_checkpoints()) or "none"
+        raise FileNotFoundError(f"load: {folder.path} has no checkpoint {checkpoint!r}{yet}; kept: {kept}")
     load_weights(folder, checkpoint, state, generator, discriminator)
     states = folder.read_checkpoints({checkpoint: state})
     for name, (_, progress) in states.items():
@@ -624,7 +627,10 @@ def _beside(result: Mapping[str, Any]) -> str:
     if isinstance(spread, int | float):
         lines.append(f"The samples vary {spread:.2f} times as much as the data.")
         if spread < health.LEAST_SPREAD:
-            lines.append("They are much alike, so the log-likelihood is misleadingly high: look at the pictures.")
+            mean = rows.get("their mean") if isinstance(rows, Mapping) else None
+            high = not isinstance(mean, int | float) or (result["log_likelihood"] or -math.inf) >= mean
+            misled = ", so the log-likelihood is misleadingly high" if high else ""
+            lines.append(f"They are much alike{misled}: look at the pictures.")
     return "".join(f"\n  {line}" for line in lines)
 
 

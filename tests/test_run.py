@@ -427,7 +427,7 @@ def test_load_says_what_is_wrong(tmp_path):
         with pytest.raises(ValueError, match=r"best\.safetensors is malformed or damaged"):
             load(run.path)
     best.unlink()
-    with pytest.raises(FileNotFoundError, match="no checkpoint 'best' yet"):
+    with pytest.raises(FileNotFoundError, match="no checkpoint 'best'; kept: last"):
         load(run.path)
     config = (run.path / "config.toml").read_text()
     (run.path / "config.toml").write_text("seed = [")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_origin
 
 import pygan.data
-from pygan._terminal import is_terminal
+from pygan._terminal import counted, is_terminal
 from pygan.commands.parser import DEVICE, ROOT, Parser, choice, count, path, seed, sizes
 from pygan.data.files import no_downloads
 from pygan.distributed import is_main
@@ -156,6 +156,8 @@ def _shown(value: Any) -> str:
 def _arguments(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the arguments of `train` and of `plan` alike, and the settings that were given one by one."""
     given = {name: value for name, value in vars(options).items() if value is not None}
+    if options.data is not None and options.data.isdecimal() and not Path(options.data).exists():
+        raise ValueError(f"DATA: there is no {options.data}; several sizes have commas between them, such as 1200,1200")
     settings = {name: given[name] for name in known_settings() if name in given}
     begun = left_open(options.out, "") if options.resume and options.out is not None else {}
     chosen: dict[str, Any] = {"data": begun.get("data", "digits"), "recipe": options.recipe, "device": options.device}
@@ -193,6 +195,8 @@ def _read_config(file: Path) -> dict[str, Any]:
             **({"seed": value_of_type("seed", config["seed"], int)} if "seed" in config else {}),
             **({"conditional": data.get("classes", 0) > 0} if data else {}),
         }
+    except OSError as error:
+        raise ValueError(f"--config: {file} cannot be read: {error.strerror or error}") from None
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"--config: {file} cannot be used: {error}") from None
 
@@ -204,7 +208,7 @@ def _print_plan(planned: Plan) -> None:
     for name, text in {
         "data": planned.protocol,
         "images": f"{train_images:,} for training, {valid:,} for validation, {test:,} for test, each {shape}",
-        "recipe": f"{recipe.name}: {recipe.epochs} epochs, batches of {recipe.batch_size}, {rates}",
+        "recipe": f"{recipe.name}: {counted(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}, {rates}",
         "updates": f"{planned.updates_per_epoch:,} an epoch, {recipe.epochs * planned.updates_per_epoch:,} in all",
         "generator": f"{recipe.model.name}, {planned.parameters[0]:,} parameters",
         "discriminator": f"{recipe.model.name}, {planned.parameters[1]:,} parameters",
