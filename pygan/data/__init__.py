@@ -28,7 +28,7 @@ from pygan.data.resize import check_image_size, resized
 from pygan.data.scaling import SCALES, Scale, make_scale
 from pygan.data.splits import Source, Splits, as_float, divide, with_given
 
-__all__ = ["NAMED", "SCALES", "Batch", "Data", "Scale", "Source", "Splits", "as_float", "load", "make_scale", "name_of"]
+__all__ = ["NAMED", "SCALES", "Batch", "Data", "Scale", "Source", "Splits", "as_float", "load", "make_scale"]
 
 Array: TypeAlias = Tensor | np.ndarray[Any, Any]
 Data: TypeAlias = str | Path | Array | tuple[Array, Array] | Dataset[Any]
