@@ -9,13 +9,18 @@ from typing import Any
 
 import torch.utils._contextlib
 
-__all__ = ["escape_unprintable", "is_terminal", "say", "warn"]
+__all__ = ["counted", "escape_unprintable", "is_terminal", "say", "warn"]
 
 _INSIDE = (  # decorators of our functions leave their own frames
     f"{Path(__file__).parent}{os.sep}",
     contextlib.__file__,
     torch.utils._contextlib.__file__,
 )
+
+
+def counted(n: int, what: str) -> str:
+    """Return a number with its noun: "1 epoch", "2 epochs"."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def is_terminal(stream: Any) -> bool:

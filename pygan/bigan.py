@@ -118,7 +118,7 @@ def train(
     *,
     out: str | Path | None = None,
     device: str | torch.device = "auto",
-    seed: int = 0,
+    seed: int | None = None,
     resume: bool = False,
     progress: bool = True,
     root: str | Path | None = None,
@@ -135,7 +135,8 @@ def train(
         data: see `pygan.data.load`.
         out: the folder; None makes runs/<data>-bigan, and so on.
         device, seed, progress, root, threads: as in `pygan.train`.
-        resume: continue from the last checkpoint in the folder, with the same arguments; a finished one is returned.
+        resume: continue from the last checkpoint in the folder; a finished one is returned. With `out`, seed and
+            settings that are not passed stay as they were; those that are must be the same.
         **settings: fields of `BiganSettings`: epochs (100), batch_size (128), learning_rate, noise_size (50), hidden,
             precision, averaging.
 
@@ -144,14 +145,14 @@ def train(
         RuntimeError, pygan.health.NonFiniteError, KeyboardInterrupt: as in `pygan.train`.
     """
     keeping = Keeping(out=out, device=device, seed=seed, resume=resume, progress=progress, threads=threads)
-    chosen = settings_from(BiganSettings, settings)
+    chosen = settings_from(BiganSettings, settings, keeping.begun)
     with keeping.own_defaults():
-        splits = pygan.data.load(data, root=root, seed=seed)
+        splits = pygan.data.load(data, root=root, seed=keeping.known_seed)
     if len(splits.train) < 2:
         raise ValueError("train: data must have at least 2 training images, since batch norm needs them, got 1")
 
     def make(on: torch.device) -> _Learner:
-        return _Learner(splits, chosen, seed, on)
+        return _Learner(splits, chosen, keeping.known_seed, on)
 
     learner, fit = learn("bigan", f"{splits.name}-bigan", make, chosen, fingerprint.describe(splits), keeping)
     pair = learner.average.module.eval()

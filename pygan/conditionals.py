@@ -194,7 +194,7 @@ def train(
     *,
     out: str | Path | None = None,
     device: str | torch.device = "auto",
-    seed: int = 0,
+    seed: int | None = None,
     resume: bool = False,
     progress: bool = True,
     root: str | Path | None = None,
@@ -207,7 +207,8 @@ def train(
         data: see `pygan.data.load`.
         out: the folder; None makes runs/<data>-conditionals, and so on.
         device, seed, progress, root, threads: as in `pygan.train`.
-        resume: continue from the last checkpoint in the folder, with the same arguments; a finished one is returned.
+        resume: continue from the last checkpoint in the folder; a finished one is returned. With `out`, seed and
+            settings that are not passed stay as they were; those that are must be the same.
         **settings: fields of `ConditionalsSettings`: epochs (250), batch_size (50), learning_rate, noise_size,
             generator_hidden, discriminator_hidden, energy_score, precision, averaging.
 
@@ -216,12 +217,12 @@ def train(
         RuntimeError, pygan.health.NonFiniteError, KeyboardInterrupt: as in `pygan.train`.
     """
     keeping = Keeping(out=out, device=device, seed=seed, resume=resume, progress=progress, threads=threads)
-    chosen = settings_from(ConditionalsSettings, settings)
+    chosen = settings_from(ConditionalsSettings, settings, keeping.begun)
     with keeping.own_defaults():
-        splits = pygan.data.load(data, root=root, seed=seed)
+        splits = pygan.data.load(data, root=root, seed=keeping.known_seed)
 
     def make(on: torch.device) -> _Learner:
-        return _Learner(splits, chosen, seed, on)
+        return _Learner(splits, chosen, keeping.known_seed, on)
 
     task, facts = "conditionals", fingerprint.describe(splits)
     learner, fit = learn(task, f"{splits.name}-{task}", make, chosen, facts, keeping)

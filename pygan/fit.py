@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pygan import health
 from pygan._session import CpuRandomness, Interrupt, forked_randomness
+from pygan._terminal import counted
 from pygan.boards import NOWHERE, Board
 from pygan.checkpoint import Part, plain_state, state_of, take_over
 from pygan.distributed import ALONE, Ranks, is_one_of_several
@@ -74,7 +75,7 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C, after the run was saved in `path`; `done` says how much was done."""
 
     def __init__(self, done: float, epochs: int, path: Path) -> None:
-        self.done, self.path = f"interrupted after {done:.1f} of {epochs} epochs, saved in {path}", path
+        self.done, self.path = f"interrupted after {done:.1f} of {counted(epochs, 'epoch')}, saved in {path}", path
         super().__init__(f"{self.done}; resume=True with out={str(path)!r} continues it")
 
 

@@ -32,7 +32,7 @@ from torch import Tensor
 from pygan import checkpoint
 from pygan._files import DamagedError, damaged, is_leftover, read_text, remove_leftovers, replace_file
 from pygan._nearest import nearest
-from pygan._terminal import warn
+from pygan._terminal import say, warn
 from pygan.checkpoint import Checkpoint
 from pygan.distributed import Ranks
 
@@ -40,6 +40,7 @@ __all__ = [
     "DamagedError",
     "RunFolder",
     "SharedFolder",
+    "begun_with",
     "check_numbers",
     "check_tables",
     "checkpoint_stem",
@@ -257,6 +258,12 @@ class RunFolder:
         """Return where "last", "best" or a checkpoint that is kept for good ("100") lies; see `checkpoint_stem`."""
         return self.path / "checkpoints" / f"{checkpoint_stem(name)}.safetensors"
 
+    def kept_checkpoints(self) -> list[str]:
+        """Return the names of the checkpoints that exist: "best", "last" and the numbers of epochs, ascending."""
+        stems = {path.stem for path in (self.path / "checkpoints").glob("*.safetensors")}
+        epochs = sorted(int(stem) for stem in stems if stem.isdecimal())
+        return [*sorted(stems & set(_CHECKPOINTS)), *map(str, epochs)]
+
     def samples(self, epoch: int) -> Path:
         """Return where the picture of an epoch goes."""
         return self.path / "samples" / f"{epoch:04}.png"
@@ -429,10 +436,19 @@ def checkpoint_stem(name: str) -> str:
 def choose_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
     """Return the folder `out`, or the next free one of runs/<name>, runs/<name>-2, ...; to resume, the last of these.
 
+    A message says if there is nothing to resume.
+
     Raises:
         TypeError: `out` is no path.
         ValueError: the folder holds a run that is not to be resumed, or anything that is no run.
     """
+    folder = _usable_folder(out, name, resume)
+    if resume and not folder.holds_run():
+        say(f"train: nothing to resume in {folder.path}: a new run begins")
+    return folder
+
+
+def _usable_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
     if out is None:
         number, last = 1, None
         while True:
@@ -446,11 +462,7 @@ def choose_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
                 return RunFolder(path, missing)
             except FileExistsError:
                 number, last = number + 1, path
-    if not isinstance(out, str | os.PathLike):
-        raise TypeError(f"train: out must be the path of a folder, got {out!r}")
-    if not str(out):
-        raise ValueError("train: out must be the path of a folder, got an empty one")
-    folder = RunFolder(out)
+    folder = _folder_at(out)
     if folder.holds_run():
         if not resume:
             raise ValueError(f"train: {out} holds a run; resume=True continues it, another out= starts a new one")
@@ -460,6 +472,26 @@ def choose_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
         if any(entry.name != ".lock" and not is_leftover(entry.name) for entry in folder.path.iterdir()):
             raise ValueError(f"train: {out} is not empty and holds no run; choose another out=")
     return folder
+
+
+def begun_with(out: str | Path | None, name: str = "") -> dict[str, Any]:
+    """Return config.toml of the run that `choose_folder` would choose to resume; empty where none has begun.
+
+    Raises TypeError, ValueError: as `choose_folder`; DamagedError: the file is not TOML.
+    """
+    if out is None:
+        numbered = (Path("runs", name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+        *_, out = None, *itertools.takewhile(Path.exists, numbered)
+    folder = None if out is None else _folder_at(out)
+    return folder.read_config() if folder is not None and folder.holds_run() else {}
+
+
+def _folder_at(out: str | Path) -> RunFolder:
+    if not isinstance(out, str | os.PathLike):
+        raise TypeError(f"train: out must be the path of a folder, got {out!r}")
+    if not str(out):
+        raise ValueError("train: out must be the path of a folder, got an empty one")
+    return RunFolder(out)
 
 
 def _missing(path: Path) -> list[Path]:

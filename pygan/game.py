@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -127,12 +127,14 @@ class Game:
         labels = (torch.arange(n, device=device) % self.classes,) if self.classes else ()
         with evaluating(self.generator), evaluating(self.discriminator):
             task = f"map noise [{n}, {self.noise_size}] to images {[n, *self.shape]} or {[n, math.prod(self.shape)]}"
-            images = self.generator(noise, *labels)
+            given = f"noise {[n, self.noise_size]}, whose size noise_size= sets"
+            images = _called("generator", self.generator, given, noise, *labels)
             _refuse("generator", task, images, [(n, *self.shape), (n, math.prod(self.shape))])
             _refuse_range(images, self.scale)
             images = images.float().reshape(n, *self.shape)
             task = f"map images {[n, *self.shape]} to logits [{n}] or [{n}, 1]"
-            _refuse("discriminator", task, self.discriminator(images, *labels), [(n,), (n, 1)])
+            logits = _called("discriminator", self.discriminator, f"images {[n, *self.shape]}", images, *labels)
+            _refuse("discriminator", task, logits, [(n,), (n, 1)])
             signs = torch.where(torch.arange(n, device=device) < n // 2, 1.0, -1.0).reshape(n, 1, 1, 1)
             far = self.discriminator(1e6 * signs * images, *labels)
         at_ends = ((far == 0) | (far == 1)).float().mean() > 0.5 and (far == 1).any()  # 0 alone: weights of 0, say
@@ -191,6 +193,17 @@ def _mean_image(splits: Splits, scale: Scale) -> Tensor:
     for piece in pieces:
         total += scale.apply(as_float(piece)).sum(0, dtype=torch.float64)
     return (total / len(splits.train)).float()
+
+
+def _called(role: str, player: nn.Module, given: str, *inputs: Tensor) -> Any:
+    """Return what a player makes of its inputs. Its own errors become one that says what it was given."""
+    try:
+        return player(*inputs)
+    except (MemoryError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:
+        given += f", and labels [{len(inputs[0])}]" if len(inputs) > 1 else ""
+        raise ValueError(f"train: {role} failed on {given}: {type(error).__name__}: {error}") from error
 
 
 def _refuse(player: str, task: str, output: object, shapes: list[tuple[int, ...]]) -> None:

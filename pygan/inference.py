@@ -185,7 +185,7 @@ def train(
     *,
     out: str | Path | None = None,
     device: str | torch.device = "auto",
-    seed: int = 0,
+    seed: int | None = None,
     resume: bool = False,
     progress: bool = True,
     threads: int | None = None,
@@ -201,7 +201,8 @@ def train(
             the device.
         out: the folder; None makes runs/<data>-inference, and so on.
         device, seed, progress, threads: as in `pygan.train`.
-        resume: continue from the last checkpoint in the folder, with the same arguments; a finished one is returned.
+        resume: continue from the last checkpoint in the folder; a finished one is returned. With `out`, seed and
+            settings that are not passed stay as they were; those that are must be the same.
         **settings: fields of `InferenceSettings`: epochs (40), updates_per_epoch (500), batch_size, learning_rate,
             hidden, input_noise (.6), reconstruction (5), precision.
 
@@ -212,7 +213,7 @@ def train(
         pygan.health.NonFiniteError, KeyboardInterrupt: as in `pygan.train`.
     """
     keeping = Keeping(out=out, device=device, seed=seed, resume=resume, progress=progress, threads=threads)
-    chosen = settings_from(InferenceSettings, settings)
+    chosen = settings_from(InferenceSettings, settings, keeping.begun)
     if not isinstance(run, Run):
         raise TypeError(f"train: run must be a pygan.Run, got {type(run).__name__}; pygan.load returns one")
     if run.game.classes:
@@ -222,7 +223,7 @@ def train(
     images = run.splits.train if chosen.reconstruction > 0 else None
 
     def make(on: torch.device) -> _Learner:
-        return _Learner(run.game, images, chosen, keeping.seed, on)
+        return _Learner(run.game, images, chosen, keeping.known_seed, on)
 
     learner, fit = learn("inference", f"{run.data['name']}-inference", make, chosen, facts, keeping)
     encoder = learner.encoder.eval()

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from pygan._nearest import nearest
 from pygan._session import find_device, own_defaults, own_randomness
+from pygan._terminal import counted
 from pygan._threads import check_threads, choose_threads, own_threads, refuse_many_processes
 from pygan.checkpoint import Part
 from pygan.data import fingerprint
 from pygan.fit import Cadence, Fit
-from pygan.folder import RunFolder, check_tables, choose_folder
+from pygan.folder import RunFolder, begun_with, check_tables, choose_folder
 from pygan.settings import AT_LEAST_ONE, POSITIVE, Settings, check_seed, setting
 from pygan.step import StatisticsRows
 
@@ -89,21 +90,30 @@ class LearnerWithParts:
 class Keeping:
     """Where and how something is trained; the arguments of the same names of `pygan.train`.
 
+    Attributes:
+        begun: the settings of the run that is resumed, if `out` names it.
+        known_seed: its seed, if none was given, or else 0.
+
     Raises TypeError or ValueError for an impossible value, RuntimeError for a device that is not there.
     """
 
     out: str | Path | None = None
     device: str | torch.device = "auto"
-    seed: int = 0
+    seed: int | None = None
     resume: bool = False
     progress: bool = True
     threads: int | None = None
     found_device: torch.device = field(init=False)
+    known_seed: int = field(init=False)
+    begun: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
         refuse_many_processes()
         check_threads(self.threads)
-        object.__setattr__(self, "seed", check_seed("train: seed", self.seed))
+        config = begun_with(self.out) if self.resume and self.out is not None else {}
+        seed = config.get("seed", 0) if self.seed is None else self.seed
+        object.__setattr__(self, "known_seed", check_seed("train: seed", seed))
+        object.__setattr__(self, "begun", config.get("settings", {}))
         object.__setattr__(self, "found_device", find_device(self.device))
 
     def own_defaults(self) -> AbstractContextManager[None]:
@@ -118,20 +128,23 @@ def autocast(precision: Literal["float32", "bf16"], device: torch.device) -> tor
 
 def in_words(model: object, path: Path, shape: Sequence[int], history: Sequence[Any]) -> str:
     """Return the representation of what was trained: its class, folder, images (C, H, W) and number of epochs."""
-    return f"{type(model).__name__}({str(path)!r}: {'x'.join(map(str, shape))}, {len(history)} epochs)"
+    return f"{type(model).__name__}({str(path)!r}: {'x'.join(map(str, shape))}, {counted(len(history), 'epoch')})"
 
 
 S = TypeVar("S", bound=LearnerSettings)
 L = TypeVar("L", bound=LearnerWithParts)
 
 
-def settings_from(kind: type[S], given: Mapping[str, Any]) -> S:
-    """Return settings with the caller's values. An unknown one is a TypeError that names the nearest right one."""
+def settings_from(kind: type[S], given: Mapping[str, Any], begun: Mapping[str, Any]) -> S:
+    """Return settings with the caller's values, and those of the run that is resumed where none is given.
+
+    An unknown one is a TypeError that names the nearest right one.
+    """
     known = [of.name for of in fields(kind)]
     for name in given:
         if name not in known:
             raise TypeError(f"unknown setting {name!r}{nearest(name, known)}")
-    return kind(**given)
+    return kind(**{**{name: value for name, value in begun.items() if name in known}, **given})
 
 
 def learn(
@@ -147,7 +160,7 @@ def learn(
     Args:
         task: the module that trains it, such as "semi_supervised".
         name: of the folder under runs/, where `keeping.out` gives none.
-        make: returns the learner on a device; torch's default generators are seeded by `keeping.seed` then.
+        make: returns the learner on a device; torch's default generators are seeded by `keeping.known_seed` then.
         settings: its settings; a folder that is resumed must have the same.
         data: what config.toml is to hold of the data; the same of a folder that is resumed.
         keeping: where and how.
@@ -165,11 +178,12 @@ def learn(
     with folder.locked(), keeping.own_defaults():
         before = _read_config(folder, task) if folder.holds_run() else None
         threads = choose_threads(keeping.threads, before)
-        config = {"task": task, "seed": keeping.seed, "threads": threads, "settings": settings.flat(), "data": data}
+        seed = keeping.known_seed
+        config = {"task": task, "seed": seed, "threads": threads, "settings": settings.flat(), "data": data}
         if before is not None:
             _refuse_older(folder.path, before, settings)
             _refuse_changes(folder.path, {**before, "settings": type(settings)(**before["settings"]).flat()}, config)
-        with own_threads(threads), own_randomness(keeping.seed, device, deterministic=False):
+        with own_threads(threads), own_randomness(seed, device, deterministic=False):
             learner = make(device)
             fit = Fit(learner, folder, learner.cadence, device)
             fit.restore()
@@ -190,11 +204,11 @@ def _read_config(folder: RunFolder, task: str) -> dict[str, Any]:
 
 def _refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise ValueError, naming what differs, unless a run begun with `before` can go on with `now`."""
+    _refuse_change(path, "seed", before["seed"], now["seed"])  # first, since the splits follow from it
     for table in ("settings", "data"):
         for name in before[table] | now[table]:
             if name != "checksums":
                 _refuse_change(path, name, before[table].get(name), now[table].get(name))
-    _refuse_change(path, "seed", before["seed"], now["seed"])
     checksums = (config["data"].get("checksums", {}) for config in (before, now))
     if changed := fingerprint.changed(*checksums):
         raise ValueError(f"train: data must be the same as at the start of the run in {path}: {changed}")

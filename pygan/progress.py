@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
-from pygan._terminal import is_terminal, say
+from pygan._terminal import counted, is_terminal, say
 
 if TYPE_CHECKING:
     from pygan.run import Run
@@ -177,7 +177,7 @@ def introduce(run: "Run", reference: float) -> None:
     shape = " x ".join(map(str, splits.shape))
     say(
         f"pygan: {splits.name}, {len(splits.train):,} training images of {shape}; recipe {recipe.name}, "
-        f"{recipe.epochs} epochs; run folder {run.path}"
+        f"{counted(recipe.epochs, 'epoch')}; run folder {run.path}"
     )
     say(
         "pygan: nats are the mean log-likelihood of validation images under a Parzen window on samples: higher is "

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import pygan.data
 from pygan import health, pictures
 from pygan._session import own_defaults
+from pygan._terminal import counted
 from pygan.checkpoint import Checkpoint, Part, take_over
 from pygan.data import Batch, Splits, as_float, fingerprint
 from pygan.data.scaling import SCALES
@@ -23,7 +24,7 @@ from pygan.evaluate._pixels import check_images
 from pygan.evaluate.neighbours import nearest
 from pygan.evaluate.references import result_rows
 from pygan.features import hidden_layers
-from pygan.folder import RunFolder, check_numbers, check_tables
+from pygan.folder import RunFolder, begun_with, check_numbers, check_tables
 from pygan.game import Game, evaluating
 from pygan.memory import WINDOW_BYTES
 from pygan.recipes import Recipe
@@ -36,6 +37,7 @@ __all__ = [
     "FORMAT",
     "SIGMA_POINTS",
     "Run",
+    "left_open",
     "load",
     "load_weights",
     "make_config",
@@ -83,6 +85,7 @@ _NUMBERS = (
 )
 FORMAT = 2  # of config.toml
 _PLAYERS = ("generator", "discriminator")
+_ARGUMENTS = {"name": "recipe", "classes": "conditional"}  # of `train`, by the name in config.toml
 
 
 @dataclass(eq=False)
@@ -118,7 +121,7 @@ class Run:
     def __repr__(self) -> str:
         judged = [entry["log_likelihood"] for entry in self.history if entry.get("log_likelihood") is not None]
         score = f", {judged[-1]:.1f} nats on the validation split" if judged else ""
-        return f"Run({str(self.path)!r}: {self.recipe.name}, {len(self.history)} epochs{score})"
+        return f"Run({str(self.path)!r}: {self.recipe.name}, {counted(len(self.history), 'epoch')}{score})"
 
     @own_defaults(_CPU)
     def _repr_html_(self) -> str:
@@ -473,7 +476,9 @@ def load(
         generator, discriminator = (recipe.model.place(player, _CPU) for player in (generator, discriminator))
     state = folder.read_checkpoint(checkpoint)
     if state is None:
-        raise FileNotFoundError(f"load: {folder.path} has no checkpoint {checkpoint!r} yet")
+        yet = "" if folder.is_finished() else " yet"
+        kept = ", ".join(folder.kept_checkpoints()) or "none"
+        raise FileNotFoundError(f"load: {folder.path} has no checkpoint {checkpoint!r}{yet}; kept: {kept}")
     load_weights(folder, checkpoint, state, generator, discriminator)
     states = folder.read_checkpoints({checkpoint: state})
     for name, (_, progress) in states.items():
@@ -543,9 +548,28 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
         old, new = old_settings.get(name), new_settings.get(name)
         if new != old and not (name == "epochs" and now["recipe"]["epochs"] > before["recipe"].epochs):
             rule = "epochs may only grow" if name == "epochs" else "only epochs may change"
+            if name not in ("epochs", *own_roles(before["players"]), *own_roles(now["players"])):
+                rule += f": leave {_ARGUMENTS.get(name, name)} out, and it stays as it was"
             raise ValueError(f"train: {name} was {old!r} in {path}, got {new!r}; to resume, {rule}")
     if changed := fingerprint.changed(before["data"]["checksums"], now["data"]["checksums"]):
         raise ValueError(f"train: data must be the same as at the start of the run in {path}: {changed}")
+
+
+def left_open(out: str | Path | None, name: str) -> dict[str, Any]:
+    """Return the arguments of `train` that a run to be resumed was begun with, for those that are not passed again.
+
+    Empty where no game has begun. The data, if they were not in memory, and their sources are among them.
+
+    Args:
+        out: the folder, or None for the last of runs/<name>, runs/<name>-2, ...
+        name: of the data.
+    """
+    config = begun_with(out, name)
+    if not config or "task" in config:  # which `read_config` refuses
+        return {}
+    check_tables(config, _CONFIG, Path(out or "runs") / "config.toml")
+    data = config["data"]
+    return {**data.get("sources", {}), "seed": config["seed"], "conditional": data.get("classes", 0) > 0}
 
 
 def read_config(folder: RunFolder) -> dict[str, Any]:
@@ -608,7 +632,10 @@ def _beside(result: Mapping[str, Any]) -> str:
     if isinstance(spread, int | float):
         lines.append(f"The samples vary {spread:.2f} times as much as the data.")
         if spread < health.LEAST_SPREAD:
-            lines.append("They are much alike, so the log-likelihood is misleadingly high: look at the pictures.")
+            mean = rows.get("their mean") if isinstance(rows, Mapping) else None
+            high = not isinstance(mean, int | float) or (result["log_likelihood"] or -math.inf) >= mean
+            misled = ", so the log-likelihood is misleadingly high" if high else ""
+            lines.append(f"They are much alike{misled}: look at the pictures.")
     return "".join(f"\n  {line}" for line in lines)
 
 

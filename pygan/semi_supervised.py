@@ -232,7 +232,7 @@ def train(
     *,
     out: str | Path | None = None,
     device: str | torch.device = "auto",
-    seed: int = 0,
+    seed: int | None = None,
     resume: bool = False,
     progress: bool = True,
     root: str | Path | None = None,
@@ -249,7 +249,8 @@ def train(
         out: the folder; None makes runs/<data>-semi_supervised, and so on.
         device, progress, root, threads: as in `pygan.train`.
         seed: of the draw of labels, the weights and everything else that is random.
-        resume: continue from the last checkpoint in the folder, with the same arguments; a finished one is returned.
+        resume: continue from the last checkpoint in the folder; a finished one is returned. With `out`, seed and
+            settings that are not passed stay as they were; those that are must be the same.
         **settings: fields of `SemiSupervisedSettings`: epochs (30), batch_size, learning_rate, hidden,
             generator_hidden, input_noise, hidden_noise, labelled_batch, supervised_only, precision.
 
@@ -259,18 +260,18 @@ def train(
         RuntimeError, pygan.health.NonFiniteError, KeyboardInterrupt: as in `pygan.train`.
     """
     keeping = Keeping(out=out, device=device, seed=seed, resume=resume, progress=progress, threads=threads)
-    chosen = settings_from(SemiSupervisedSettings, settings)
+    chosen = settings_from(SemiSupervisedSettings, settings, keeping.begun)
     labels_per_class = whole_number("train: labels_per_class", labels_per_class, 1)
     with keeping.own_defaults():
         splits = pygan.data.load(data, root=root, seed=0)  # always the same test images, whatever the draw of labels
-    labelled = _draw_labels(splits, labels_per_class, seed)
+    labelled = _draw_labels(splits, labels_per_class, keeping.known_seed)
     _require_labels(splits.valid, "valid")
     _require_labels(splits.test, "test")
     facts = fingerprint.describe(splits, labelled=True) | {"labels_per_class": labels_per_class}
     task, name = "semi_supervised", f"{splits.name}-semi_supervised"
 
     def make(on: torch.device) -> _Learner:
-        return _Learner(splits, labelled, chosen, seed, on)
+        return _Learner(splits, labelled, chosen, keeping.known_seed, on)
 
     learner, fit = learn(task, name, make, chosen, facts, keeping)
     net = learner.average.module.eval()

@@ -349,7 +349,8 @@ class _Work:
                     return None
             for name, out, more in phases:
                 stop = None if share is None else _until(time.monotonic() + share - _trained_seconds(out))
-                run = train(data, name, out, resume=True, progress=self.progress, on_epoch=stop, **common, **more)
+                begun = RunFolder(out).holds_run()
+                run = train(data, name, out, resume=begun, progress=self.progress, on_epoch=stop, **common, **more)
                 if self.left is not None:
                     self.left -= _trained_seconds(out)
         except FileNotFoundError as error:

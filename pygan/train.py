@@ -42,6 +42,7 @@ from pygan.report.live import Live
 from pygan.run import (
     SIGMA_POINTS,
     Run,
+    left_open,
     load_weights,
     make_config,
     own_roles,
@@ -63,7 +64,7 @@ def train(
     out: str | Path | None = None,
     epochs: int | None = None,
     device: str | torch.device = "auto",
-    seed: int = 0,
+    seed: int | None = None,
     resume: bool = False,
     progress: bool = True,
     generator: nn.Module | None = None,
@@ -72,7 +73,7 @@ def train(
     test: Data | None = None,
     root: str | Path | None = None,
     on_epoch: Callable[[Run], object] | None = None,
-    conditional: bool = False,
+    conditional: bool | None = None,
     image_size: int | None = None,
     threads: int | None = None,
     report: bool = True,
@@ -86,9 +87,12 @@ def train(
         out: the run folder; None makes runs/<data>, runs/<data>-2, ... A folder that holds a run is never overwritten.
         epochs: passes over the training images; None uses the recipe's number.
         device: "auto" (CUDA if there is one, else the CPU) or any torch device.
-        seed: at least 0. On the CPU the same seed gives the same bits, with the same `threads` and `products`.
-        resume: continue from the last checkpoint in the run folder, or start if there is none. A finished run is
-            returned unchanged, unless `epochs` is larger than before. All other arguments must be the same as before.
+        seed: at least 0; None is 0, or that of the run that is resumed. On the CPU the same seed gives the same bits,
+            with the same `threads` and `products`.
+        resume: continue from the last checkpoint in the run folder; where no run has begun, start one and say so. A
+            finished run is returned unchanged, unless `epochs` is larger than before. Of the other arguments, pass
+            `data` again, and what was in memory or is a module of yours; what is not passed stays as it was, and what
+            is must be the same as before.
         progress: show the progress on standard error: on a terminal or in a notebook as one line that is rewritten,
             elsewhere as a new line for each evaluation.
         generator, discriminator: your own modules instead of the recipe's, trained in place; see `pygan.models`.
@@ -97,6 +101,7 @@ def train(
         on_epoch: called with the run after each epoch. Random numbers that it draws from torch's generators do not
             change the run. If it returns False, the run ends there and is evaluated. If it raises, the run is saved.
         conditional: train p(x given c): both players also get the label of each image. The data must have labels.
+            None is False, or as the run that is resumed.
         image_size: images are cropped and resized to squares with this side, in pixels; see `pygan.data.load`.
         threads: of the CPU. None: as many as torch uses, but one for nets so small that more do not help. A resumed run
             uses the number that it was begun with, since another one may change the last bits.
@@ -116,7 +121,7 @@ def train(
         pygan.health.NonFiniteError: a NaN or an infinity appeared.
         KeyboardInterrupt: after Ctrl-C, when the run has been saved.
     """
-    seed = check_seed("train: seed", seed)
+    seed = None if seed is None else check_seed("train: seed", seed)
     players = {"generator": generator, "discriminator": discriminator}
     for role, player in players.items():
         if not isinstance(player, nn.Module | None):
@@ -126,7 +131,13 @@ def train(
     ranks = join(device)
     device = ranks.own(device)
     progress = progress and ranks.is_main
-    sources: dict[str, Any] = {"data": data, "root": root, "valid": valid, "test": test, "image_size": image_size}
+    begun = ranks.from_main(lambda: left_open(out, pygan.data.name_of(data)) if resume else {})
+    seed = check_seed("train: seed", begun.get("seed", 0)) if seed is None else seed
+    conditional = begun.get("conditional", False) if conditional is None else conditional
+    sources: dict[str, Any] = {"root": root, "valid": valid, "test": test, "image_size": image_size}
+    for name in [name for name, given in sources.items() if given is None]:
+        sources[name] = begun.get(name)
+    sources["data"] = data
     with own_defaults(device):
         splits = ranks.main_first(lambda: pygan.data.load(**sources, seed=seed))
     fingerprint.refuse_leak(splits)
@@ -145,8 +156,8 @@ def train(
         before = read_config(folder) if folder.holds_run() else None
         used = chosen(None if before is None else before["recipe"])
         refuse_too_large(used, splits, classes, players, device)
-        begun = before if ranks.count == 1 else None  # another number of processes needs another number of threads
-        threads = choose_threads(threads, begun, fits_one_core(used, splits, classes, players))
+        alike = before if ranks.count == 1 else None  # another number of processes needs another number of threads
+        threads = choose_threads(threads, alike, fits_one_core(used, splits, classes, players))
         described = fingerprint.describe(splits, classes > 0, **sources) | {"classes": classes}
         config = make_config(seed, threads, used, described, players)
         same = {"seed": seed, **config["players"], **config["recipe"], **described["checksums"]}

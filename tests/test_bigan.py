@@ -108,3 +108,11 @@ def test_wrong_shapes_are_refused(model):
         model.encode(torch.rand(2, 1, 3, 3))
     with pytest.raises(ValueError, match=r"generate: noise must have shape \[n, 3\], got \[2, 4\]"):
         model.generate(torch.rand(2, 4))
+
+
+def test_seed_and_settings_that_are_left_open_stay_when_resumed(tmp_path):
+    bigan.train(images(), out=tmp_path, seed=3, **TINY)
+    model = bigan.train(images(), out=tmp_path, resume=True, progress=False)
+    assert (model.noise_size, len(model.history)) == (3, 2)
+    with pytest.raises(ValueError, match=r"seed was 3 in .*, got 0; to resume, it must be the same"):
+        bigan.train(images(), out=tmp_path, resume=True, seed=0, progress=False)

@@ -196,8 +196,8 @@ def test_the_other_options_reach_train(call, monkeypatch):
     assert received == {**expected, "valid": "e", "test": "f", "progress": True, "report": False}
     received.clear()
     call("train", "--quiet")
-    expected = {"data": "digits", "recipe": None, "out": None, "resume": False, "device": "auto", "seed": 0}
-    assert received == {**expected, "conditional": False, "progress": False, "report": True}
+    expected = {"data": "digits", "recipe": None, "out": None, "resume": False, "device": "auto"}
+    assert received == {**expected, "progress": False, "report": True}
 
 
 # Wrong words
@@ -218,6 +218,7 @@ def test_the_other_options_reach_train(call, monkeypatch):
         (["train", "--k", "1.5"], "argument --k: invalid int value: '1.5'"),
         (["train", "--pieces-hidden"], "unknown argument --pieces-hidden"),
         (["train", "--generator-hidden", "a"], "expected whole numbers such as 1200,1200, got 'a'"),
+        (["latent", "arithmetic", "x"], "arithmetic needs --plus, the samples of a concept, such as --plus 3,17,25"),
         (["sample"], "the following arguments are required: RUN"),
         (
             ["sample", "x", "-o", "x.jpg"],
@@ -290,6 +291,19 @@ def test_train_names_the_picture_of_the_last_epoch(call, tmp_path, trained):
     code, out, err = call("train", "digits", "--resume", "--out", tmp_path / "run", "--seed", "3", *SMALL)
     assert (code, err) == (0, "")
     assert out.endswith("samples/10005.png\n")
+
+
+def test_a_run_is_resumed_by_its_folder_alone(call, tmp_path):
+    """The data too, where they came from a file."""
+    data = tmp_path / "points.npy"
+    np.save(data, np.random.default_rng(0).random((60, 1, 4, 4), dtype=np.float32))
+    run = call("train", data, "--out", tmp_path / "run", "--seed", "3", "--epochs", "2", "--quiet", "--no-report")
+    assert run[0] == 0
+    code, _, err = call("train", "--resume", "--out", tmp_path / "run", "--epochs", "3", "--quiet", "--no-report")
+    assert (code, err) == (0, "")
+    assert (pygan.load(tmp_path / "run").seed, len(pygan.load(tmp_path / "run").history)) == (3, 3)
+    code, _, err = call("train", "--resume", "--out", tmp_path / "run", "--seed", "0")
+    assert err.endswith("got 0; to resume, only epochs may change: leave seed out, and it stays as it was\n")
 
 
 def test_a_finished_run_is_no_error_whatever_the_streams(tmp_path, trained, monkeypatch):
@@ -378,7 +392,7 @@ def test_sample_uses_the_checkpoint_that_is_named(call, trained, tmp_path):
         assert np.array_equal(np.load(tmp_path / "x.npy"), load(trained, checkpoint).sample(2, seed=0).numpy())
         drawn[checkpoint] = np.load(tmp_path / "x.npy")
     assert not np.array_equal(drawn["1"], drawn["last"])
-    assert call(*words, "5")[2] == f"pygan: error: load: {trained} has no checkpoint '5' yet\n"
+    assert call(*words, "5")[2] == f"pygan: error: load: {trained} has no checkpoint '5'; kept: best, last, 1, 2\n"
 
 
 @pytest.mark.parametrize(
@@ -696,6 +710,26 @@ def test_config_reads_back_what_a_run_wrote(call, tmp_path, trained, monkeypatch
     assert call("train", "--config", trained / "config.toml", "--out", "again", "--quiet")[0] == 0
     assert (tmp_path / "again/config.toml").read_text() == (trained / "config.toml").read_text()
     assert (tmp_path / "again/log.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["--config", "none.toml"], "--config: none.toml cannot be read: No such file or directory"),
+        (["--valid", "empty"], "--valid: empty: expected images (.png"),
+        (["--generator-hidden", "100", "100"], "DATA: there is no 100; several sizes have commas between them"),
+    ],
+)
+def test_what_is_not_there_is_named_with_its_option(call, tmp_path, monkeypatch, words, answer):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    code, out, err = call("train", *words)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(f"pygan: error: {answer}")
+
+
+def test_one_epoch_is_no_epochs(call):
+    assert "digits: 1 epoch, batches of" in call("train", "--dry-run", "--epochs", "1")[1]
 
 
 def test_config_of_a_run_on_data_in_memory_needs_data(call, tmp_path, monkeypatch):

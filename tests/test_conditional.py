@@ -228,3 +228,11 @@ def test_what_cannot_be_is_said(tmp_path):
         train((images, labels), "digits", tmp_path, progress=False, conditional=True)
     with pytest.raises(ValueError, match=r"generator_units must be three sizes, each at least 1, got \(8, 8\)"):
         run(tmp_path, generator_units=(8, 8))
+
+
+def test_a_run_stays_conditional_when_it_is_resumed(tmp_path):
+    begun = run(tmp_path / "run")
+    again = {"data": dark_and_bright(), "out": begun.path, "resume": True, "progress": False}
+    assert train(**again).game.classes == begun.game.classes
+    with pytest.raises(ValueError, match="'conditional_mlp' needs labels: pass conditional=True"):
+        train(**again, conditional=False)

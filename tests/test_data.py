@@ -456,3 +456,11 @@ def test_splits_is_frozen():
     assert isinstance(splits, Splits)
     with pytest.raises(AttributeError):
         splits.train = None
+
+
+def test_what_is_not_taken_is_answered_with_what_would_be():
+    images = torch.rand(20, 1, 4, 4)
+    with pytest.raises(TypeError, match=r"got list; torch\.stack or np\.stack makes one of many images"):
+        data.load(list(images))
+    with pytest.raises(TypeError, match=r"got DataLoader; pass its \.dataset"):
+        data.load(torch.utils.data.DataLoader(TensorDataset(images)))

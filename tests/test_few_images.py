@@ -152,6 +152,18 @@ def test_the_result_has_what_it_is_read_beside(tmp_path):
         assert ("is not a success" in summary(RunFolder(run.path))) == flatters
 
 
+@pytest.mark.parametrize(("score", "misled"), [(5.0, True), (-36.0, False)])
+def test_samples_that_are_alike_mislead_only_where_they_score_as_the_mean_does(tmp_path, score, misled):
+    run = tiny.run(tmp_path / "run")
+    folder = RunFolder(run.path)
+    rows = {"training images": 9.0, "their mean": -7.1}
+    result = {"log_likelihood": score, "spread": 0.1, "reference_log_likelihood": rows}
+    folder.write_result({**folder.read_result(), **result})
+    text = summary(folder)
+    assert "They are much alike" in text
+    assert ("misleadingly high" in text) == misled
+
+
 def test_large_samples_are_judged_in_pieces_with_the_same_result(tmp_path, monkeypatch):
     run = tiny.run(tmp_path / "run")
     whole = run.validation()

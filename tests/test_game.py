@@ -185,6 +185,17 @@ class Endless(nn.Module):
 
 
 REFUSED = {
+    "size of noise": (
+        nn.Linear(100, 6),
+        nn.Linear(6, 1),
+        r"generator failed on noise \[64, 4\], whose size noise_size= sets: RuntimeError: mat1 .* multiplied .*100x6",
+    ),
+    "size of images": (
+        sigmoid_of(6),
+        nn.Sequential(nn.Flatten(), nn.Linear(7, 1)),
+        r"discriminator failed on images \[64, 1, 2, 3\]: RuntimeError: mat1 and .* multiplied \(64x6 and 7x1\)",
+    ),
+    "no labels": (Labelled(), nn.Flatten(), r"generator failed on noise .*: TypeError: .* missing .* 'labels'"),
     "shape of images": (
         nn.Linear(4, 7),
         nn.Linear(6, 1),

@@ -132,7 +132,6 @@ def test_a_conditional_run_has_a_class_for_each_row(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["arithmetic"], "plus must hold at least one set"),
         (["arithmetic", "--plus", "10000"], "samples are counted from 0 to 9999, got 10000"),
         (["walk", "--rows", "1"], "rows must be at least 2, got 1"),
     ],

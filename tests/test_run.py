@@ -305,6 +305,30 @@ def test_what_is_left_open_stays_when_resumed(tmp_path):
     assert (run.recipe.epochs, run.recipe.batch_size) == (2, 10)
 
 
+@pytest.mark.parametrize("out", ["run", None])
+def test_sources_and_seed_that_are_left_open_stay_when_resumed(tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("faces.2", "valid")):
+        np.save(f"{name}.npy", tiny.images(40, seed).numpy())
+    given = {"seed": 3, "valid": "valid.npy", "image_size": 5}
+    tiny.run(out, "faces.2.npy", **given)
+    longer = train("faces.2.npy", out=out, epochs=3, resume=True, progress=False)
+    straight = tiny.run("straight", "faces.2.npy", **{**given, "epochs": 3})
+    assert (longer.seed, len(longer.history), longer.data["shape"]) == (3, 3, [1, 5, 5])
+    assert torch.equal(longer.sample(5, seed=0), straight.sample(5, seed=0))
+    with pytest.raises(ValueError, match=r"seed was 3 in .*, got 0; .*: leave seed out, and it stays as it was"):
+        train("faces.2.npy", out=out, resume=True, progress=False, seed=0)
+
+
+@pytest.mark.parametrize("out", ["run", None])
+def test_where_there_is_nothing_to_resume_a_new_run_begins_and_says_so(tmp_path, monkeypatch, capsys, out):
+    monkeypatch.chdir(tmp_path)
+    path = tiny.run(out, resume=True).path
+    assert capsys.readouterr().err == f"train: nothing to resume in {path}: a new run begins\n"
+    tiny.run(out, resume=True)
+    assert capsys.readouterr().err == ""
+
+
 def test_folders_are_named_after_the_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths = [str(tiny.run(None).path) for _ in range(3)]
@@ -403,7 +427,7 @@ def test_load_says_what_is_wrong(tmp_path):
         with pytest.raises(ValueError, match=r"best\.safetensors is malformed or damaged"):
             load(run.path)
     best.unlink()
-    with pytest.raises(FileNotFoundError, match="no checkpoint 'best' yet"):
+    with pytest.raises(FileNotFoundError, match="no checkpoint 'best'; kept: last"):
         load(run.path)
     config = (run.path / "config.toml").read_text()
     (run.path / "config.toml").write_text("seed = [")

@@ -193,7 +193,7 @@ def test_a_split_without_labels_is_refused_before_training(tmp_path, split):
 
 
 def test_the_rate_falls_at_the_end():
-    settings = settings_from(SemiSupervisedSettings, {"epochs": 4, "learning_rate": 1.0})
+    settings = settings_from(SemiSupervisedSettings, {"epochs": 4, "learning_rate": 1.0}, {})
     assert [settings.rate(update, 2) for update in (0, 4, 6, 7)] == [1.0, 1.0, 0.5, 0.25]
 
 

@@ -35,7 +35,10 @@ _MOST = 10_000  # samples of a seed that --plus and --minus can name
 
 def run(words: Sequence[str]) -> None:
     """Run the command."""
-    options = parser(next((word for word in words if word in _KINDS), None)).parse(words)
+    of = parser(next((word for word in words if word in _KINDS), None))
+    options = of.parse(words)
+    if options.kind == "arithmetic" and not options.plus:
+        of.error("arithmetic needs --plus, the samples of a concept, such as --plus 3,17,25")
     device = find_device(options.device)
     trained = load(options.run, checkpoint=options.checkpoint)
     trained.generator.to(device)

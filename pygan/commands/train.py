@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_origin
 
 import pygan.data
-from pygan._terminal import is_terminal
+from pygan._terminal import counted, is_terminal
 from pygan.commands.parser import DEVICE, ROOT, Parser, choice, count, path, seed, sizes
 from pygan.data.files import no_downloads
 from pygan.distributed import is_main
@@ -16,7 +16,7 @@ from pygan.folder import RunFolder
 from pygan.plan import Plan, plan
 from pygan.progress import duration
 from pygan.recipes import RECIPES, KnownSetting, Recipe, default_recipe, find_recipe, known_settings, named_recipe
-from pygan.run import FORMAT, OWN_PLAYER, recipe_of, summary
+from pygan.run import FORMAT, OWN_PLAYER, left_open, recipe_of, summary
 from pygan.settings import value_of_type
 from pygan.train import train
 
@@ -40,7 +40,6 @@ examples:
 _OF_DATA = ("data", "root", "valid", "test", "image_size", "seed")
 _OF_CONFIG = (*_OF_DATA, "conditional", "threads")
 _LATER: dict[str, Any] = {"default": argparse.SUPPRESS}  # where it is not given, the options hold no such name
-_DEFAULTS = {"data": "digits", "seed": 0, "conditional": False}
 
 
 def run(words: Sequence[str]) -> None:
@@ -74,7 +73,12 @@ def parser(recipe: Recipe | None = None) -> Parser:
     of.option("--recipe", metavar="NAME", help=f"{', '.join(RECIPES)} (default: the data's own); see pygan recipes")
     of.option("--config", type=path, metavar="FILE", help="start from the recipe, data and seed in a config.toml")
     of.option("--out", metavar="RUN", help="run folder (default: runs/DATA, runs/DATA-2, ...)")
-    of.option("--resume", action="store_true", help="continue the run in --out, or the last one on DATA")
+    of.option(
+        "--resume",
+        action="store_true",
+        help="continue the run in --out, or the last one on DATA, with all that is not given as it was; "
+        "where none has begun, start one and say so",
+    )
     of.option(
         "--conditional",
         **_LATER,
@@ -86,7 +90,13 @@ def parser(recipe: Recipe | None = None) -> Parser:
     of.option(
         "--threads", **_LATER, type=count, metavar="N", help="threads of the CPU (default: torch's; 1 for small nets)"
     )
-    of.option("--seed", **_LATER, type=seed, metavar="N", help="seed of all random numbers (default: 0)")
+    of.option(
+        "--seed",
+        **_LATER,
+        type=seed,
+        metavar="N",
+        help="seed of all random numbers (default: 0, or that of the run with --resume)",
+    )
     of.option("--root", **_LATER, **ROOT)
     of.option("--valid", **_LATER, metavar="PATH", help="images to use as the validation split")
     of.option("--test", **_LATER, metavar="PATH", help="images to use as the test split")
@@ -111,7 +121,7 @@ def parser(recipe: Recipe | None = None) -> Parser:
 
 def _recipe_to_run(chosen: Mapping[str, Any], settings: Mapping[str, Any]) -> Recipe:
     """The recipe that would run, fitted to the data; of data that cannot be read here, as it stands."""
-    recipe, conditional = chosen["recipe"], chosen["conditional"]
+    recipe, conditional = chosen["recipe"], chosen.get("conditional", False)
     try:
         with no_downloads():
             splits = pygan.data.load(**{name: chosen[name] for name in _OF_DATA if name in chosen})
@@ -146,8 +156,11 @@ def _shown(value: Any) -> str:
 def _arguments(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the arguments of `train` and of `plan` alike, and the settings that were given one by one."""
     given = {name: value for name, value in vars(options).items() if value is not None}
+    if options.data is not None and options.data.isdecimal() and not Path(options.data).exists():
+        raise ValueError(f"DATA: there is no {options.data}; several sizes have commas between them, such as 1200,1200")
     settings = {name: given[name] for name in known_settings() if name in given}
-    chosen: dict[str, Any] = {**_DEFAULTS, "recipe": options.recipe, "device": options.device}
+    begun = left_open(options.out, "") if options.resume and options.out is not None else {}
+    chosen: dict[str, Any] = {"data": begun.get("data", "digits"), "recipe": options.recipe, "device": options.device}
     if options.config is not None:
         if options.recipe is not None:
             raise ValueError("--config contains a recipe: give either --config or --recipe")
@@ -179,9 +192,11 @@ def _read_config(file: Path) -> dict[str, Any]:
         return {
             **sources,
             "recipe": recipe_of(config["recipe"], config.get("format", FORMAT)),
-            "seed": value_of_type("seed", config.get("seed", 0), int),
-            "conditional": data.get("classes", 0) > 0,
+            **({"seed": value_of_type("seed", config["seed"], int)} if "seed" in config else {}),
+            **({"conditional": data.get("classes", 0) > 0} if data else {}),
         }
+    except OSError as error:
+        raise ValueError(f"--config: {file} cannot be read: {error.strerror or error}") from None
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"--config: {file} cannot be used: {error}") from None
 
@@ -193,7 +208,7 @@ def _print_plan(planned: Plan) -> None:
     for name, text in {
         "data": planned.protocol,
         "images": f"{train_images:,} for training, {valid:,} for validation, {test:,} for test, each {shape}",
-        "recipe": f"{recipe.name}: {recipe.epochs} epochs, batches of {recipe.batch_size}, {rates}",
+        "recipe": f"{recipe.name}: {counted(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}, {rates}",
         "updates": f"{planned.updates_per_epoch:,} an epoch, {recipe.epochs * planned.updates_per_epoch:,} in all",
         "generator": f"{recipe.model.name}, {planned.parameters[0]:,} parameters",
         "discriminator": f"{recipe.model.name}, {planned.parameters[1]:,} parameters",

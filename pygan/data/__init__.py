@@ -9,6 +9,7 @@ See docs/data.md for what can be passed and where files are looked for.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from pygan._nearest import nearest
 from pygan._session import own_defaults
@@ -95,13 +96,25 @@ def load(
     return divide(with_given(source, **given), seed)
 
 
+def name_of(data: Any) -> str:
+    """Return the name that `load` gives to data, without loading them; that of a new data set is its entry's."""
+    if isinstance(data, str) and data in NAMED:
+        return data
+    if isinstance(data, str | Path) and (path := Path(os.path.abspath(Path(data).expanduser()))).is_dir():
+        return folders.name_of(path)
+    return _name(data[0] if isinstance(data, tuple | list) and len(data) == 2 else data)
+
+
 def _source(data: Data, what: str, shape: folders.Shape | None, image_size: int | None) -> Source:
     """Return the images of anything but a name as one split.
 
     `shape` = (C, H, W) is what pictures of folders and Datasets are brought to; None leaves it to `image_size`.
     """
     if isinstance(data, str | Path) and (path := _path(data, what)).is_dir():
-        return folders.read(path, shape, image_size)
+        try:
+            return folders.read(path, shape, image_size)
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from error
     if isinstance(data, Dataset):
         source = arrays.from_dataset(data, what, _name(data), shape, image_size)
     else:
@@ -116,9 +129,12 @@ def _array_source(data: Any, what: str) -> Source:
     if isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[0], Tensor | np.ndarray):
         return arrays.labelled(data[0], data[1], what, _name(data[0]))
     if not isinstance(data, str | Path):
+        advice = "; pass its .dataset" if isinstance(data, DataLoader) else ""
+        if isinstance(data, tuple | list):
+            advice = "; torch.stack or np.stack makes one of many images"
         raise TypeError(
             f"{what}: must be a name, a folder of images, a .npy or .npz file, a tensor, an array, a pair "
-            f"(images, labels) or a torch Dataset, got {type(data).__name__}"
+            f"(images, labels) or a torch Dataset, got {type(data).__name__}{advice}"
         )
     path = _path(data, what)
     if path.is_file() and path.suffix.lower() == ".npy":

@@ -63,7 +63,7 @@ def load(path: Path, image_size: int | None = None) -> Source:
         if len(source.train) < MINIMUM:
             raise ValueError(f"{printable(path)}: expected at least {MINIMUM} images, got {len(source.train)}")
         return source
-    source = replace(_read_training(_part(found, folders.pop("train")), image_size), name=_name(path))
+    source = replace(_read_training(_part(found, folders.pop("train")), image_size), name=name_of(path))
     shape = shape_of(source.train.images)
     for split, folder in folders.items():
         other = _read(_part(found, folder), shape, None)
@@ -123,14 +123,14 @@ def _read(found: _Found, shape: Shape | None, image_size: int | None) -> Source:
     pixels = _pixels(found, shape, image_size)
     _, channels, height, width = pixels.images.shape
     colours = "gray" if channels == 1 else "colour"
-    sentence = f"{_name(path)}: a folder of {len(files):,} {colours} images of {width}x{height} pixels"
+    sentence = f"{name_of(path)}: a folder of {len(files):,} {colours} images of {width}x{height} pixels"
     if pixels.resized:
         sentence += f" ({pixels.resized:,} of another size were centre-cropped and resized)"
     labels, classes = _classes(path, files)
     if labels is not None and pixels.mapped:
         labels = labels[_order(len(files))]
     sentence = "; ".join([sentence, *_short(found.skipped), *pixels.notes])
-    return Source(_name(path), Batch(pixels.images, labels, pixels.mapped), sentence, classes=classes)
+    return Source(name_of(path), Batch(pixels.images, labels, pixels.mapped), sentence, classes=classes)
 
 
 class _Pixels(NamedTuple):
@@ -145,7 +145,7 @@ class _Pixels(NamedTuple):
 def _pixels(found: _Found, shape: Shape | None, image_size: int | None) -> _Pixels:
     """Decode the images into memory or, if they have more than `HELD` bytes, into a cache that is mapped."""
     path, files = found.path, found.files
-    cache = Cache(_name(path), f"{path} {shape} {image_size}")
+    cache = Cache(name_of(path), f"{path} {shape} {image_size}")
     if cache.exists() and (known := cache.read(_fingerprint(path, files))) is not None:
         return _Pixels(known[1], known[0].resized, mapped=True)
     looks = [decode.look(file) for file in files]
@@ -344,6 +344,6 @@ def _is_special(path: Path) -> bool:
         return False
 
 
-def _name(path: Path) -> str:
+def name_of(path: Path) -> str:
     """Return the name of a folder, fit for another folder's name."""
     return "".join(char if char.isprintable() else "_" for char in path.name)

@@ -165,5 +165,5 @@ def _refuse_points(run: Run) -> None:
 def _film(before: Sequence[tuple[int, Path]]) -> bytes:
     content = film(before)
     if content is None:
-        raise ValueError("There are fewer than two pictures of samples yet.")
+        raise ValueError("There are fewer than two pictures of samples.")
     return content
