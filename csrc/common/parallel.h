@@ -15,8 +15,8 @@ __attribute__((noinline)) void run_chunk(const Body& body, std::int64_t chunk) {
   body(chunk);
 }
 
-// Calls body(chunk) for every chunk in [0, chunks), by at most `threads` threads. A thread gets neighbouring chunks, and
-// the same ones the next time: what it wrote is still in its own caches, and those of another core may be far away.
+// Calls body(chunk) for every chunk in [0, chunks), by at most `threads` threads. A thread gets neighbouring chunks,
+// and the same ones the next time: what it wrote is still in its own caches, and those of another core may be far away.
 template <class Body>
 void parallel_chunks(std::int64_t chunks, int threads, const Body& body) {
   if (chunks <= 1 || threads <= 1) {
