@@ -450,9 +450,8 @@ def choose_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
 
 def _usable_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder:
     if out is None:
-        number, last = 1, None
-        while True:
-            path = Path("runs", name if number == 1 else f"{name}-{number}")
+        last = None
+        for path in _numbered(name):
             if resume and last and not path.exists():
                 out = last
                 break
@@ -461,7 +460,8 @@ def _usable_folder(out: str | Path | None, name: str, resume: bool) -> RunFolder
                 path.mkdir(parents=True)  # Fails for all but one of several processes that want the same name.
                 return RunFolder(path, missing)
             except FileExistsError:
-                number, last = number + 1, path
+                last = path
+    assert out is not None  # the names do not end
     folder = _folder_at(out)
     if folder.holds_run():
         if not resume:
@@ -480,10 +480,14 @@ def begun_with(out: str | Path | None, name: str = "") -> dict[str, Any]:
     Raises TypeError, ValueError: as `choose_folder`; DamagedError: the file is not TOML.
     """
     if out is None:
-        numbered = (Path("runs", name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
-        *_, out = None, *itertools.takewhile(Path.exists, numbered)
+        *_, out = None, *itertools.takewhile(Path.exists, _numbered(name))
     folder = None if out is None else _folder_at(out)
     return folder.read_config() if folder is not None and folder.holds_run() else {}
+
+
+def _numbered(name: str) -> Iterator[Path]:
+    """The folders that runs on this data have, in turn: runs/<name>, runs/<name>-2, ..."""
+    return (Path("runs", name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
 
 
 def _folder_at(out: str | Path) -> RunFolder:
